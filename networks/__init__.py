@@ -1,0 +1,1 @@
+"""What maps a batch of slices to class scores."""
