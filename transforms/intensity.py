@@ -1,0 +1,86 @@
+"""What MONAI has no transform for: the background's own value, the study's division, changes of the brain alone."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform
+from torch import Tensor
+
+from transforms.slices import slice_window, spacing_mm
+
+
+def border_values(image: Tensor) -> Tensor:
+    """The background value of each channel: the median over the faces of the volume.
+
+    Args:
+        image: (C, H, W, D).
+    Returns:
+        (C,); zero for scans as BraTS publishes them, something else for copies that were z-scored.
+    """
+    faces = [image.select(axis, index).flatten(1) for axis in (1, 2, 3) for index in (0, -1)]
+    return torch.cat(faces, dim=1).median(dim=1).values
+
+
+class ZeroBackgroundd(MapTransform):
+    """Shift each channel so that its background is zero, which tells brain from background from here on."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        shifted = dict(data)
+        for key in self.key_iterator(data):
+            values = border_values(data[key])
+            if bool(values.any()):
+                shifted[key] = data[key] - values.reshape(-1, 1, 1, 1)
+        return shifted
+
+
+class DivideByWindowMaximumd(MapTransform):
+    """The study's normalisation: all modalities divided by the one maximum of the slices in its window.
+
+    A window without any signal is left as it is.
+    """
+
+    def __init__(self, keys: KeysCollection, slice_range: Sequence[int]) -> None:
+        super().__init__(keys)
+        self.slice_range = tuple(slice_range)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        divided = dict(data)
+        for key in self.key_iterator(data):
+            volume = data[key]
+            first, end = slice_window(self.slice_range, spacing_mm(volume), volume.shape[-1])
+            maximum = volume[..., first:end].max()
+            divided[key] = volume / maximum if maximum > 0 else volume
+        return divided
+
+
+class RandGainOffsetd(RandomizableTransform, MapTransform):
+    """image × (1 + gain) + offset inside the brain, drawn for every slice and modality of a batch.
+
+    MONAI's `RandShiftIntensity` would shift the background too, which must stay zero.
+
+    Args:
+        gain_range: gains are uniform within ± this.
+        offset_range: offsets likewise, in the unit of the image (standard deviations after z-scoring).
+    """
+
+    def __init__(self, keys: KeysCollection, gain_range: float, offset_range: float) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob=1.0)
+        self.gain_range, self.offset_range = gain_range, offset_range
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        changed = dict(data)
+        for key in self.key_iterator(data):
+            batch = data[key]  # (B, C, H, W)
+            gain = 1 + self._draw(self.gain_range, batch)
+            offset = self._draw(self.offset_range, batch)
+            changed[key] = torch.where(batch != 0, batch * gain + offset, batch)
+        return changed
+
+    def _draw(self, limit: float, batch: Tensor) -> Tensor:
+        values = self.R.uniform(-limit, limit, size=(batch.shape[0], batch.shape[1], 1, 1))
+        return torch.as_tensor(values, dtype=batch.dtype, device=batch.device)

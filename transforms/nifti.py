@@ -1,0 +1,82 @@
+"""NIfTI files on the patient's own grid: the source's header codes kept, written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.config import DtypeLike, KeysCollection
+from monai.data import FolderLayoutBase, NibabelWriter
+from monai.transforms import MapTransform, SaveImage
+
+from transforms.files import write_whole
+
+GEOMETRY_FIELDS = (
+    *("qform_code", "sform_code", "xyzt_units"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z"),
+)
+
+
+class SourceGeometryWriter(NibabelWriter):
+    """MONAI's NIfTI writer with the geometry fields of the source file's header.
+
+    MONAI's own sets both form codes to 1 and writes in place: a killed process would leave half a file.
+    """
+
+    def set_metadata(self, meta_dict: Mapping | None, resample: bool = True, **options: Any) -> None:
+        super().set_metadata(meta_dict, resample, **options)
+        self.source = dict(meta_dict or {})
+
+    def write(self, filename: Any, verbose: bool = False, **obj_kwargs: Any) -> None:
+        image = self.create_backend_obj(self.data_obj, affine=self.affine, dtype=self.output_dtype)
+        for field in GEOMETRY_FIELDS:
+            if field in self.source:
+                image.header[field] = np.asarray(self.source[field])
+        if "original_pixdim" in self.source:
+            # The first value is the sign that the quaternion needs, the next three are the spacing.
+            image.header["pixdim"][:4] = np.asarray(self.source["original_pixdim"])[:4]
+        write_whole(Path(filename), lambda path: nib.save(image, path))
+
+
+class CaseLayout(FolderLayoutBase):
+    """`<output_dir>/<case>/<case>_<name>.nii.gz`."""
+
+    def __init__(self, output_dir: str, name: str) -> None:
+        self.output_dir, self.name = Path(output_dir), name
+
+    def filename(self, subject: Any = "", idx: Any = None, **kwargs: Any) -> Path:
+        return self.output_dir / str(subject) / f"{subject}_{self.name}.nii.gz"
+
+
+class SaveCased(MapTransform):
+    """Save an image of the patient in data["case"] under that name.
+
+    MONAI's `SaveImaged` would name it after the first modality's file.
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: str, name: str, dtype: DtypeLike) -> None:
+        super().__init__(keys)
+        self.save = SaveImage(
+            writer=SourceGeometryWriter,
+            output_dtype=dtype,
+            folder_layout=CaseLayout(output_dir, name),
+            output_name_formatter=lambda meta, _: {"subject": meta["case"]},
+            resample=False,
+            print_log=False,
+        )
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(data):
+            image = data[key]
+            image.meta["case"] = data["case"]
+            self.save(image)
+        return dict(data)
+
+
+def save_like_source(key: str, output_dir: str, name: str, dtype: DtypeLike) -> SaveCased:
+    """`SaveCased` of one key, for the chains in `transforms.pipelines`."""
+    return SaveCased(keys=key, output_dir=output_dir, name=name, dtype=dtype)

@@ -1,0 +1,211 @@
+"""The named chains of transforms: preprocessing, labels, augmentation, post-processing and saving.
+
+What must never differ between training and inference is said here once; both configurations call these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from monai.data import ImageReader
+from monai.transforms import (
+    Activationsd,
+    AsDiscreted,
+    CastToTyped,
+    Compose,
+    CopyItemsd,
+    EnsureChannelFirstd,
+    EnsureTyped,
+    Invertd,
+    LoadImaged,
+    MapLabelValued,
+    NormalizeIntensityd,
+    Orientationd,
+    RandFlipd,
+    Resized,
+    ThresholdIntensityd,
+    Transform,
+)
+
+from transforms.intensity import DivideByWindowMaximumd, RandGainOffsetd, ZeroBackgroundd
+from transforms.labels import ENHANCING, NUM_CLASSES
+from transforms.nifti import save_like_source
+from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd
+from transforms.soft_labels import SoftLabelsd
+
+Normalisation = Literal["zscore", "window_maximum"]
+
+Z_SCORE_LIMIT = 5.0
+"""Brain voxels further than this many standard deviations from their mean are vessels or artefacts."""
+
+
+def preprocessing(
+    size_px: int,
+    slice_range: Sequence[int],
+    normalisation: Normalisation = "zscore",
+    reader: ImageReader | None = None,
+) -> Compose:
+    """From the files of one patient to the whole stack of slices the network reads; every step can be inverted.
+
+    Args:
+        size_px: height and width of a slice for the network.
+        slice_range: the window that `normalisation` looks at where it looks at one, in slices of 1 mm. All slices of
+            the volume are returned.
+        normalisation: "zscore" over the brain voxels of each modality, or "window_maximum", the study's division.
+    Returns:
+        A chain for {"image": [one file per modality], …}; "image" becomes (modalities, size_px, size_px, D) float32
+        in the orientation `AXIAL_ORIENTATION`.
+    """
+    normalise_before, normalise_after = _normalisation(normalisation, slice_range)
+    return Compose(
+        [
+            *_load("image", reader),
+            Orientationd(keys="image", axcodes=AXIAL_ORIENTATION, labels=None),
+            ZeroBackgroundd(keys="image"),
+            *normalise_before,
+            Resized(keys="image", spatial_size=(size_px, size_px, -1), mode="trilinear"),
+            *normalise_after,
+        ]
+    )
+
+
+def training_preprocessing(
+    size_px: int,
+    slice_range: Sequence[int],
+    normalisation: Normalisation = "zscore",
+    soft_labels: bool = False,
+    label_values: Mapping[int, int] | None = None,
+    reader: ImageReader | None = None,
+) -> Compose:
+    """`preprocessing`, the label map on the same grid, and both as stacks of the window's slices, compact enough to
+    cache: at 75 slices of 128×128 pixels and two modalities 6.1 MB per patient, with soft labels 8.6 MB.
+
+    Args:
+        label_values: class index of each label value that the files hold, e.g. {1: 1, 2: 2, 4: 3}.
+        soft_labels: resize the one-hot label map bilinearly, as the study did, instead of taking nearest neighbours.
+    Returns:
+        A chain for {"image": [files], "label": file, …}: "image" (slices, modalities, size_px, size_px) float16,
+        "label" (slices, 1, size_px, size_px) uint8 class indices, or with `soft_labels` (slices, 3, size_px, size_px)
+        uint8, the tumour classes' shares of a pixel × 255.
+    """
+    in_plane = (size_px, size_px, -1)
+    resize_label: list[Any] = (
+        [SoftLabelsd(keys="label", spatial_size=in_plane)]
+        if soft_labels
+        else [Resized(keys="label", spatial_size=in_plane, mode="nearest-exact"), CastToTyped("label", torch.uint8)]
+    )
+    return Compose(
+        [
+            preprocessing(size_px, slice_range, normalisation, reader),
+            *load_labels("label", label_values, reader),
+            Orientationd(keys="label", axcodes=AXIAL_ORIENTATION, labels=None),
+            *resize_label,
+            SelectSlicesd(keys=("image", "label"), slice_range=slice_range),
+            CastToTyped(keys="image", dtype=torch.float16),
+            StackSlicesd(keys=("image", "label")),
+        ]
+    )
+
+
+def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageReader | None = None) -> list[Transform]:
+    """Transforms that read a label map on its own grid as class indices, (1, H, W, D) uint8."""
+    chain = _load(key, reader)
+    if label_values:
+        values, classes = zip(*label_values.items(), strict=True)
+        chain.append(MapLabelValued(keys=key, orig_labels=values, target_labels=classes, dtype=np.uint8))
+    return [*chain, CastToTyped(keys=key, dtype=torch.uint8)]
+
+
+def augmentation(flip_probability: float = 0.5, gain_range: float = 0.2, offset_range: float = 0.1) -> Compose:
+    """Random changes of a training batch.
+
+    A batch is flipped as one: its first dimension stands where MONAI expects the channels. Gain and offset are drawn
+    for every slice and modality, see `RandGainOffsetd`.
+
+    Returns:
+        A chain for {"image": (B, C, H, W) float, "label": (B, 1 or more, H, W), …}.
+    """
+    return Compose(
+        [
+            RandFlipd(keys=("image", "label"), prob=flip_probability, spatial_axis=0),
+            RandFlipd(keys=("image", "label"), prob=flip_probability, spatial_axis=1),
+            RandGainOffsetd(keys="image", gain_range=gain_range, offset_range=offset_range),
+        ]
+    )
+
+
+def postprocessing(preprocess: Compose) -> Compose:
+    """From the network's scores to the patient's own grid.
+
+    Returns:
+        A chain for {"image": …, "pred": (classes, size_px, size_px, D) logits}. "pred" becomes class probabilities and
+        "label_map" the most probable class, (1, H, W, D) uint8 class indices, both on the grid of the patient's files.
+    """
+    return Compose(
+        [
+            Activationsd(keys="pred", softmax=True),
+            Invertd(keys="pred", transform=preprocess, orig_keys="image", nearest_interp=False, to_tensor=True),
+            CopyItemsd(keys="pred", names="label_map"),
+            AsDiscreted(keys="label_map", argmax=True),
+            CastToTyped(keys="label_map", dtype=torch.uint8),
+        ]
+    )
+
+
+def saving(output_dir: str, enhancing_value: int = 4, save_probabilities: bool = False) -> Compose:
+    """Write `<output_dir>/<case>/<case>_seg.nii.gz` and, on request, `<case>_probabilities.nii.gz`.
+
+    Args:
+        enhancing_value: the label of enhancing tumour in the file: 4 up to BraTS 2022, 3 from 2023 on.
+    Returns:
+        A chain for what `postprocessing` gives; it adds "seg", the label map with the file's values.
+    """
+    save_seg = save_like_source("seg", output_dir, "seg", np.uint8)
+    save_pred = save_like_source("pred", output_dir, "probabilities", np.float32)
+    return Compose(
+        [
+            CopyItemsd(keys="label_map", names="seg"),
+            MapLabelValued(keys="seg", orig_labels=[ENHANCING], target_labels=[enhancing_value], dtype=torch.uint8),
+            save_seg,
+            *([save_pred] if save_probabilities else []),
+        ]
+    )
+
+
+def expand_labels(label: torch.Tensor) -> torch.Tensor:
+    """Class shares of every pixel from a label map in either cached form.
+
+    Args:
+        label: (B, 1, H, W) class indices, or (B, classes - 1, H, W) uint8 shares × 255 of all classes but background.
+    Returns:
+        (B, classes, H, W) float32, one-hot or soft; the sum over the classes is 1.
+    """
+    if label.shape[1] == 1:
+        one_hot = torch.nn.functional.one_hot(label[:, 0].long(), NUM_CLASSES)  # (B, H, W, classes)
+        return one_hot.movedim(-1, 1).float()
+    tumour = label.float() / 255
+    return torch.cat((1 - tumour.sum(dim=1, keepdim=True), tumour), dim=1)
+
+
+def _load(key: str, reader: ImageReader | None) -> list[Any]:
+    return [
+        LoadImaged(keys=key, reader=reader, image_only=True),
+        EnsureChannelFirstd(keys=key),
+        EnsureTyped(keys=key, dtype=torch.float32),
+    ]
+
+
+def _normalisation(name: str, slice_range: Sequence[int]) -> tuple[list[Any], list[Any]]:
+    """Steps before and after the resize."""
+    if name == "zscore":
+        return [
+            NormalizeIntensityd(keys="image", nonzero=True, channel_wise=True),
+            ThresholdIntensityd(keys="image", threshold=Z_SCORE_LIMIT, above=False, cval=Z_SCORE_LIMIT),
+            ThresholdIntensityd(keys="image", threshold=-Z_SCORE_LIMIT, above=True, cval=-Z_SCORE_LIMIT),
+        ], []
+    if name == "window_maximum":
+        return [], [DivideByWindowMaximumd(keys="image", slice_range=slice_range)]
+    raise ValueError(f"unknown normalisation {name!r}: choose zscore or window_maximum.")

@@ -1,0 +1,32 @@
+"""Label map ↔ BraTS's nested regions whole tumour, tumour core and enhancing tumour."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.transforms import MapTransform
+from torch import Tensor
+
+from transforms.labels import REGIONS
+
+
+def labels_to_regions(label_map: Tensor) -> Tensor:
+    """Masks of WT, TC and ET, in that order.
+
+    MONAI's `ConvertToMultiChannelBasedOnBratsClasses` knows enhancing tumour as label 4 only and orders TC first.
+
+    Args:
+        label_map: (1, …) class indices 0 to 3, see `transforms.labels`.
+    Returns:
+        (3, …) boolean.
+    """
+    return torch.cat([torch.isin(label_map, torch.tensor(classes)) for classes in REGIONS.values()], dim=0)
+
+
+class LabelsToRegionsd(MapTransform):
+    """Dictionary version of `labels_to_regions`."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, **{key: labels_to_regions(data[key]) for key in self.key_iterator(data)}}

@@ -1,0 +1,38 @@
+"""The study's soft labels: a one-hot label map resized bilinearly, so that border pixels belong to several classes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import AsDiscrete, MapTransform, Resize
+
+from transforms.labels import NUM_CLASSES
+
+
+INTERPOLATION_ERROR = 1e-3
+"""A pixel wholly inside a class must get all 255 steps although its interpolated share may be 0.9999999."""
+
+
+class SoftLabelsd(MapTransform):
+    """(1, H, W, D) class indices → (classes - 1, *spatial_size) uint8: each tumour class's share of a pixel × 255.
+
+    The background's share is what is left, so storing it would cost memory and say nothing. One step of 1/255 is
+    the price of one byte per value.
+    """
+
+    def __init__(self, keys: KeysCollection, spatial_size: Sequence[int]) -> None:
+        super().__init__(keys)
+        self.one_hot = AsDiscrete(to_onehot=NUM_CLASSES)
+        self.resize = Resize(spatial_size=spatial_size, mode="trilinear")
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, **{key: self._soften(data[key]) for key in self.key_iterator(data)}}
+
+    def _soften(self, label_map: MetaTensor) -> MetaTensor:
+        shares = self.resize(self.one_hot(label_map)[1:])
+        # Down, not to the nearest: three shares rounded up could sum to more than the whole pixel.
+        return (shares * 255 + INTERPOLATION_ERROR).floor().to(torch.uint8)

@@ -1,0 +1,178 @@
+"""What training reports and keeps: figures per case, CSV, progress, checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint
+from ignite.handlers import ProgressBar as IgniteProgressBar
+from ignite.handlers.checkpoint import BaseSaveHandler
+from monai.engines import IterationEvents
+from monai.handlers import IgniteMetricHandler
+from torch.optim import Optimizer
+
+from transforms.files import write_whole
+from workflows.scores import CaseSums, training_scores
+
+logger = logging.getLogger(__name__)
+
+FIGURES = (
+    *("loss", "accuracy", "study_dice", "study_mean_iou", "precision", "sensitivity", "specificity"),
+    *("wt_dice", "tc_dice", "et_dice"),
+)
+LOG_COLUMNS = ("epoch", "lr", *FIGURES, *(f"val_{figure}" for figure in FIGURES))
+
+
+class CaseScores(IgniteMetricHandler):
+    """Every figure of `training_scores`, computed per case however its slices were mixed into batches.
+
+    Attach it under the name of one of them, the key metric; all appear in `engine.state.metrics`.
+
+    Args:
+        prefix: put before the names, e.g. "val_".
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        super().__init__(metric_fn=CaseSums(), save_details=False)
+        self.prefix = prefix
+
+    def iteration_completed(self, engine: Engine) -> None:
+        output, case = engine.state.output, engine.state.batch["case"]  # type: ignore[index,call-overload]
+        probabilities = output["pred"].detach().float().softmax(dim=1)
+        self.metric_fn(probabilities, output["label"], case=case)
+
+    def completed(self, engine: Engine, name: str) -> None:
+        scores = training_scores(self.metric_fn.aggregate())
+        engine.state.metrics.update({f"{self.prefix}{figure}": value for figure, value in scores.items()})
+        if name not in engine.state.metrics:
+            raise ValueError(f"no figure is called {name!r}; there are {', '.join(engine.state.metrics)}.")
+
+
+class TrainingLog:
+    """`training.log`: one CSV row per epoch with the columns `LOG_COLUMNS`, and one plain line per epoch.
+
+    Attach it to the trainer after the handler that validates, and before those that report or change the learning rate.
+    """
+
+    def __init__(self, path: str | Path, validator: Engine, optimizer: Optimizer) -> None:
+        self.path, self.validator, self.optimizer = Path(path), validator, optimizer
+        self.rows: list[dict[str, Any]] = []
+        self.started = time.monotonic()
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        engine.state.metrics["lr"] = self.optimizer.param_groups[0]["lr"]  # where TensorBoard's handler finds it
+        figures: dict[str, Any] = {"epoch": engine.state.epoch, **engine.state.metrics, **self.validator.state.metrics}
+        self.rows.append({column: figures.get(column, "") for column in LOG_COLUMNS})
+        write_whole(self.path, self._write)
+        logger.info(self._line(engine, figures))
+
+    def _start(self, engine: Engine) -> None:
+        self.started, self.first_epoch = time.monotonic(), engine.state.epoch
+
+    def _write(self, path: Path) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        path.write_text(text.getvalue())
+
+    def _line(self, engine: Engine, figures: Mapping[str, Any]) -> str:
+        shown = ("loss", "val_loss", "val_wt_dice", "val_tc_dice", "val_et_dice")
+        scores = ", ".join(f"{name} {figures[name]:.3f}" for name in shown if name in figures)
+        done, total = engine.state.epoch, engine.state.max_epochs or engine.state.epoch
+        per_epoch = (time.monotonic() - self.started) / max(done - self.first_epoch, 1)
+        return f"epoch {done}/{total}: {scores}; {per_epoch:.0f} s per epoch, {per_epoch * (total - done):.0f} s left"
+
+
+class ProgressBar:
+    """Ignite's bar over the slices' batches, on a terminal only: in a log file `TrainingLog`'s lines are enough."""
+
+    def __init__(self, doing: str) -> None:
+        self.bar = IgniteProgressBar(desc=doing, persist=False) if sys.stderr.isatty() else None
+
+    def attach(self, engine: Engine) -> None:
+        if self.bar is not None:
+            self.bar.attach(engine)
+
+
+class WholeFile(BaseSaveHandler):
+    """Ignite's place to save to: one file of a fixed name, complete at every moment.
+
+    MONAI's `CheckpointSaver` writes in place, and Ignite's `DiskSaver` removes the old file before the new one.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
+        write_whole(self.path, lambda partial: torch.save(checkpoint, partial))
+
+    def remove(self, filename: str) -> None:
+        """Nothing: the next checkpoint takes the old one's place."""
+
+
+class SaveCheckpoint:
+    """Save objects at the end of an engine's epochs: of every one, or of those with the best figure so far.
+
+    Args:
+        objects: by name; a single one is saved as its bare state, which every MONAI application reads.
+        score: the figure in `engine.state.metrics` that decides; None saves after every epoch.
+        lower_is_better: for a loss.
+        engine_name: under which the state of the engine it is attached to is saved too.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        objects: Mapping[str, Any],
+        score: str | None = None,
+        lower_is_better: bool = False,
+        engine_name: str | None = None,
+    ) -> None:
+        self.path, self.objects = path, dict(objects)
+        self.score, self.sign = score, -1.0 if lower_is_better else 1.0
+        self.engine_name = engine_name
+
+    def attach(self, engine: Engine) -> None:
+        if self.engine_name:
+            self.objects[self.engine_name] = engine
+        checkpoint = Checkpoint(
+            to_save=self.objects,
+            save_handler=WholeFile(self.path),
+            score_function=self._signed_score if self.score else None,
+            score_name=self.score,
+            n_saved=1,
+        )
+        engine.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
+
+    def _signed_score(self, engine: Engine) -> float:
+        return self.sign * engine.state.metrics[self.score]
+
+
+class ClipGradients:
+    """Limit the norm of the gradients before each step."""
+
+    def __init__(self, max_norm: float) -> None:
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        if engine.scaler is not None:
+            engine.scaler.unscale_(engine.optimizer)
+        torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+

@@ -1,0 +1,192 @@
+"""Prediction: which patients, with which weights, and what is written beside their label maps."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Engine, Events
+
+from transforms.files import write_whole
+from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
+from workflows.configuration import (
+    bundle_root,
+    config_files,
+    known_settings,
+    refuse_unknown,
+    running_parser,
+    settings_beside,
+)
+from workflows.dataset import find_cases
+from workflows.errors import ConfigurationError, DatasetError, show_errors_in_one_line
+
+logger = logging.getLogger(__name__)
+
+VOLUMES_FILE = "volumes.csv"
+RECORDED_PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
+RESEARCH_USE = "research use only, not a medical device"
+
+
+def predict(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
+    """Run `inference.json`, or with the overlay `evaluate` an evaluation, as `python -m monai.bundle run` would.
+
+    The settings that belong to the checkpoint's network are taken from the run that trained it.
+    """
+    from monai.bundle import ConfigParser, run
+
+    files = config_files("inference", variants)
+    known = ConfigParser.load_config_files(files)
+    refuse_unknown(overrides, known)
+    checkpoint = overrides.get("checkpoint") or default_checkpoint()
+    check_checkpoint(checkpoint)
+    run(config_file=files, workflow_type="infer", **{**settings_beside(checkpoint), **overrides})
+
+
+def default_checkpoint() -> str:
+    """The weights shipped in the bundle."""
+    return str(Path(bundle_root()) / "models" / "model.pt")
+
+
+def check_checkpoint(checkpoint: str | Path) -> None:
+    """Raises `ConfigurationError` in one line where the weights are missing."""
+    if not Path(checkpoint).is_file():
+        raise ConfigurationError(
+            f"{checkpoint}: no such weights; name some by --checkpoint FILE, "
+            "or train with  brats-unet train --dataset-dir DIR --out RUN  and use RUN/model.pt."
+        )
+
+
+def begin_prediction(checkpoint: str | Path) -> None:
+    """Check the settings before any work.
+
+    Raises:
+        ConfigurationError: if a setting is misspelt, or there are no weights.
+    """
+    show_errors_in_one_line()
+    parser = running_parser()
+    if parser is not None:
+        refuse_unknown(parser.get(), known_settings(bundle_root()))
+    check_checkpoint(checkpoint)
+    logger.info(f"weights {Path(checkpoint).resolve()}")
+
+
+def patients(patient_dir: str | Path, modalities: Sequence[str]) -> list[dict[str, Any]]:
+    """The cases in a patient's folder, or in a folder of many, as MONAI's transforms take them.
+
+    Raises:
+        DatasetError: if none is found, or one lacks a modality.
+    """
+    if not str(patient_dir):
+        raise ConfigurationError("no patient named: give a folder by --patient_dir DIR.")
+    cases = find_cases(patient_dir, modalities).cases
+    seen: dict[str, Path] = {}
+    for case in cases:
+        if case.id in seen:
+            raise DatasetError(f"{case.id}: is there twice, in {seen[case.id]} and in {case.folder}; remove one.")
+        seen[case.id] = case.folder
+    return [{"case": case.id, "image": [str(case.source(name)) for name in modalities]} for case in cases]
+
+
+class PredictionFiles:
+    """Writes what stands beside a label map: its record, the table of volumes and the colour tables.
+
+    Args:
+        settings: what the prediction was made with, recorded as it is.
+    """
+
+    def __init__(
+        self, output_dir: str | Path, checkpoint: str | Path, settings: Mapping[str, Any], enhancing_value: int = 4
+    ) -> None:
+        self.output_dir, self.checkpoint, self.settings = Path(output_dir), Path(checkpoint), dict(settings)
+        self.file_values = {**{c: c for c in CLASS_COLOURS}, ENHANCING: enhancing_value}
+        self.rows: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._record_batch)
+        engine.add_event_handler(Events.COMPLETED, self._write_tables)
+
+    def _start(self, engine: Engine) -> None:
+        self.sha256 = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
+        self.case_started = time.monotonic()
+
+    def _record_batch(self, engine: Engine) -> None:
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[arg-type]
+            volumes = volumes_ml(output["label_map"])
+            self.rows.append({"case": batch["case"], **{name: f"{value:.3f}" for name, value in volumes.items()}})
+            self._write_record(batch["case"], output["label_map"], volumes)
+            seconds, self.case_started = time.monotonic() - self.case_started, time.monotonic()
+            shown = ", ".join(f"{region} {volumes[region]:.1f} ml" for region in REGIONS)
+            logger.info(f"{len(self.rows)}/{engine.state.epoch_length} {batch['case']}: {shown} ({seconds:.1f} s)")
+
+    def _write_record(self, case: str, label_map: Any, volumes: Mapping[str, float]) -> None:
+        record = {
+            "case": case,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "label_map": f"{case}_seg.nii.gz",
+            "labels": {str(value): CLASS_NAMES[c] for c, value in self.file_values.items()},
+            "volumes_ml": volumes,
+            "shape": list(label_map.shape[1:]),
+            "checkpoint": self.checkpoint.name,
+            "checkpoint_sha256": self.sha256,
+            "settings": self.settings,
+            "versions": {package: version(package) for package in RECORDED_PACKAGES},
+            "use": RESEARCH_USE,
+        }
+        text = json.dumps(record, indent=2, default=str) + "\n"
+        write_whole(self.output_dir / case / f"{case}_seg.json", lambda path: path.write_text(text))
+
+    def _write_tables(self, engine: Engine) -> None:
+        write_whole(self.output_dir / VOLUMES_FILE, self._write_volumes)
+        for name, text in colour_tables(self.file_values).items():
+            write_whole(self.output_dir / name, lambda path, text=text: path.write_text(text))
+        logger.info(f"label maps and {VOLUMES_FILE} in {self.output_dir.resolve()}")
+
+    def _write_volumes(self, path: Path) -> None:
+        """This run's cases, and those of earlier runs into the same folder."""
+        mine = {row["case"] for row in self.rows}
+        earlier = self.output_dir / VOLUMES_FILE
+        kept = [r for r in csv.DictReader(earlier.open()) if r["case"] not in mine] if earlier.exists() else []
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(sorted([*kept, *self.rows], key=lambda row: row["case"]))
+        path.write_text(text.getvalue())
+
+
+def volumes_ml(label_map: Any) -> dict[str, float]:
+    """Volume per tumour class and region.
+
+    Args:
+        label_map: a `MetaTensor` (1, H, W, D) of class indices, whose affine gives the voxel's size in mm.
+    """
+    voxel_ml = abs(float(np.linalg.det(np.asarray(label_map.affine)[:3, :3]))) / 1000
+    counts = {c: int((label_map == c).sum()) for c in CLASS_COLOURS}
+    volumes = {CLASS_NAMES[c].replace(" ", "_"): count * voxel_ml for c, count in counts.items()}
+    return volumes | {region: sum(counts[c] for c in classes) * voxel_ml for region, classes in REGIONS.items()}
+
+
+def colour_tables(file_values: Mapping[int, int]) -> dict[str, str]:
+    """The colours of the classes in the formats of 3D Slicer and of ITK-SNAP, by file name.
+
+    Args:
+        file_values: label value in the file by class index.
+    """
+    colours = [(value, CLASS_NAMES[c], *CLASS_COLOURS[c]) for c, value in sorted(file_values.items())]
+    slicer = [f"{value} {name.replace(' ', '_')} {r} {g} {b} 255" for value, name, r, g, b in colours]
+    snap = [f'{value:5d} {r:5d} {g:4d} {b:4d} {1:8d} {1:2d} {1:2d}    "{name}"' for value, name, r, g, b in colours]
+    return {
+        "colours_3d_slicer.ctbl": "\n".join(["# brats-unet", "0 background 0 0 0 0", *slicer, ""]),
+        "colours_itk_snap.label": "\n".join(
+            ["# ITK-SnAP Label Description File", '    0     0    0    0        0  0  0    "Clear Label"', *snap, ""]
+        ),
+    }

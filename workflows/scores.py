@@ -1,0 +1,145 @@
+"""The study's figures and BraTS's, one definition each.
+
+Everything is computed from sums over pixels, so that a figure is the same whether a case arrives as one volume or as
+slices mixed into many batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.metrics import CumulativeIterationMetric
+from torch import Tensor
+
+from transforms.labels import CLASS_NAMES, NUM_CLASSES, REGIONS
+from transforms.regions import labels_to_regions
+
+STUDY_SMOOTHING = 1.0  # added to numerator and denominator of the study's Dice
+KERAS_EPSILON = 1e-7  # added to the denominators of the study's precision, sensitivity and specificity
+
+_SOFT_SUMS = [f"{kind}_{index}" for kind in ("soft_both", "soft_predicted", "soft_true") for index in range(NUM_CLASSES)]
+_REGION_SUMS = [f"{kind}_{region}" for kind in ("both", "predicted", "true") for region in REGIONS]
+_POOLED_SUMS = ["agreeing", "pixels", "true_positive", "called_positive", "positive", "true_negative", "negative"]
+_TRUNCATED_SUMS = ["both_one", "predicted_one", "true_one"]
+SUM_NAMES = (*_SOFT_SUMS, *_REGION_SUMS, *_POOLED_SUMS, *_TRUNCATED_SUMS)
+
+Sums = Mapping[str, Tensor]
+
+
+def dice(both: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+    """2·TP / (2·TP + FP + FN) from voxel counts; 1 where both masks are empty, as BraTS scores it."""
+    total = predicted + true
+    return torch.where(total > 0, 2 * both / total.clamp(min=1), torch.ones_like(total))
+
+
+def region_dice(prediction: Tensor, reference: Tensor) -> dict[str, float]:
+    """Dice of WT, TC and ET for one case.
+
+    Args:
+        prediction, reference: (1, …) class indices on the same grid.
+    """
+    p, r = labels_to_regions(prediction).flatten(1), labels_to_regions(reference).flatten(1)
+    scores = dice((p & r).sum(1).double(), p.sum(1).double(), r.sum(1).double())
+    return {region: float(score) for region, score in zip(REGIONS, scores, strict=True)}
+
+
+def slice_sums(probabilities: Tensor, target: Tensor) -> Tensor:
+    """The sums over each slice's pixels from which `study_scores` and `case_dice` are computed.
+
+    Args:
+        probabilities: (B, classes, H, W), summing to 1 over the classes.
+        target: (B, classes, H, W), one-hot or soft.
+    Returns:
+        (B, len(SUM_NAMES)) float64.
+    """
+    p, y = probabilities.flatten(2), target.flatten(2)  # (B, classes, pixels)
+    soft = torch.cat([(p * y).sum(2), p.sum(2), y.sum(2)], dim=1)
+    called, wanted = p.argmax(1), y.argmax(1)  # (B, pixels)
+    regions = _region_sums(called, wanted)
+    pooled = [
+        (called == wanted).sum(1),
+        torch.full_like(called[:, 0], called.shape[1]),
+        *((p * y).round().sum((1, 2)), p.round().sum((1, 2)), y.round().sum((1, 2))),
+        *(((1 - p) * (1 - y)).round().sum((1, 2)), (1 - y).round().sum((1, 2))),
+    ]
+    # Keras' MeanIoU casts what it is fed to integers, and so cuts every probability below 1 down to 0.
+    p_one, y_one = p >= 1, y >= 1
+    truncated = [(p_one & y_one).sum((1, 2)), p_one.sum((1, 2)), y_one.sum((1, 2))]
+    rest = torch.stack([s.double() for s in (*pooled, *truncated)], dim=1)
+    return torch.cat([soft.double(), regions.double(), rest], dim=1)
+
+
+def _region_sums(called: Tensor, wanted: Tensor) -> Tensor:
+    p, r = labels_to_regions(called[None]), labels_to_regions(wanted[None])  # (regions, B, pixels)
+    return torch.cat([(p & r).sum(2), p.sum(2), r.sum(2)]).T
+
+
+def study_scores(case_sums: Sums) -> dict[str, float]:
+    """The study's figures, computed as it computed them.
+
+    Args:
+        case_sums: by the names in `SUM_NAMES`, (cases,) each.
+    Returns:
+        `accuracy`: share of pixels whose most probable class is right. `study_dice`: on probabilities, smoothing 1,
+        per case, averaged over all four classes, background included. `precision`, `sensitivity`, `specificity`:
+        counts pooled over all pixels, channels and cases with probabilities rounded at 0.5. `study_mean_iou`: Keras'
+        `MeanIoU` fed with one-hot and softmax tensors: values cut to integers, mean IoU of "0" and "1".
+    """
+    total = {name: values.sum() for name, values in case_sums.items()}
+    soft = [
+        (2 * case_sums[f"soft_both_{c}"] + STUDY_SMOOTHING)
+        / (case_sums[f"soft_predicted_{c}"] + case_sums[f"soft_true_{c}"] + STUDY_SMOOTHING)
+        for c in range(NUM_CLASSES)
+    ]
+    scores = {
+        "accuracy": total["agreeing"] / total["pixels"],
+        "study_dice": torch.stack(soft).mean(),
+        "study_mean_iou": _keras_mean_iou(total),
+        "precision": total["true_positive"] / (total["called_positive"] + KERAS_EPSILON),
+        "sensitivity": total["true_positive"] / (total["positive"] + KERAS_EPSILON),
+        "specificity": total["true_negative"] / (total["negative"] + KERAS_EPSILON),
+    }
+    return {name: float(value) for name, value in scores.items()}
+
+
+def _keras_mean_iou(total: Sums) -> Tensor:
+    values = total["pixels"] * len(CLASS_NAMES)
+    one = (total["both_one"], total["predicted_one"] + total["true_one"] - total["both_one"])
+    both_zero = values - one[1]
+    zero = (both_zero, values - total["both_one"])
+    present = [same / union for same, union in (zero, one) if union > 0]
+    return torch.stack(present).mean()
+
+
+def case_dice(case_sums: Sums) -> dict[str, Tensor]:
+    """Dice per region, (cases,) each, on the grid and the slices that were summed."""
+    return {
+        region: dice(case_sums[f"both_{region}"], case_sums[f"predicted_{region}"], case_sums[f"true_{region}"])
+        for region in REGIONS
+    }
+
+
+class CaseSums(CumulativeIterationMetric):
+    """Collects `slice_sums` over batches and ranks, and sums them by case."""
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+        if y is None:
+            raise ValueError("CaseSums needs a target.")
+        case = kwargs["case"].to(y_pred.device, torch.float64)
+        return torch.cat([case[:, None], slice_sums(y_pred, y)], dim=1)
+
+    def aggregate(self) -> dict[str, Tensor]:
+        """Sums by the names in `SUM_NAMES`, (cases,) each, in the order of the case numbers."""
+        rows = self.get_buffer()
+        _, place = rows[:, 0].unique(return_inverse=True)
+        sums = torch.zeros(int(place.max()) + 1, rows.shape[1] - 1, dtype=rows.dtype, device=rows.device)
+        sums.index_add_(0, place, rows[:, 1:])
+        return dict(zip(SUM_NAMES, sums.cpu().unbind(1), strict=True))
+
+
+def training_scores(case_sums: Sums) -> dict[str, float]:
+    """What training reports of an epoch: the study's figures, mean Dice per region, and the regions' mean."""
+    regions = {f"{region.lower()}_dice": float(scores.mean()) for region, scores in case_dice(case_sums).items()}
+    return {**study_scores(case_sums), **regions, "mean_region_dice": sum(regions.values()) / len(regions)}

@@ -1,0 +1,362 @@
+"""Split the cases of a data folder by patient into training, validation and testing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transforms.labels import MODALITIES, STUDY_MODALITIES
+from workflows.dataset import (
+    DATALIST_LABEL,
+    LABEL_CONVENTIONS,
+    Case,
+    FoundDataset,
+    find_cases,
+    label_convention_of,
+    load_entry,
+    safe_relative_path,
+    split_channel,
+    survey_labels,
+    write_json,
+)
+from workflows.errors import ConfigurationError, DatasetError
+
+SECTIONS = ("training", "validation", "testing")
+STUDY_SEED = 42
+STUDY_VALIDATION_SHARE = 0.20
+"""Of all patients."""
+STUDY_TEST_SHARE = 0.15
+"""Of the patients left when validation is taken out."""
+
+NAME_MAPPING_FILE = "name_mapping.csv"
+GRADE_COLUMN = "Grade"
+UNKNOWN_GRADE = "unknown"
+
+Patient = tuple[Case, ...]
+
+
+def make_split(
+    dataset: FoundDataset,
+    seed: int = STUDY_SEED,
+    validation_share: float = STUDY_VALIDATION_SHARE,
+    test_share: float = STUDY_TEST_SHARE,
+    test_ids: Sequence[str] | None = None,
+    stratify: bool = False,
+    folds: int | None = None,
+    fold: int = 0,
+    modalities: Sequence[str] = STUDY_MODALITIES,
+) -> dict[str, Any]:
+    """A MONAI datalist with paths relative to the data folder; the same cases and seed give the same split.
+
+    Cases without labels, or without one of `modalities`, are left out and listed under `left_out`. Cases of one
+    patient stay together: time points, copies with an identical label map, and ids that `name_mapping.csv` equates.
+
+    Args:
+        validation_share: of all patients.
+        test_share: of the patients left when validation is taken out.
+        test_ids: the cases to test on, instead of drawing them; their patients' other cases join them.
+        stratify: keep the proportion of high and low grade, from `name_mapping.csv`, in every section.
+        folds: divide the patients not tested on into this many parts, of which `fold` becomes the validation section;
+            the tested ones do not depend on it.
+    Raises:
+        DatasetError: if there are fewer than three labelled patients, or ids or grades are missing.
+        ConfigurationError: for shares or folds that leave a section empty.
+    """
+    _check_settings(validation_share, test_share, folds, fold)
+    usable, left_out = _usable(dataset, modalities)
+    summaries = survey_labels(usable)
+    convention = dataset.convention or label_convention_of({case: tuple(summaries[case].voxels) for case in usable})
+    mapping = _read_name_mapping(dataset)
+    patients = _by_patient(usable, {case: summary.digest for case, summary in summaries.items()}, mapping)
+    if len(patients) < len(SECTIONS):
+        found = f"{len(usable)} usable labelled cases of {len(patients)} patients"
+        raise DatasetError(f"{dataset.root}: {found}; training, validation and testing need one patient each.")
+
+    strata = _by_grade(patients, mapping, dataset.root) if stratify else [patients]
+    for stratum in strata:
+        random.Random(seed).shuffle(stratum)
+    validating = min(_share_of(len(patients), validation_share), len(patients) - 2)
+    if test_ids:
+        testing = _named(patients, test_ids, dataset.root)
+        rest = _without(strata, testing)
+        validation = _draw(rest, min(validating, len(patients) - len(testing) - 1))
+    else:
+        validation = _draw(strata, validating)
+        untaken = len(patients) - validating
+        testing = _draw(_without(strata, validation), min(_share_of(untaken, test_share), untaken - 1))
+        rest = _without(strata, testing)
+    fold_of: dict[Case, int] = {}
+    if folds:
+        parts = _deal(rest, folds)
+        validation = parts[fold]
+        fold_of = {case: number for number, part in enumerate(parts) for patient in part for case in patient}
+    training = [patient for stratum in _without(rest, validation) for patient in stratum]
+    return {
+        "label_convention": convention.name,
+        "labels": {str(value): convention.class_name(value) for value in sorted(convention.classes)},
+        "seed": seed,
+        "stratified": stratify,
+        **({"folds": folds, "fold": fold} if folds else {}),
+        "training": _section(training, dataset.root, fold_of),
+        "validation": _section(validation, dataset.root, fold_of),
+        "testing": _section(testing, dataset.root, fold_of),
+        "left_out": left_out,
+    }
+
+
+def write_split(split: Mapping[str, Any], path: Path | str) -> None:
+    """Write a split as JSON, whole or not at all."""
+    write_json(split, path)
+
+
+def read_datalist(path: Path | str, dataset_dir: Path | str) -> dict[str, Any]:
+    """Read a datalist, check it against the data folder, and return it with absolute paths.
+
+    Text is never evaluated: a case may be called `$import os`.
+
+    Raises:
+        DatasetError: naming the entry that is malformed, leaves `dataset_dir`, does not exist or occurs twice.
+    """
+    path, dataset_dir = Path(path), Path(dataset_dir)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: no such datalist; make one with  brats-unet split.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: cannot be read as JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path}: is no datalist, which is an object with the lists {', '.join(SECTIONS)}.")
+    if content.get("label_convention") not in LABEL_CONVENTIONS:
+        known = ", ".join(LABEL_CONVENTIONS)
+        raise DatasetError(f"{path}: 'label_convention' is {content.get('label_convention')!r}, not one of {known}.")
+    sections = {name: _checked_section(content.get(name), f"{path}: {name}", dataset_dir) for name in SECTIONS}
+    _check_complete(sections, path)
+    _check_disjoint(sections, path)
+    return {**content, **sections}
+
+
+def obtain_datalist(
+    dataset_dir: Path | str,
+    split_file: Path | str | None,
+    run_dir: Path | str,
+    modalities: Sequence[str] = STUDY_MODALITIES,
+    seed: int = STUDY_SEED,
+) -> dict[str, Any]:
+    """The datalist of a run: `split_file` if one is named, else the run's own `split.json`, made when missing.
+
+    The data folder is never written to. A resumed run finds its own split again, whatever has been added to the data.
+    """
+    if split_file:
+        return read_datalist(split_file, dataset_dir)
+    own = Path(run_dir) / "split.json"
+    if not own.exists():
+        if own.resolve().is_relative_to(Path(dataset_dir).resolve()):
+            raise ConfigurationError(f"{run_dir}: lies in the data folder, which is never written to; name another.")
+        write_split(make_split(find_cases(dataset_dir, modalities), seed=seed, modalities=modalities), own)
+    return read_datalist(own, dataset_dir)
+
+
+def samples(section: Iterable[Mapping[str, Any]], modalities: Sequence[str]) -> list[dict[str, Any]]:
+    """Datalist entries as transform chains load them: `{"case": id, "image": [one path per modality], "label": path}`.
+
+    Raises:
+        DatasetError: if an entry lacks a modality.
+    """
+    for entry in section:
+        if missing := [modality for modality in modalities if modality not in entry]:
+            raise DatasetError(f"{entry['case']}: the datalist names no {missing[0].upper()} image.")
+    return [
+        {
+            "case": entry["case"],
+            "image": [entry[modality] for modality in modalities],
+            **({DATALIST_LABEL: entry[DATALIST_LABEL]} if DATALIST_LABEL in entry else {}),
+        }
+        for entry in section
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Patients
+
+
+class MappedPatient(NamedTuple):
+    """One line of `name_mapping.csv`, which gives a patient's ids through the years."""
+
+    file: Path
+    line: int
+    grade: str
+
+
+def _usable(dataset: FoundDataset, modalities: Sequence[str]) -> tuple[list[Case], dict[str, list[str]]]:
+    """The cases that can be split, and the ids of the others by what they lack."""
+    labelled = [case for case in dataset.cases if case.segmentation]
+    complete = [case for case in labelled if set(modalities) <= set(case.modalities)]
+    incomplete = [case for case in labelled if not set(modalities) <= set(case.modalities)]
+    return complete, {
+        "without_label": [case.id for case in dataset.cases if not case.segmentation],
+        "without_modality": [case.id for case in incomplete],
+    }
+
+
+def _by_patient(
+    cases: Sequence[Case], digests: Mapping[Case, str | None], mapping: Mapping[str, MappedPatient]
+) -> list[Patient]:
+    """Cases grouped by patient, in the order of each patient's first case."""
+    first_with: dict[object, int] = {}
+    earlier = list(range(len(cases)))  # index of an earlier case of the same patient, or the case's own
+
+    def first(index: int) -> int:
+        while earlier[index] != index:
+            index = earlier[index]
+        return index
+
+    for index, case in enumerate(cases):
+        for mark in {("patient", case.patient), digests[case], mapping.get(case.id)} - {None}:
+            one, other = first(first_with.setdefault(mark, index)), first(index)
+            earlier[max(one, other)] = min(one, other)
+    patients: dict[int, list[Case]] = {}
+    for index, case in enumerate(cases):
+        patients.setdefault(first(index), []).append(case)
+    return [tuple(group) for group in patients.values()]
+
+
+def _read_name_mapping(dataset: FoundDataset) -> dict[str, MappedPatient]:
+    """Line of `name_mapping.csv` by case id of any year; empty where there is no such file below the data folder."""
+    mapping: dict[str, MappedPatient] = {}
+    for file in dataset.stray:
+        if file.name != NAME_MAPPING_FILE:
+            continue
+        try:
+            lines = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
+        except (OSError, ValueError, csv.Error) as error:
+            raise DatasetError(f"{file}: cannot be read as CSV ({error}).") from error
+        for number, line in enumerate(lines, start=2):
+            patient = MappedPatient(file, number, line.get(GRADE_COLUMN) or UNKNOWN_GRADE)
+            ids = [value for column, value in line.items() if column and "brats" in column.lower()]
+            mapping |= {case_id: patient for case_id in ids if case_id and case_id != "NA"}
+    return mapping
+
+
+def _by_grade(patients: Sequence[Patient], mapping: Mapping[str, MappedPatient], root: Path) -> list[list[Patient]]:
+    strata: dict[str, list[Patient]] = {}
+    for patient in patients:
+        grades = [mapping[case.id].grade for case in patient if case.id in mapping]
+        strata.setdefault(grades[0] if grades else UNKNOWN_GRADE, []).append(patient)
+    if set(strata) == {UNKNOWN_GRADE}:
+        raise DatasetError(f"{root}: no grade to stratify by; {NAME_MAPPING_FILE} is missing or names other cases.")
+    return [strata[grade] for grade in sorted(strata)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Drawing
+
+
+def _share_of(number: int, share: float) -> int:
+    """At least one, rounded up as scikit-learn's `train_test_split` does, which the study used."""
+    return math.ceil(round(number * share, 9))
+
+
+def _draw(strata: Sequence[Sequence[Patient]], number: int) -> list[Patient]:
+    """The first patients of every stratum, `number` in all, by largest remainder in proportion to the strata."""
+    total = sum(map(len, strata))
+    exact = [number * len(stratum) / total for stratum in strata]
+    counts = [math.floor(quota) for quota in exact]
+    by_remainder = sorted(range(len(strata)), key=lambda index: counts[index] - exact[index])
+    for index in by_remainder[: number - sum(counts)]:
+        counts[index] += 1
+    return [patient for stratum, count in zip(strata, counts, strict=True) for patient in stratum[:count]]
+
+
+def _without(strata: Sequence[Sequence[Patient]], taken: Collection[Patient]) -> list[list[Patient]]:
+    gone = set(taken)
+    return [[patient for patient in stratum if patient not in gone] for stratum in strata]
+
+
+def _named(patients: Sequence[Patient], test_ids: Sequence[str], root: Path) -> list[Patient]:
+    by_id = {case.id: patient for patient in patients for case in patient}
+    if missing := [test_id for test_id in test_ids if test_id not in by_id]:
+        raise DatasetError(f"{root}: no usable labelled case named {', '.join(missing)}, which is to be tested on.")
+    chosen = list(dict.fromkeys(by_id[test_id] for test_id in test_ids))
+    if len(patients) - len(chosen) < 2:
+        raise DatasetError(f"{root}: testing on {len(chosen)} of {len(patients)} patients leaves too few to train on.")
+    return chosen
+
+
+def _deal(strata: Sequence[Sequence[Patient]], folds: int) -> list[list[Patient]]:
+    """Patients dealt out one by one, stratum after stratum, so that the parts' sizes differ by one at most."""
+    patients = [patient for stratum in strata for patient in stratum]
+    if len(patients) < folds:
+        raise ConfigurationError(f"{folds} folds need as many patients to train on; there are {len(patients)}.")
+    return [patients[number::folds] for number in range(folds)]
+
+
+def _check_settings(validation_share: float, test_share: float, folds: int | None, fold: int) -> None:
+    for name, share in (("validation", validation_share), ("test", test_share)):
+        if not 0 < share < 1:
+            raise ConfigurationError(f"The {name} share is {share:g}; it must lie between 0 and 1.")
+    if folds is not None and (folds < 2 or not 0 <= fold < folds):
+        raise ConfigurationError(f"Fold {fold} of {folds}: there must be 2 folds or more, counted from 0.")
+
+
+def _section(patients: Iterable[Patient], root: Path, fold_of: Mapping[Case, int]) -> list[dict[str, Any]]:
+    """Datalist entries sorted by case, with every modality that is there, so that one split serves all trainings."""
+    cases = sorted((case for patient in patients for case in patient), key=lambda case: (case.id, case.folder))
+    return [
+        {**load_entry(case, case.modalities, root), **({"fold": fold_of[case]} if case in fold_of else {})}
+        for case in cases
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checking what was read
+
+
+def _checked_section(items: object, where: str, dataset_dir: Path) -> list[dict[str, Any]]:
+    if not isinstance(items, list):
+        raise DatasetError(f"{where}: must be a list of cases.")
+    return [_checked_entry(item, where, dataset_dir) for item in items]
+
+
+def _checked_entry(item: object, where: str, dataset_dir: Path) -> dict[str, Any]:
+    """The entry with absolute paths."""
+    name = item.get("case") if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+        # The name becomes that of an output folder, so it must not lead elsewhere.
+        raise DatasetError(f"{where}: {json.dumps(item)[:100]} is no case; one has a plain name under 'case'.")
+    keys = [key for key in (*MODALITIES, DATALIST_LABEL) if key in item]
+    if keys in ([], [DATALIST_LABEL]):
+        raise DatasetError(f"{where}: {name} names no image; looked for {', '.join(MODALITIES)}.")
+    entry = dict(item)
+    for key in keys:
+        path = dataset_dir.absolute() / safe_relative_path(item[key], f"{where}: {name}")
+        if not split_channel(path)[0].is_file():
+            raise DatasetError(f"{where}: {name}: no such file: {path}.")
+        entry[key] = str(path)
+    return entry
+
+
+def _check_complete(sections: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    for name in ("training", "validation"):
+        if not sections[name]:
+            raise DatasetError(f"{path}: the section '{name}' is empty.")
+        for entry in sections[name]:
+            if DATALIST_LABEL not in entry:
+                raise DatasetError(f"{path}: {name}: {entry['case']} names no '{DATALIST_LABEL}'.")
+
+
+def _check_disjoint(sections: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """No case, and no file under another case's name, in two sections."""
+    seen: dict[tuple[str, str], str] = {}
+    for name, entries in sections.items():
+        for entry in entries:
+            files = {
+                ("file", str(split_channel(entry[key])[0])) for key in (*MODALITIES, DATALIST_LABEL) if key in entry
+            }
+            for mark in [("case", entry["case"]), *sorted(files)]:
+                if seen.setdefault(mark, name) != name:
+                    raise DatasetError(f"{path}: the {mark[0]} {mark[1]} is in two sections, {seen[mark]} and {name}.")

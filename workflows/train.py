@@ -1,0 +1,98 @@
+"""A training run: its folder, its data, its beginning and its end. What happens in between stands in `train.json`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transforms.files import write_whole
+from workflows.configuration import (
+    RUN_CONFIGURATION,
+    bundle_root,
+    config_files,
+    known_settings,
+    refuse_unknown,
+    running_parser,
+)
+from workflows.dataset import LABEL_CONVENTIONS
+from workflows.errors import ConfigurationError, show_errors_in_one_line
+from workflows.split import SECTIONS, obtain_datalist, samples
+
+logger = logging.getLogger(__name__)
+
+MODEL, LAST, LOG = "model.pt", "last.pt", "training.log"
+
+
+def train(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
+    """Run `train.json` with overlays and overrides, as `python -m monai.bundle run training` would."""
+    from monai.bundle import ConfigParser, run
+
+    files = config_files("train", variants)
+    refuse_unknown(overrides, ConfigParser.load_config_files(files))
+    run(run_id="training", config_file=files, **overrides)
+
+
+def new_run_dir() -> str:
+    """A folder below `runs` that is named after the present second and does not exist."""
+    name = time.strftime("runs/%Y-%m-%d_%H-%M-%S")
+    number, path = 1, Path(name)
+    while path.exists():
+        number += 1
+        path = Path(f"{name}_{number}")
+    return str(path)
+
+
+def begin_run(run_dir: str, dataset_dir: str, seed: int) -> None:
+    """Check the settings, make the run's folder, save the configuration in it and seed every random generator.
+
+    Raises:
+        ConfigurationError: if a setting is misspelt, or the folder holds another run.
+    """
+    from monai.utils import set_determinism
+
+    show_errors_in_one_line()
+    folder = Path(run_dir)
+    taken = [name for name in (MODEL, LAST, LOG) if (folder / name).exists()]
+    if taken:
+        raise ConfigurationError(f"{folder}: holds an earlier run ({', '.join(taken)}); name another folder.")
+    parser = running_parser()
+    if parser is not None:
+        configuration = dict(parser.get())
+        refuse_unknown(configuration, known_settings(bundle_root()))
+        configuration |= {"dataset_dir": str(Path(dataset_dir).resolve()), "run_dir": str(folder.resolve())}
+        text = json.dumps(configuration, indent=2, default=str)
+        write_whole(folder / RUN_CONFIGURATION, lambda path: path.write_text(text))
+    set_determinism(seed)
+    logger.info(f"run folder {folder.resolve()}; watch it with  tensorboard --logdir {folder}")
+
+
+def end_run(run_dir: str) -> None:
+    """Say where the results are."""
+    folder = Path(run_dir)
+    logger.info(f"best weights {folder / MODEL}, full state {folder / LAST}, figures of every epoch {folder / LOG}")
+
+
+def datalist(
+    dataset_dir: str | Path,
+    modalities: Sequence[str],
+    split_file: str | None,
+    run_dir: str | Path,
+    seed: int,
+) -> dict[str, Any]:
+    """The cases of each section as MONAI's transforms take them.
+
+    Args:
+        split_file: a datalist as `brats-unet split` writes it. Without one the study's proportions are applied to the
+            cases found, and the split is written into `run_dir`, never into the data folder.
+    Returns:
+        "training", "validation", "testing": [{"case": id, "image": [one file per modality], "label": file}, …];
+        "label_values": class index of each value in the label files.
+    """
+    split = obtain_datalist(dataset_dir, split_file, run_dir, modalities, seed)
+    sections = {section: samples(split[section], modalities) for section in SECTIONS}
+    logger.info(", ".join(f"{len(cases)} {section}" for section, cases in sections.items()) + " cases")
+    return {**sections, "label_values": dict(LABEL_CONVENTIONS[split["label_convention"]].classes)}

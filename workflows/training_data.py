@@ -1,0 +1,178 @@
+"""The cached training slices: which of them make a batch, and how much memory they take."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any
+
+import psutil
+import torch
+from monai.data import CacheDataset
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from transforms.pipelines import expand_labels
+from transforms.slices import plain
+
+logger = logging.getLogger(__name__)
+
+MEMORY_SHARE_FOR_CACHE = 0.7  # the rest is for the network, its activations and everybody else
+CASES_MIXED_WHEN_UNCACHED = 8
+
+
+def bytes_per_case(modalities: int, size_px: int, slices: int, soft_labels: bool = False) -> int:
+    """Memory of one cached case: 16 bits per modality and pixel, 8 for the label map or 3 × 8 for soft labels."""
+    return slices * size_px**2 * (2 * modalities + (3 if soft_labels else 1))
+
+
+class SliceDataset(Dataset):
+    """The slices of many patients as one data set; the patients are preprocessed once and kept in memory.
+
+    Args:
+        data: one dictionary per patient, as `transform` takes it.
+        transform: ends in {"image": (slices, C, H, W) float16, "label": (slices, 1 or more, H, W) uint8}.
+        expected_bytes_per_case: see `bytes_per_case`; decides how many patients fit in memory.
+        augmentation: applied to whole batches.
+        workers: threads that fill the cache.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Callable,
+        expected_bytes_per_case: int = 0,
+        augmentation: Callable | None = None,
+        workers: int = 2,
+    ) -> None:
+        self.augmentation = augmentation
+        rate = affordable_cache_rate(len(data), expected_bytes_per_case)
+        self.volumes = CacheDataset(
+            list(data), transform, cache_rate=rate, num_workers=workers, progress=sys.stderr.isatty(), copy_cache=False
+        )
+        self.cached_cases = self.volumes.cache_num
+        self._uncached = lru_cache(maxsize=CASES_MIXED_WHEN_UNCACHED)(self.volumes.__getitem__)
+        # Reading a patient that does not fit in memory just to count its slices costs one pass, once.
+        self.slices_per_case = [len(self.case(index)["image"]) for index in range(len(data))]
+        self.first_slice = [0, *accumulate(self.slices_per_case)]
+
+    def __len__(self) -> int:
+        return self.first_slice[-1]
+
+    def case(self, index: int) -> dict[str, Any]:
+        """All slices of one patient."""
+        return self.volumes[index] if index < self.cached_cases else self._uncached(index)
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """The patient and the patient's slice that the data set's slice `index` is."""
+        case = bisect_right(self.first_slice, index) - 1
+        return case, index - self.first_slice[case]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {key: values[0] for key, values in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """A whole batch in one call, as PyTorch's loader asks for it.
+
+        Returns:
+            "image": (B, C, H, W) float32; "label": (B, 1 or more, H, W) uint8; "case": (B,), the patients' numbers.
+        """
+        places = [self.locate(index) for index in indices]
+        rows = [(self.case(case), position) for case, position in places]
+        batch = {
+            "image": torch.stack([row["image"][position] for row, position in rows]).float(),
+            "label": torch.stack([row["label"][position] for row, position in rows]),
+            "case": torch.tensor([case for case, _ in places]),
+        }
+        if self.augmentation is not None:
+            batch = {key: plain(value) for key, value in self.augmentation(batch).items()}
+        return batch
+
+
+class SliceBatches(Sampler[list[int]]):
+    """Which slices make a batch.
+
+    Args:
+        slices_per_batch: None for one patient per batch, all its slices in order, as the study did.
+        shuffle: mix the slices of all patients anew in every epoch; where not all patients fit in memory, of as many
+            as are read together. With one patient per batch, the order of the patients.
+        seed: the order of epoch n follows from `seed` and n alone.
+    """
+
+    def __init__(self, dataset: SliceDataset, slices_per_batch: int | None, shuffle: bool, seed: int = 0) -> None:
+        self.dataset, self.slices_per_batch, self.shuffle, self.seed = dataset, slices_per_batch, shuffle, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        if self.slices_per_batch is None:
+            return len(self.dataset.slices_per_case)
+        return sum(-(-size // self.slices_per_batch) for size in self._group_sizes())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.epoch += 1
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        cases = self._permuted(range(len(self.dataset.slices_per_case)), generator)
+        if self.slices_per_batch is None:
+            yield from (self._slices_of([case]) for case in cases)
+            return
+        step = self._cases_per_group()
+        for first in range(0, len(cases), step):
+            slices = self._permuted(self._slices_of(cases[first : first + step]), generator)
+            for start in range(0, len(slices), self.slices_per_batch):
+                yield slices[start : start + self.slices_per_batch]
+
+    def _cases_per_group(self) -> int:
+        everything = len(self.dataset.slices_per_case)
+        return everything if self.dataset.cached_cases == everything else CASES_MIXED_WHEN_UNCACHED
+
+    def _group_sizes(self) -> list[int]:
+        if self._cases_per_group() == len(self.dataset.slices_per_case):
+            return [len(self.dataset)]
+        # Patients have the same number of slices where they share a geometry, so any grouping has these sizes.
+        sizes, step = self.dataset.slices_per_case, self._cases_per_group()
+        return [sum(sizes[first : first + step]) for first in range(0, len(sizes), step)]
+
+    def _slices_of(self, cases: Sequence[int]) -> list[int]:
+        first = self.dataset.first_slice
+        return [index for case in cases for index in range(first[case], first[case + 1])]
+
+    def _permuted(self, items: Sequence[int], generator: torch.Generator) -> list[int]:
+        if not self.shuffle:
+            return list(items)
+        return [items[index] for index in torch.randperm(len(items), generator=generator).tolist()]
+
+
+def keep_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The loader's collate function: `SliceDataset` hands out whole batches."""
+    return batch
+
+
+def prepare_batch(
+    batch: dict[str, Tensor], device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    """Move a batch to the device and expand its labels there, where one-hot costs neither cache nor transfer.
+
+    Returns:
+        Images (B, C, H, W) float32 and class shares (B, classes, H, W) float32.
+    """
+    image = batch["image"].to(device, non_blocking=non_blocking, **kwargs)
+    return image, expand_labels(batch["label"].to(device, non_blocking=non_blocking))
+
+
+def affordable_cache_rate(cases: int, expected_bytes_per_case: int) -> float:
+    """The share of the patients that fits in memory; says what is expected, and warns where it is less than all."""
+    needed, free = cases * expected_bytes_per_case, psutil.virtual_memory().available
+    budget = free * MEMORY_SHARE_FOR_CACHE
+    logger.info(f"caching {cases} cases: {needed / 1e9:.2f} GB expected, {free / 1e9:.1f} GB of memory free")
+    if needed <= budget:
+        return 1.0
+    rate = budget / needed
+    logger.warning(
+        f"only {rate:.0%} of the cases fit in memory and are cached; the others are read again in every epoch. "
+        "A smaller size_px, a narrower slice_range or a machine with more memory would avoid that."
+    )
+    return rate
