@@ -100,9 +100,7 @@ class UNet2D(nn.Module):
         if height % factor != 0 or width % factor != 0:
             smaller = f"{height // factor * factor}×{width // factor * factor}"
             larger = f"{-(-height // factor) * factor}×{-(-width // factor) * factor}"
-            raise ValueError(
-                f"slices of {height}×{width} pixels do not divide by {factor}: use {smaller} or {larger}."
-            )
+            raise ValueError(f"slices of {height}×{width} pixels do not divide by {factor}: use {smaller} or {larger}.")
 
 
 def _normalisation(name: str, channels: int) -> nn.Module:

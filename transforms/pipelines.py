@@ -107,7 +107,7 @@ def training_preprocessing(
             CastToTyped(keys="image", dtype=torch.float16),
             StackSlicesd(keys=("image", "label")),
         ]
-    )
+    ).flatten()  # a chain within a chain counts as random, and nothing after it would be cached
 
 
 def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageReader | None = None) -> list[Transform]:

@@ -25,6 +25,7 @@ from workflows.dataset import (
     LabelConvention,
     digest_of,
     find_cases,
+    format_shape,
     label_convention_of,
     load_entry,
     load_image,
@@ -346,7 +347,9 @@ def _check_grids(scans: Sequence[_Scan], slice_range: tuple[int, int], record: C
     record.orientation = "".join(nib.orientations.aff2axcodes(affine))
     for other in others:
         if other.image.shape != first.image.shape:
-            record.problems.append(f"{other.what} has {_x(other.image.shape)} voxels, {first.what} {_x(record.shape)}")
+            record.problems.append(
+                f"{other.what} has {format_shape(other.image.shape)} voxels, {first.what} {format_shape(record.shape)}"
+            )
         elif not np.allclose(other.image.affine, affine, atol=AFFINE_TOLERANCE_MM, rtol=0):
             record.problems.append(f"{other.what} and {first.what} have different affines{_why(first, other)}")
     axial, _, slice_mm = _axial_axis(affine)
@@ -397,10 +400,6 @@ def _overlap(one: NDArray, other: NDArray) -> float:
 def _without(case: Case, error: DatasetError) -> str:
     """The message without what the reader knows: the id and the folder of the case, the full stop."""
     return str(error).removeprefix(f"{case.id}: ").replace(f"{case.folder}{os.sep}", "").removesuffix(".")
-
-
-def _x(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -504,7 +503,7 @@ def _row(record: CaseRecord, labels: Sequence[str] | dict[str, str]) -> list[Any
     verdict = "unusable" if record.problems else "see below" if record.warnings else "ok"
     outside = "" if record.outside_window is None else f"{record.outside_window:.1%}"
     counts = [str(record.voxels.get(label, "")) for label in labels]
-    cells = [record.id, _x(record.shape or ()), *counts, outside, verdict]
+    cells = [record.id, format_shape(record.shape or ()), *counts, outside, verdict]
     return [Text(cell, style="red" if verdict == "unusable" else "") for cell in cells]  # Text: ids are no markup
 
 

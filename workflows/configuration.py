@@ -113,9 +113,7 @@ def running_parser() -> ConfigParser | None:
 
 def settings_beside(checkpoint: str | Path) -> dict[str, Any]:
     """The settings in `SETTINGS_OF_A_NETWORK` with which a run trained its checkpoint; empty where it is alone."""
-    return {
-        name: value for name, value in run_configuration(checkpoint).items() if name in SETTINGS_OF_A_NETWORK
-    }
+    return {name: value for name, value in run_configuration(checkpoint).items() if name in SETTINGS_OF_A_NETWORK}
 
 
 def run_configuration(checkpoint: str | Path) -> dict[str, Any]:

@@ -220,12 +220,13 @@ def write_json(content: Any, path: Path | str) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(path)
+        try:
+            unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def safe_relative_path(text: object, source: object) -> PurePosixPath:
@@ -500,7 +501,7 @@ def load_image(path: str | Path) -> nib.Nifti1Image:
     if channel is None:
         return image
     if image.ndim != 4 or channel >= image.shape[3]:
-        raise DatasetError(f"{file}: has no channel {channel}; its shape is {_shape(image.shape)}.")
+        raise DatasetError(f"{file}: has no channel {channel}; its shape is {format_shape(image.shape)}.")
     return image.slicer[..., channel]
 
 
@@ -562,9 +563,9 @@ def _checked_header(start: bytes, file: Path) -> nib.Nifti1Header:
         raise DatasetError(f"{file}: its NIfTI header is invalid ({error}).") from error
     extent = [int(length) for length in shape]
     if len(extent) not in (3, 4, 5) or min(extent) < 1 or any(length > 1 for length in extent[4:]):
-        raise DatasetError(f"{file}: its shape {_shape(extent)} is not that of a volume.")
+        raise DatasetError(f"{file}: its shape {format_shape(extent)} is not that of a volume.")
     if math.prod(extent) > MAX_VOXELS:
-        raise DatasetError(f"{file}: its header announces {_shape(extent)} voxels, more than any scan has.")
+        raise DatasetError(f"{file}: its header announces {format_shape(extent)} voxels, more than any scan has.")
     if not kind.sizeof_hdr + 4 <= offset <= MAX_VOXEL_OFFSET_BYTES:
         raise DatasetError(f"{file}: its NIfTI header is invalid (the voxels start at byte {offset}).")
     if voxel_type.kind not in "iuf":
@@ -572,5 +573,6 @@ def _checked_header(start: bytes, file: Path) -> nib.Nifti1Header:
     return header
 
 
-def _shape(shape: Iterable[int]) -> str:
+def format_shape(shape: Iterable[int]) -> str:
+    """As people write it: 240×240×155."""
     return "×".join(map(str, shape))

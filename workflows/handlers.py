@@ -175,4 +175,3 @@ class ClipGradients:
         if engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
-

@@ -34,7 +34,7 @@ GENERATOR_VERSION = "1"
 SPACING_MM: dict[Size, Point] = {"full": (1.0, 1.0, 1.0), "small": (2.0, 2.0, 1.0)}
 SHAPE: dict[Size, tuple[int, int, int]] = {"full": (240, 240, 155), "small": (120, 120, 155)}
 
-DEFAULT_CASES = 8
+DEFAULT_CASES = 4
 TRAINING_FOLDER = "MICCAI_BraTS2020_TrainingData"
 VALIDATION_FOLDER = "MICCAI_BraTS2020_ValidationData"
 MISNAMED_CASE = "BraTS20_Training_355"

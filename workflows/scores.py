@@ -19,7 +19,9 @@ from transforms.regions import labels_to_regions
 STUDY_SMOOTHING = 1.0  # added to numerator and denominator of the study's Dice
 KERAS_EPSILON = 1e-7  # added to the denominators of the study's precision, sensitivity and specificity
 
-_SOFT_SUMS = [f"{kind}_{index}" for kind in ("soft_both", "soft_predicted", "soft_true") for index in range(NUM_CLASSES)]
+_SOFT_SUMS = [
+    f"{kind}_{index}" for kind in ("soft_both", "soft_predicted", "soft_true") for index in range(NUM_CLASSES)
+]
 _REGION_SUMS = [f"{kind}_{region}" for kind in ("both", "predicted", "true") for region in REGIONS]
 _POOLED_SUMS = ["agreeing", "pixels", "true_positive", "called_positive", "positive", "true_negative", "negative"]
 _TRUNCATED_SUMS = ["both_one", "predicted_one", "true_one"]

@@ -80,16 +80,9 @@ def make_split(
     strata = _by_grade(patients, mapping, dataset.root) if stratify else [patients]
     for stratum in strata:
         random.Random(seed).shuffle(stratum)
-    validating = min(_share_of(len(patients), validation_share), len(patients) - 2)
-    if test_ids:
-        testing = _named(patients, test_ids, dataset.root)
-        rest = _without(strata, testing)
-        validation = _draw(rest, min(validating, len(patients) - len(testing) - 1))
-    else:
-        validation = _draw(strata, validating)
-        untaken = len(patients) - validating
-        testing = _draw(_without(strata, validation), min(_share_of(untaken, test_share), untaken - 1))
-        rest = _without(strata, testing)
+    named = _named(patients, test_ids, dataset.root) if test_ids else None
+    validation, testing = _choose(strata, validation_share, test_share, named)
+    rest = _without(strata, testing)
     fold_of: dict[Case, int] = {}
     if folds:
         parts = _deal(rest, folds)
@@ -131,7 +124,7 @@ def read_datalist(path: Path | str, dataset_dir: Path | str) -> dict[str, Any]:
         raise DatasetError(f"{path}: cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: is no datalist, which is an object with the lists {', '.join(SECTIONS)}.")
-    if content.get("label_convention") not in LABEL_CONVENTIONS:
+    if content.get("label_convention") not in list(LABEL_CONVENTIONS):  # a list, since any JSON value may stand there
         known = ", ".join(LABEL_CONVENTIONS)
         raise DatasetError(f"{path}: 'label_convention' is {content.get('label_convention')!r}, not one of {known}.")
     sections = {name: _checked_section(content.get(name), f"{path}: {name}", dataset_dir) for name in SECTIONS}
@@ -259,6 +252,23 @@ def _by_grade(patients: Sequence[Patient], mapping: Mapping[str, MappedPatient],
 def _share_of(number: int, share: float) -> int:
     """At least one, rounded up as scikit-learn's `train_test_split` does, which the study used."""
     return math.ceil(round(number * share, 9))
+
+
+def _choose(
+    strata: Sequence[Sequence[Patient]], validation_share: float, test_share: float, named: list[Patient] | None
+) -> tuple[list[Patient], list[Patient]]:
+    """Patients to validate and to test on, in the study's order: validation first, testing from the rest.
+
+    Args:
+        named: the patients to test on where these are given.
+    """
+    total = sum(map(len, strata))
+    validating = min(_share_of(total, validation_share), total - 2)
+    if named:
+        return _draw(_without(strata, named), min(validating, total - len(named) - 1)), named
+    validation = _draw(strata, validating)
+    untaken = total - validating
+    return validation, _draw(_without(strata, validation), min(_share_of(untaken, test_share), untaken - 1))
 
 
 def _draw(strata: Sequence[Sequence[Patient]], number: int) -> list[Patient]:
