@@ -12,7 +12,6 @@ from monai.transforms import AsDiscrete, MapTransform, Resize
 
 from transforms.labels import NUM_CLASSES
 
-
 INTERPOLATION_ERROR = 1e-3
 """A pixel wholly inside a class must get all 255 steps although its interpolated share may be 0.9999999."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,17 @@ def config_files(name: str, variants: Iterable[str] = ()) -> list[str]:
             raise ConfigurationError(f"no configuration {variant!r}; there are {', '.join(known)}.")
         files.append(found)
     return [str(file) for file in files]
+
+
+def run_workflow(run_id: str, files: Sequence[str], overrides: Mapping[str, Any]) -> None:
+    """Run a configuration as `python -m monai.bundle run` does, without its notes on where options came from."""
+    import logging
+
+    from monai.bundle import run
+
+    for module in ("scripts", "workflows"):
+        logging.getLogger(f"monai.bundle.{module}").setLevel(logging.WARNING)
+    run(run_id=run_id, config_file=list(files), **overrides)
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from workflows.configuration import (
     config_files,
     known_settings,
     refuse_unknown,
+    run_workflow,
     running_parser,
     settings_beside,
 )
@@ -41,14 +42,14 @@ def predict(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
 
     The settings that belong to the checkpoint's network are taken from the run that trained it.
     """
-    from monai.bundle import ConfigParser, run
+    from monai.bundle import ConfigParser
 
     files = config_files("inference", variants)
     known = ConfigParser.load_config_files(files)
     refuse_unknown(overrides, known)
     checkpoint = overrides.get("checkpoint") or default_checkpoint()
     check_checkpoint(checkpoint)
-    run(config_file=files, workflow_type="infer", **{**settings_beside(checkpoint), **overrides})
+    run_workflow("run", files, {"workflow_type": "infer", **settings_beside(checkpoint), **overrides})
 
 
 def default_checkpoint() -> str:

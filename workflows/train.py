@@ -16,6 +16,7 @@ from workflows.configuration import (
     config_files,
     known_settings,
     refuse_unknown,
+    run_workflow,
     running_parser,
 )
 from workflows.dataset import LABEL_CONVENTIONS
@@ -29,11 +30,11 @@ MODEL, LAST, LOG = "model.pt", "last.pt", "training.log"
 
 def train(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
     """Run `train.json` with overlays and overrides, as `python -m monai.bundle run training` would."""
-    from monai.bundle import ConfigParser, run
+    from monai.bundle import ConfigParser
 
     files = config_files("train", variants)
     refuse_unknown(overrides, ConfigParser.load_config_files(files))
-    run(run_id="training", config_file=files, **overrides)
+    run_workflow("training", files, overrides)
 
 
 def new_run_dir() -> str:

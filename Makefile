@@ -1,0 +1,36 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow lint types pack clean
+
+demo: $(VENV)/installed  ## data, training, evaluation, one prediction (phantom), in minutes
+	$(BIN)/brats-unet demo
+
+test: $(VENV)/installed-for-tests  ## the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/installed-for-tests  ## what takes longer than a minute or so
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-for-tests
+	$(BIN)/mypy
+
+pack: $(VENV)/installed  ## make pack CHECKPOINT=runs/…/model.pt
+	$(BIN)/brats-unet pack dist/brats_unet.zip --checkpoint $(CHECKPOINT)
+
+$(VENV)/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-for-tests: setup.cfg constraints.txt | $(VENV)/installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo runs build dist

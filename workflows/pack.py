@@ -1,0 +1,61 @@
+"""Pack a self-contained MONAI Bundle: configurations, code and weights in one zip file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from transforms.files import write_whole
+from workflows.configuration import bundle_root, settings_beside
+from workflows.errors import ConfigurationError
+from workflows.predict import check_checkpoint
+
+PACKAGES = ("transforms", "networks", "workflows")
+CONFIGURED_BY_THE_RUN = ("train.json", "inference.json")
+
+
+def pack_bundle(out: Path, checkpoint: Path) -> Path:
+    """Write a zip file with one folder, named after it, that is a MONAI Bundle.
+
+    `train.json` and `inference.json` in it hold the settings with which the checkpoint's network was trained.
+
+    Raises:
+        ConfigurationError: if `out` is no .zip name, or there are no weights.
+    """
+    if out.suffix != ".zip":
+        raise ConfigurationError(f"{out}: give the packed bundle a name that ends in .zip.")
+    check_checkpoint(checkpoint)
+    write_whole(out, lambda partial: _write_zip(partial, out.stem, checkpoint))
+    return out
+
+
+def _write_zip(path: Path, folder: str, checkpoint: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in _contents(checkpoint):
+            archive.writestr(f"{folder}/{name}", content)
+
+
+def _contents(checkpoint: Path) -> Iterator[tuple[str, bytes]]:
+    root, settings = Path(bundle_root()), settings_beside(checkpoint)
+    for file in sorted(root.rglob("*")):
+        name = file.relative_to(root)
+        if (
+            file.is_file()
+            and name.parts[0] != "models"
+            and name.parts[0] not in PACKAGES
+            and "__pycache__" not in name.parts
+        ):
+            configured = name.name in CONFIGURED_BY_THE_RUN
+            yield name.as_posix(), _configured(file, settings) if configured else file.read_bytes()
+    code = Path(__file__).resolve().parents[1]
+    for package in PACKAGES:
+        for file in sorted((code / package).glob("*.py")):
+            yield f"{package}/{file.name}", file.read_bytes()
+    yield "models/model.pt", checkpoint.read_bytes()
+
+
+def _configured(file: Path, settings: dict[str, object]) -> bytes:
+    configuration = json.loads(file.read_text())
+    return (json.dumps({**configuration, **settings}, indent=4, ensure_ascii=False) + "\n").encode()
