@@ -98,9 +98,10 @@ class UNet2D(nn.Module):
     def _check_size(self, height: int, width: int) -> None:
         factor = self.size_factor
         if height % factor != 0 or width % factor != 0:
-            smaller = f"{height // factor * factor}×{width // factor * factor}"
-            larger = f"{-(-height // factor) * factor}×{-(-width // factor) * factor}"
-            raise ValueError(f"slices of {height}×{width} pixels do not divide by {factor}: use {smaller} or {larger}.")
+            sizes = f"{-(-height // factor) * factor}×{-(-width // factor) * factor}"
+            if height >= factor and width >= factor:
+                sizes = f"{height // factor * factor}×{width // factor * factor} or {sizes}"
+            raise ValueError(f"slices of {height}×{width} pixels do not divide by {factor}: use {sizes}.")
 
 
 def _normalisation(name: str, channels: int) -> nn.Module:

@@ -122,16 +122,17 @@ def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageR
 def augmentation(flip_probability: float = 0.5, gain_range: float = 0.2, offset_range: float = 0.1) -> Compose:
     """Random changes of a training batch.
 
-    A batch is flipped as one: its first dimension stands where MONAI expects the channels. Gain and offset are drawn
-    for every slice and modality, see `RandGainOffsetd`.
+    A batch is flipped as one: its first dimension stands where MONAI expects the channels, so that the second, the
+    modalities or classes, is axis 0 and never flipped. Gain and offset are drawn for every slice and modality, see
+    `RandGainOffsetd`.
 
     Returns:
         A chain for {"image": (B, C, H, W) float, "label": (B, 1 or more, H, W), …}.
     """
     return Compose(
         [
-            RandFlipd(keys=("image", "label"), prob=flip_probability, spatial_axis=0),
             RandFlipd(keys=("image", "label"), prob=flip_probability, spatial_axis=1),
+            RandFlipd(keys=("image", "label"), prob=flip_probability, spatial_axis=2),
             RandGainOffsetd(keys="image", gain_range=gain_range, offset_range=offset_range),
         ]
     )

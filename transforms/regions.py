@@ -22,7 +22,8 @@ def labels_to_regions(label_map: Tensor) -> Tensor:
     Returns:
         (3, …) boolean.
     """
-    return torch.cat([torch.isin(label_map, torch.tensor(classes)) for classes in REGIONS.values()], dim=0)
+    regions = (torch.tensor(classes, device=label_map.device) for classes in REGIONS.values())
+    return torch.cat([torch.isin(label_map, classes) for classes in regions], dim=0)
 
 
 class LabelsToRegionsd(MapTransform):

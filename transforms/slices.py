@@ -29,9 +29,10 @@ def slice_window(slice_range: Sequence[int], spacing_mm: float, depth: int) -> t
     """
     first, end = (round(edge / spacing_mm) for edge in slice_range)
     if not 0 <= first < end <= depth:
+        highest = int(depth * spacing_mm + 1e-3)  # whole mm that fit, in spite of a spacing of 0.99999
         raise ValueError(
             f"slice range {slice_range[0]} to {slice_range[1]} (in slices of 1 mm) does not fit a volume of "
-            f"{depth} slices of {spacing_mm:g} mm: choose a range within 0 to {round(depth * spacing_mm)}."
+            f"{depth} slices of {spacing_mm:g} mm: choose a range within 0 to {highest}."
         )
     return first, end
 

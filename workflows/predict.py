@@ -80,6 +80,28 @@ def begin_prediction(checkpoint: str | Path) -> None:
     logger.info(f"weights {Path(checkpoint).resolve()}")
 
 
+def check_weights(network: Any, checkpoint: str | Path) -> None:
+    """Compare a checkpoint with the network it is for, before any patient is read.
+
+    Raises:
+        ConfigurationError: if it cannot be read as weights alone, or naming the first layer that differs.
+    """
+    import torch
+
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and I/O errors alike
+        raise ConfigurationError(f"{checkpoint}: cannot be read as weights ({str(error).splitlines()[0]})") from error
+    saved, wanted = state.get("network", state), network.state_dict()
+    for name in [*wanted, *saved]:
+        here, there = (tuple(s[name].shape) if name in s else "nothing" for s in (wanted, saved))
+        if here != there:
+            raise ConfigurationError(
+                f"{checkpoint}: belongs to another network: {name} is {there} in it and {here} in the configuration; "
+                "merge the overlay it was trained with, or keep it beside its run's config.json."
+            )
+
+
 def patients(patient_dir: str | Path, modalities: Sequence[str]) -> list[dict[str, Any]]:
     """The cases in a patient's folder, or in a folder of many, as MONAI's transforms take them.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transforms.files import write_whole
+from transforms.labels import NUM_CLASSES
 from workflows.configuration import (
     RUN_CONFIGURATION,
     bundle_root,
@@ -69,6 +70,28 @@ def begin_run(run_dir: str, dataset_dir: str, seed: int) -> None:
         write_whole(folder / RUN_CONFIGURATION, lambda path: path.write_text(text))
     set_determinism(seed)
     logger.info(f"run folder {folder.resolve()}; watch it with  tensorboard --logdir {folder}")
+
+
+def check_network(network: Any, modalities: Sequence[str], size_px: int) -> None:
+    """Try the network on one empty slice before any patient is read.
+
+    Raises:
+        ConfigurationError: if it does not take slices of this size and number of modalities, or has other classes.
+    """
+    import torch
+
+    was_training = network.training
+    try:
+        with torch.no_grad():
+            scores = network.eval()(torch.zeros(1, len(modalities), size_px, size_px))
+    except (ValueError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"the network does not fit size_px {size_px} and {len(modalities)} modalities: {error}"
+        ) from error
+    finally:
+        network.train(was_training)
+    if scores.shape[1] != NUM_CLASSES:
+        raise ConfigurationError(f"the network has {scores.shape[1]} classes; the labels have {NUM_CLASSES}.")
 
 
 def end_run(run_dir: str) -> None:

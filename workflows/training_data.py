@@ -6,6 +6,7 @@ import logging
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset, Sampler
 
 from transforms.pipelines import expand_labels
 from transforms.slices import plain
+from workflows.errors import DatasetError
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,32 @@ CASES_MIXED_WHEN_UNCACHED = 8
 def bytes_per_case(modalities: int, size_px: int, slices: int, soft_labels: bool = False) -> int:
     """Memory of one cached case: 16 bits per modality and pixel, 8 for the label map or 3 × 8 for soft labels."""
     return slices * size_px**2 * (2 * modalities + (3 if soft_labels else 1))
+
+
+class NamedCases(CacheDataset):
+    """A `CacheDataset` whose errors say which patient they are about."""
+
+    def _load_cache_item(self, idx: int) -> Any:
+        with naming(self.data[idx]["case"]):
+            return super()._load_cache_item(idx)
+
+    def __getitem__(self, index: Any) -> Any:
+        with naming(self.data[index]["case"]):
+            return super().__getitem__(index)
+
+
+@contextmanager
+def naming(case: str) -> Iterator[None]:
+    """Turn a transform's `ValueError`, which MONAI wraps, into one line about the patient."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, ValueError):
+            raise DatasetError(f"{case}: {cause}") from error
+        raise
 
 
 class SliceDataset(Dataset):
@@ -51,7 +79,7 @@ class SliceDataset(Dataset):
     ) -> None:
         self.augmentation = augmentation
         rate = affordable_cache_rate(len(data), expected_bytes_per_case)
-        self.volumes = CacheDataset(
+        self.volumes = NamedCases(
             list(data), transform, cache_rate=rate, num_workers=workers, progress=sys.stderr.isatty(), copy_cache=False
         )
         self.cached_cases = self.volumes.cache_num

@@ -1,0 +1,31 @@
+"""Label maps become the three nested masks of BraTS."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from transforms.regions import LabelsToRegionsd, labels_to_regions
+
+#                            WT  TC  ET
+MEMBERSHIP = {0: (0, 0, 0), 1: (1, 1, 0), 2: (1, 0, 0), 3: (1, 1, 1)}
+
+
+@pytest.mark.parametrize(("value", "regions"), MEMBERSHIP.items())
+def test_a_voxel_of_each_class_lies_in_its_regions(value: int, regions: tuple[int, ...]):
+    masks = labels_to_regions(torch.tensor([[value]]))
+    assert masks[:, 0].int().tolist() == list(regions)
+
+
+def test_the_masks_are_boolean_and_keep_the_grid():
+    masks = labels_to_regions(torch.zeros(1, 4, 5, 6, dtype=torch.uint8))
+    assert (masks.shape, masks.dtype) == ((3, 4, 5, 6), torch.bool)
+
+
+def test_the_dictionary_version_changes_its_keys_and_no_others():
+    label_map = torch.tensor([[0, 1, 2, 3]], dtype=torch.uint8)
+    data = {"label": label_map, "image": torch.ones(1), "case": "P1"}
+    changed = LabelsToRegionsd(keys="label")(data)
+    assert changed["label"].int().tolist() == [[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]
+    assert changed["image"] is data["image"] and changed["case"] == "P1"
+    assert data["label"] is label_map
