@@ -1,8 +1,12 @@
-"""What several test files share: a generated data set, and a small head whose every voxel is known."""
+"""What several test files share: generated patients, a small known head, one short training run, started programs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +17,32 @@ import pytest
 Head = dict[str, np.ndarray]
 WritePatient = Callable[..., dict[str, Any]]
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+TINY_SETTINGS = {"size_px": 32, "network_def#width": 4, "device": "cpu"}
+
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @pytest.fixture(scope="session")
-def phantom_cases(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Three patients of 120×120×155 voxels of 2×2×1 mm, as training takes them."""
+def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with three patients of 120×120×155 voxels of 2×2×1 mm; nothing may be written into it."""
     from workflows.phantom import generate_dataset
 
-    folders = generate_dataset(tmp_path_factory.mktemp("phantoms") / "set", cases=3, size="small", workers=1)
+    folder = tmp_path_factory.mktemp("phantoms") / "set"
+    generate_dataset(folder, cases=3, size="small", workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_cases(phantom_dir: Path) -> list[dict[str, Any]]:
+    """The patients of `phantom_dir`, as training takes them."""
     return [
         {
             "case": folder.name,
             "image": [str(folder / f"{folder.name}_{name}.nii.gz") for name in ("flair", "t1ce")],
             "label": str(folder / f"{folder.name}_seg.nii.gz"),
         }
-        for folder in folders
+        for folder in sorted(phantom_dir.glob("BraTS20_Training_*"))
     ]
 
 
@@ -69,3 +83,90 @@ def write_patient(tmp_path: Path, head: Head) -> WritePatient:
         return {"case": name, "image": [files["flair"], files["t1ce"]], "label": files["seg"]}
 
     return write
+
+
+@dataclass(frozen=True)
+class Started:
+    """A program that has ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def last_line(self) -> str:
+        return self.stderr.rstrip().rpartition("\n")[2]
+
+
+def start(*arguments: object, cwd: Path, **environment: str) -> Started:
+    """Run this interpreter with arguments until it ends; PYTHONPATH is not handed on."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, *map(str, arguments)]
+    ended = subprocess.run(command, cwd=cwd, env={**inherited, **environment}, capture_output=True, text=True)
+    return Started(ended.returncode, ended.stdout, ended.stderr)
+
+
+@pytest.fixture(scope="session")
+def python() -> Callable[..., Started]:
+    """Runs Python in a process of its own: `python("-m", "monai.bundle", …, cwd=folder, NAME=value)`."""
+    return start
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Started]:
+    """Runs `brats-unet` in this process, which has imported what it needs: `command("audit", folder)`."""
+    from workflows.cli import main
+
+    def run(*arguments: object) -> Started:
+        monkeypatch.setattr(sys, "argv", ["brats-unet", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Started(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of change of everything below a folder."""
+    files = {str(path.relative_to(folder)): path.stat() for path in sorted(folder.rglob("*"))}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in files.items()}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A short training run on `phantom_dir`, what it printed, and what the data folder held before it."""
+
+    data: Path
+    folder: Path
+    output: str
+    data_before: dict[str, tuple[int, int]]
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "model.pt"
+
+
+@pytest.fixture(scope="session")
+def tiny_run(phantom_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two epochs of a network of width 4 on slices of 32×32 pixels, by the command in a process of its own."""
+    folder = tmp_path_factory.mktemp("tiny")
+    before = listing(phantom_dir)
+    settings = [f"--{name}={value}" for name, value in {**TINY_SETTINGS, "max_epochs": 2}.items()]
+    ended = start(*("-m", "workflows", "train", "--dataset-dir", phantom_dir, "--out", "run"), *settings, cwd=folder)
+    assert ended.status == 0, ended.stderr
+    return Run(phantom_dir, folder / "run", ended.stdout + ended.stderr, before)
+
+
+@pytest.fixture
+def tiny_settings() -> dict[str, Any]:
+    """Overrides with which a configuration is quick to build and to run."""
+    return dict(TINY_SETTINGS)
+
+
+@pytest.fixture(autouse=True)
+def restored_interpreter() -> Iterator[None]:
+    """A workflow extends the import path and changes how uncaught errors look; the next test finds both as before."""
+    hook, path = sys.excepthook, list(sys.path)
+    yield
+    sys.excepthook, sys.path[:] = hook, path

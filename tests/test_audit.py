@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from workflows.audit import Audit, CaseRecord, audit_dataset, brain_mask, print_table, share_outside
+from workflows.audit import Audit, audit_dataset
+from workflows.audit_table import print_table
+from workflows.case_checks import CaseRecord, brain_mask, share_outside
 from workflows.errors import DatasetError
 
 SHAPE = (24, 24, 20)
@@ -269,10 +271,10 @@ def test_a_surprise_in_one_case_does_not_stop_the_others(tmp_path: Path, monkeyp
     real = brain_mask
 
     def surprise(voxels: np.ndarray) -> np.ndarray:
-        monkeypatch.setattr("workflows.audit.brain_mask", real)
+        monkeypatch.setattr("workflows.case_checks.brain_mask", real)
         raise MemoryError("no room")
 
-    monkeypatch.setattr("workflows.audit.brain_mask", surprise)
+    monkeypatch.setattr("workflows.case_checks.brain_mask", surprise)
     first, second = audit(tmp_path).cases
     assert first.problems == ["cannot be checked (MemoryError: no room)"]
     assert second.problems == []

@@ -15,20 +15,16 @@ import numpy as np
 import pytest
 
 from transforms.labels import ENHANCING, NECROTIC_CORE, OEDEMA
-from workflows.dataset import (
+from workflows.dataset import Case, find_cases, load_entry
+from workflows.errors import DatasetError
+from workflows.label_conventions import (
     BRATS_FROM_2023,
     BRATS_TO_2022,
     DECATHLON,
-    MAX_VOXELS,
-    Case,
     LabelConvention,
     decide_label_convention,
-    find_cases,
-    load_entry,
-    load_image,
-    read_voxels,
 )
-from workflows.errors import DatasetError
+from workflows.nifti_files import MAX_VOXELS, load_image, read_voxels
 
 SHAPE = (8, 9, 10)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -412,6 +408,6 @@ def test_the_limit_leaves_room_for_a_case_of_four_channels() -> None:
 
 
 def test_start_up_needs_neither_torch_nor_monai() -> None:
-    modules = "workflows.dataset, workflows.audit, workflows.split"
+    modules = "workflows.dataset, workflows.audit, workflows.audit_table, workflows.split"
     check = f"import sys, {modules}; sys.exit(bool({{'torch', 'monai'}} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", check], check=True, cwd=Path(__file__).parents[1])

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from transforms.slices import SelectSlicesd, StackSlicesd, select_slices, slice_window, spacing_mm, stack_slices
+from transforms.slices import SelectSlicesd, StackSlicesd, select_slices, spacing_mm, stack_slices
+from transforms.windows import slice_window
 
 STUDY_WINDOW = (60, 135)
 

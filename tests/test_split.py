@@ -13,8 +13,9 @@ import pytest
 
 from transforms.labels import STUDY_MODALITIES
 from workflows import split as splitting
-from workflows.dataset import BRATS_TO_2022, Case, FoundDataset, LabelSummary, find_cases
+from workflows.dataset import Case, FoundDataset, find_cases
 from workflows.errors import ConfigurationError, DatasetError
+from workflows.label_conventions import BRATS_TO_2022, LabelSummary
 from workflows.split import SECTIONS, make_split, obtain_datalist, read_datalist, samples, write_split
 
 SHAPE = (4, 4, 4)

@@ -10,7 +10,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
-from transforms.slices import slice_window, spacing_mm
+from transforms.slices import spacing_mm
+from transforms.windows import slice_window
 
 
 def border_values(image: Tensor) -> Tensor:

@@ -28,8 +28,9 @@ class SourceGeometryWriter(NibabelWriter):
     """
 
     def set_metadata(self, meta_dict: Mapping | None, resample: bool = True, **options: Any) -> None:
-        super().set_metadata(meta_dict, resample, **options)
+        """Take over the affine. MONAI's own, also where it need not resample, fails on volumes that are not axial."""
         self.source = dict(meta_dict or {})
+        self.affine = self.source.get("affine")
 
     def write(self, filename: Any, verbose: bool = False, **obj_kwargs: Any) -> None:
         image = self.create_backend_obj(self.data_obj, affine=self.affine, dtype=self.output_dtype)

@@ -5,6 +5,7 @@ What must never differ between training and inference is said here once; both co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -24,12 +25,14 @@ from monai.transforms import (
     MapLabelValued,
     NormalizeIntensityd,
     Orientationd,
+    RandAffined,
     RandFlipd,
     Resized,
     ThresholdIntensityd,
     Transform,
 )
 
+from transforms.batches import OnSlicesOfBatchd
 from transforms.intensity import DivideByWindowMaximumd, RandGainOffsetd, ZeroBackgroundd
 from transforms.labels import ENHANCING, NUM_CLASSES
 from transforms.nifti import save_like_source
@@ -119,20 +122,40 @@ def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageR
     return [*chain, CastToTyped(keys=key, dtype=torch.uint8)]
 
 
-def augmentation(flip_probability: float = 0.5, gain_range: float = 0.2, offset_range: float = 0.1) -> Compose:
+def augmentation(
+    flip_probability: float = 0.5,
+    affine_probability: float = 0.5,
+    rotation_degrees: float = 15,
+    scale_range: float = 0.15,
+    gain_range: float = 0.2,
+    offset_range: float = 0.1,
+) -> Compose:
     """Random changes of a training batch.
 
-    A batch is flipped as one: its first dimension stands where MONAI expects the channels, so that the second, the
-    modalities or classes, is axis 0 and never flipped. Gain and offset are drawn for every slice and modality, see
-    `RandGainOffsetd`.
+    Flips, rotation and scaling are drawn for the batch, gain and offset for every slice and modality.
 
+    Args:
+        rotation_degrees: rotations are uniform within ± this.
+        scale_range: height and width are scaled by 1 ± up to this, each for itself.
     Returns:
         A chain for {"image": (B, C, H, W) float, "label": (B, 1 or more, H, W), …}.
     """
+    keys = ("image", "label")
+    spatial = [
+        RandFlipd(keys=keys, prob=flip_probability, spatial_axis=0),
+        RandFlipd(keys=keys, prob=flip_probability, spatial_axis=1),
+        RandAffined(
+            keys=keys,
+            prob=affine_probability,
+            rotate_range=math.radians(rotation_degrees),
+            scale_range=(scale_range, scale_range),
+            mode=("bilinear", "nearest"),
+            padding_mode="zeros",
+        ),
+    ]
     return Compose(
         [
-            RandFlipd(keys=("image", "label"), prob=flip_probability, spatial_axis=1),
-            RandFlipd(keys=("image", "label"), prob=flip_probability, spatial_axis=2),
+            *(OnSlicesOfBatchd(keys=keys, transform=transform) for transform in spatial),
             RandGainOffsetd(keys="image", gain_range=gain_range, offset_range=offset_range),
         ]
     )
@@ -166,10 +189,11 @@ def saving(output_dir: str, enhancing_value: int = 4, save_probabilities: bool =
     """
     save_seg = save_like_source("seg", output_dir, "seg", np.uint8)
     save_pred = save_like_source("pred", output_dir, "probabilities", np.float32)
+    dtype: Any = torch.uint8  # documented by MONAI, missing in its type hint
     return Compose(
         [
             CopyItemsd(keys="label_map", names="seg"),
-            MapLabelValued(keys="seg", orig_labels=[ENHANCING], target_labels=[enhancing_value], dtype=torch.uint8),
+            MapLabelValued(keys="seg", orig_labels=[ENHANCING], target_labels=[enhancing_value], dtype=dtype),
             save_seg,
             *([save_pred] if save_probabilities else []),
         ]
@@ -193,7 +217,7 @@ def expand_labels(label: torch.Tensor) -> torch.Tensor:
 
 def _load(key: str, reader: ImageReader | None) -> list[Any]:
     return [
-        LoadImaged(keys=key, reader=reader, image_only=True),
+        LoadImaged(keys=key, reader=reader, image_only=True),  # type: ignore[arg-type]  # it takes an instance too
         EnsureChannelFirstd(keys=key),
         EnsureTyped(keys=key, dtype=torch.float32),
     ]

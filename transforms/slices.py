@@ -11,30 +11,10 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from transforms.windows import slice_window
+
 AXIAL_ORIENTATION = "LPS"
 """Axes grow to the patient's left, posterior and superior: the orientation in which BraTS stores its volumes."""
-
-
-def slice_window(slice_range: Sequence[int], spacing_mm: float, depth: int) -> tuple[int, int]:
-    """The slices of a volume that a window in 1 mm slices stands for.
-
-    Args:
-        slice_range: first slice and the one after the last, counted in slices of 1 mm from the bottom.
-        spacing_mm: distance of the volume's own axial slices.
-        depth: number of its axial slices.
-    Returns:
-        First slice and the one after the last, in the volume's own slices.
-    Raises:
-        ValueError: if the window is empty or leaves the volume; the message gives the volume's height.
-    """
-    first, end = (round(edge / spacing_mm) for edge in slice_range)
-    if not 0 <= first < end <= depth:
-        highest = int(depth * spacing_mm + 1e-3)  # whole mm that fit, in spite of a spacing of 0.99999
-        raise ValueError(
-            f"slice range {slice_range[0]} to {slice_range[1]} (in slices of 1 mm) does not fit a volume of "
-            f"{depth} slices of {spacing_mm:g} mm: choose a range within 0 to {highest}."
-        )
-    return first, end
 
 
 def select_slices(volume: Tensor, first: int, end: int) -> Tensor:

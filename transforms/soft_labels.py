@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.config import KeysCollection
@@ -32,6 +32,6 @@ class SoftLabelsd(MapTransform):
         return {**data, **{key: self._soften(data[key]) for key in self.key_iterator(data)}}
 
     def _soften(self, label_map: MetaTensor) -> MetaTensor:
-        shares = self.resize(self.one_hot(label_map)[1:])
+        shares = cast(MetaTensor, self.resize(cast(MetaTensor, self.one_hot(label_map))[1:]))
         # Down, not to the nearest: three shares rounded up could sum to more than the whole pixel.
-        return (shares * 255 + INTERPOLATION_ERROR).floor().to(torch.uint8)
+        return cast(MetaTensor, (shares * 255 + INTERPOLATION_ERROR).floor().to(torch.uint8))

@@ -65,7 +65,8 @@ def audit(
     workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
 ) -> None:
     """Find the cases below a folder and check every file; status 1 if a case is unusable."""
-    from workflows.audit import audit_dataset, print_table
+    from workflows.audit import audit_dataset
+    from workflows.audit_table import print_table
 
     found = audit_dataset(folder, _modalities(modalities), _slice_range(slice_range), workers)
     print_table(found)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workflows.errors import ConfigurationError
+from workflows.errors import ConfigurationError, show_errors_in_one_line
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -104,6 +104,14 @@ def known_settings(root: str | Path) -> set[str]:
         if file.name != "metadata.json":
             names |= {key.lstrip("+").replace("::", "#").split("#")[0] for key in json.loads(file.read_text())}
     return names
+
+
+def check_settings() -> None:
+    """The first step of every `run`: refuse a misspelt setting before anything is generated, read or written."""
+    show_errors_in_one_line()
+    parser = running_parser()
+    if parser is not None:
+        refuse_unknown(parser.get(), known_settings(bundle_root()))
 
 
 def running_parser() -> ConfigParser | None:

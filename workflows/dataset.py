@@ -1,33 +1,19 @@
-"""Find the cases in a folder and read their images, however these are named, packed or labelled."""
+"""Find the cases in a folder, however their files are named, packed or nested."""
 
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import hashlib
-import io
 import json
-import math
 import os
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, BinaryIO, cast
-
-import nibabel as nib
-import numpy as np
-from nibabel.spatialimages import HeaderDataError
-from numpy.typing import NDArray
+from typing import cast
 
 from transforms.labels import (
     BACKGROUND,
-    CLASS_NAMES,
     ENHANCING,
-    ENHANCING_IN_FILES_FROM_2023,
-    ENHANCING_IN_FILES_TO_2022,
     MODALITIES,
     MODALITY_SUFFIXES,
     NECROTIC_CORE,
@@ -35,17 +21,20 @@ from transforms.labels import (
     SEGMENTATION_SUFFIX,
     STUDY_MODALITIES,
 )
-from workflows.errors import ConfigurationError, DatasetError
-from workflows.progress import track
+from workflows.errors import DatasetError
+from workflows.label_conventions import (
+    BRATS_FROM_2023,
+    BRATS_TO_2022,
+    DECATHLON,
+    LabelConvention,
+    decide_label_convention,
+)
 
 EXTENSIONS = (".nii", ".nii.gz", ".nii.gz.gz")
 """In order of preference where a folder holds one image twice: the least packed is read fastest."""
 
 DATALIST_LABEL = "label"
 DECATHLON_FILE = "dataset.json"
-MAX_VOXELS = 2**28  # 2 GiB as float64; a four-channel BraTS case has 2**25
-MAX_LABEL_VALUES = 256
-MAX_VOXEL_OFFSET_BYTES = 2**24
 
 _MODALITY_OF = {suffix: modality for modality, suffixes in MODALITY_SUFFIXES.items() for suffix in suffixes}
 _NIFTI_NAME = re.compile(r"(?P<stem>.+?)(?P<extension>\.nii(?:\.gz){0,2})", re.IGNORECASE)
@@ -54,53 +43,7 @@ _CASE_FILE = re.compile(
     r"(?P<extension>\.nii(?:\.gz){0,2})",
     re.IGNORECASE,
 )
-_NAMED_AS_FROM_2023 = re.compile(r"-(?:t1n|t1c|t2w|t2f)\.nii", re.IGNORECASE)
-_CHANNEL = re.compile(r"(?P<file>.+\.nii(?:\.gz){0,2})#(?P<channel>\d)", re.IGNORECASE)
 _TIME_POINT = re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d{3}")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What the numbers in a label file mean
-
-
-@dataclass(frozen=True)
-class LabelConvention:
-    """What the values in the label files of one data set mean.
-
-    Args:
-        name: under which datalists refer to it.
-        classes: class index by value in the file, background included.
-    """
-
-    name: str
-    title: str
-    classes: Mapping[int, int] = field(hash=False)
-
-    def class_name(self, value: int) -> str:
-        """The class that `value` stands for in these files."""
-        return CLASS_NAMES[self.classes[value]]
-
-
-BRATS_TO_2022 = LabelConvention(
-    "brats-to-2022",
-    "BraTS up to 2022, enhancing tumour is 4",
-    {0: BACKGROUND, 1: NECROTIC_CORE, 2: OEDEMA, ENHANCING_IN_FILES_TO_2022: ENHANCING},
-)
-BRATS_FROM_2023 = LabelConvention(
-    "brats-from-2023",
-    "BraTS from 2023 on, enhancing tumour is 3",
-    {0: BACKGROUND, 1: NECROTIC_CORE, 2: OEDEMA, ENHANCING_IN_FILES_FROM_2023: ENHANCING},
-)
-DECATHLON = LabelConvention(
-    "decathlon",
-    "Medical Segmentation Decathlon, oedema is 1, non-enhancing tumour 2, enhancing tumour 3",
-    {0: BACKGROUND, 1: OEDEMA, 2: NECROTIC_CORE, 3: ENHANCING},
-)
-LABEL_CONVENTIONS = {convention.name: convention for convention in (BRATS_TO_2022, BRATS_FROM_2023, DECATHLON)}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Cases
 
 
 @dataclass(frozen=True)
@@ -208,25 +151,6 @@ def load_entry(case: Case, modalities: Sequence[str], root: Path | str) -> dict[
     if case.segmentation:
         entry[DATALIST_LABEL] = case.segmentation.relative_to(root).as_posix()
     return entry
-
-
-def write_json(content: Any, path: Path | str) -> None:
-    """Write `content` as JSON, whole or not at all: readers never see half a file.
-
-    Raises:
-        ConfigurationError: if the folder cannot be written to.
-    """
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be written ({error.strerror or error}).") from error
 
 
 def safe_relative_path(text: object, source: object) -> PurePosixPath:
@@ -372,207 +296,3 @@ def _class_called(name: str) -> int:
         if word in lower:
             return index
     raise KeyError(name)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Which convention a data set follows
-
-
-@dataclass(frozen=True)
-class LabelSummary:
-    """What one label map holds.
-
-    Args:
-        voxels: number of voxels by value in the file.
-        digest: equal for equal tumours whatever the file's name, packing, type or value for enhancing tumour;
-            None without tumour.
-    """
-
-    voxels: Mapping[float, int] = field(hash=False)
-    digest: str | None
-
-
-def decide_label_convention(cases: Iterable[Case], workers: int | None = None) -> LabelConvention:
-    """Decide once for a data set whether enhancing tumour is 4 or 3, from its label maps.
-
-    Raises:
-        DatasetError: if both occur, or a label map cannot be read.
-    """
-    cases = tuple(cases)
-    if all(case.convention for case in cases):
-        return label_convention_of(dict.fromkeys(cases, ()))
-    summaries = survey_labels(cases, workers)
-    return label_convention_of({case: tuple(summaries[case].voxels) if case in summaries else () for case in cases})
-
-
-def label_convention_of(values: Mapping[Case, Iterable[float]]) -> LabelConvention:
-    """As `decide_label_convention`, from the label values found per case."""
-    stated = {case.convention: case for case in values if case.convention}
-    unstated = [case for case in values if not case.convention]
-    if len(stated) > 1 or (stated and unstated):
-        one, other = [*stated.values(), *unstated][:2]
-        raise DatasetError(
-            f"The data folder mixes label conventions: {one.folder} and {other.folder}; use one data set at a time."
-        )
-    if stated:
-        return next(iter(stated))
-    with_4 = [case for case, found in values.items() if ENHANCING_IN_FILES_TO_2022 in found]
-    with_3 = [case for case, found in values.items() if ENHANCING_IN_FILES_FROM_2023 in found]
-    if with_4 and with_3:
-        raise DatasetError(
-            f"Enhancing tumour must be one label in a data set, but {with_4[0].id} holds 4 (BraTS up to 2022) "
-            f"and {with_3[0].id} holds 3 (BraTS from 2023 on); use one data set at a time."
-        )
-    if with_4:
-        return BRATS_TO_2022
-    return BRATS_FROM_2023 if with_3 or all(map(_named_as_from_2023, values)) else BRATS_TO_2022
-
-
-def survey_labels(cases: Iterable[Case], workers: int | None = None) -> dict[Case, LabelSummary]:
-    """Read the label map of every labelled case, with progress.
-
-    Threads are enough: unpacking and counting release Python's lock.
-    """
-    labelled = [case for case in cases if case.segmentation]
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        summaries = pool.map(_summarise_case, labelled)
-        return dict(zip(labelled, track(summaries, "reading label maps", len(labelled)), strict=True))
-
-
-def summarise_labels(label_map: NDArray, file: Path) -> LabelSummary:
-    """Count the values of a label map of any shape and type.
-
-    Args:
-        file: where it was read, for the message.
-    Raises:
-        DatasetError: if it holds so many different values that it must be an image.
-    """
-    with np.errstate(invalid="ignore"):
-        small = label_map.astype(np.uint8)
-    if not np.array_equal(small, label_map):
-        values, counts = np.unique(label_map, return_counts=True)
-        if len(values) > MAX_LABEL_VALUES:
-            raise DatasetError(f"{file}: holds {len(values)} different values: an image, not a label map.")
-        return LabelSummary(dict(zip(values.tolist(), counts.tolist(), strict=True)), None)
-    counts = np.bincount(small.ravel(order="K"))
-    voxels: dict[float, int] = {value: int(count) for value, count in enumerate(counts) if count}
-    small[small == ENHANCING_IN_FILES_TO_2022] = ENHANCING_IN_FILES_FROM_2023
-    return LabelSummary(voxels, digest_of(small) if set(voxels) - {0} else None)
-
-
-def digest_of(voxels: NDArray) -> str:
-    """Equal for equal arrays of one type: tells a copy under another name or packing."""
-    content = hashlib.blake2b(repr(voxels.shape).encode(), digest_size=16)
-    content.update(np.ascontiguousarray(voxels.T).data)
-    return content.hexdigest()
-
-
-def _summarise_case(case: Case) -> LabelSummary:
-    assert case.segmentation is not None
-    return summarise_labels(read_voxels(load_image(case.segmentation)), case.segmentation)
-
-
-def _named_as_from_2023(case: Case) -> bool:
-    return any(_NAMED_AS_FROM_2023.search(file.name) for file in case.images.values())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Reading one image
-
-
-def load_image(path: str | Path) -> nib.Nifti1Image:
-    """Open a NIfTI file by its content, whatever its ending: `.nii`, `.nii.gz`, `.nii.gz.gz` gzipped once or twice.
-
-    Args:
-        path: a file, or `file#channel` for one channel of a 4D file.
-    Returns:
-        A nibabel image of 3 axes, or of 4 where a 4D file is opened without naming a channel.
-    Raises:
-        DatasetError: if it is missing, empty, cut short, a Git LFS pointer, no NIfTI file or larger than `MAX_VOXELS`.
-    """
-    file, channel = split_channel(path)
-    content, kind = _read_nifti(file)
-    try:
-        image = kind.from_stream(io.BytesIO(content))
-    except (HeaderDataError, nib.filebasedimages.ImageFileError, ValueError) as error:
-        raise DatasetError(f"{file}: its NIfTI header is invalid ({error}).") from error
-    if image.ndim > 3:
-        image = nib.funcs.squeeze_image(image)  # some tools write a fourth axis of length 1
-    if channel is None:
-        return image
-    if image.ndim != 4 or channel >= image.shape[3]:
-        raise DatasetError(f"{file}: has no channel {channel}; its shape is {format_shape(image.shape)}.")
-    return image.slicer[..., channel]
-
-
-def split_channel(path: str | Path) -> tuple[Path, int | None]:
-    """`…/BRATS_001.nii.gz#2` as file and channel; the channel is None where none is named."""
-    match = _CHANNEL.fullmatch(str(path))
-    return (Path(match["file"]), int(match["channel"])) if match else (Path(path), None)
-
-
-def read_voxels(image: nib.Nifti1Image) -> NDArray:
-    """The voxels of an image in the type of the file, or float64 where its header scales them."""
-    return np.asanyarray(image.dataobj)
-
-
-def _read_nifti(file: Path) -> tuple[bytes, type[Any]]:
-    """The unpacked file and nibabel's class for it; nothing is unpacked that the header does not announce."""
-    if not file.is_file():
-        raise DatasetError(f"{file}: no such file.")
-    try:
-        with file.open("rb") as raw:
-            stream = _unpacked(raw)
-            start = stream.read(nib.Nifti2Header.sizeof_hdr)
-            header = _checked_header(start, file)
-            size = header.get_data_offset() + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
-            content = start + stream.read(max(0, size - len(start)))
-            stream.read(1)  # at its end a gzip stream compares its checksum
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DatasetError(f"{file}: is cut short or damaged ({error}); fetch it again.") from error
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be read ({error.strerror or error}).") from error
-    if len(content) < size:
-        raise DatasetError(f"{file}: is cut short, {len(content)} of {size} bytes; fetch it again.")
-    return content, nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-
-
-def _unpacked(raw: io.BufferedReader) -> BinaryIO:
-    stream: Any = raw
-    for _ in range(2):
-        if stream.peek(2)[:2] == b"\x1f\x8b":
-            stream = gzip.GzipFile(fileobj=stream, mode="rb")
-    return stream
-
-
-def _checked_header(start: bytes, file: Path) -> nib.Nifti1Header:
-    """The header in the first 540 bytes of a file, if they begin an image that can be held in memory."""
-    if not start:
-        raise DatasetError(f"{file}: is empty; fetch it again.")
-    if start.startswith(b"version https://git-lfs"):
-        raise DatasetError(f"{file}: is a Git LFS pointer, not the image; run  git lfs pull.")
-    if start.lstrip()[:1] == b"<":
-        raise DatasetError(f"{file}: is a web page, not a NIfTI image; the download failed.")
-    kind = nib.Nifti2Header if start[4:7] == b"n+2" else nib.Nifti1Header if start[344:347] == b"n+1" else None
-    if kind is None or len(start) < kind.sizeof_hdr:
-        raise DatasetError(f"{file}: is not a NIfTI image.")
-    try:
-        header = kind(start[: kind.sizeof_hdr])
-        shape, offset, voxel_type = header.get_data_shape(), header.get_data_offset(), header.get_data_dtype()
-    except (HeaderDataError, ValueError, OverflowError) as error:
-        raise DatasetError(f"{file}: its NIfTI header is invalid ({error}).") from error
-    extent = [int(length) for length in shape]
-    if len(extent) not in (3, 4, 5) or min(extent) < 1 or any(length > 1 for length in extent[4:]):
-        raise DatasetError(f"{file}: its shape {format_shape(extent)} is not that of a volume.")
-    if math.prod(extent) > MAX_VOXELS:
-        raise DatasetError(f"{file}: its header announces {format_shape(extent)} voxels, more than any scan has.")
-    if not kind.sizeof_hdr + 4 <= offset <= MAX_VOXEL_OFFSET_BYTES:
-        raise DatasetError(f"{file}: its NIfTI header is invalid (the voxels start at byte {offset}).")
-    if voxel_type.kind not in "iuf":
-        raise DatasetError(f"{file}: its voxels are colours or complex numbers, not intensities.")
-    return header
-
-
-def format_shape(shape: Iterable[int]) -> str:
-    """As people write it: 240×240×155."""
-    return "×".join(map(str, shape))

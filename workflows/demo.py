@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from transforms.labels import STUDY_MODALITIES
-from workflows.dataset import load_image
 from workflows.evaluate import COLUMNS, PER_CASE_FILE, mean_dice, run_evaluation
 from workflows.figures import draw_prediction
+from workflows.nifti_files import load_image
 from workflows.phantom import generate_dataset
 from workflows.predict import VOLUMES_FILE, predict
 from workflows.split import read_datalist

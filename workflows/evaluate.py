@@ -16,8 +16,8 @@ from ignite.engine import Engine, Events
 from transforms.files import write_whole
 from transforms.labels import REGION_NAMES, REGIONS
 from workflows.configuration import run_configuration
-from workflows.dataset import LABEL_CONVENTIONS
 from workflows.errors import ConfigurationError, DatasetError
+from workflows.label_conventions import LABEL_CONVENTIONS
 from workflows.predict import check_checkpoint, predict, volumes_ml
 from workflows.scores import region_dice
 from workflows.split import SECTIONS, read_datalist, samples

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from transforms.files import write_whole
 from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING
-from workflows.dataset import Case, find_cases, load_image
+from workflows.dataset import Case, find_cases
 from workflows.errors import DatasetError
+from workflows.nifti_files import load_image
 
 matplotlib.use("Agg")
 

@@ -46,7 +46,8 @@ class CaseScores(IgniteMetricHandler):
         self.prefix = prefix
 
     def iteration_completed(self, engine: Engine) -> None:
-        output, case = engine.state.output, engine.state.batch["case"]  # type: ignore[index,call-overload]
+        state: Any = engine.state  # Ignite declares output and batch as integers
+        output, case = state.output, state.batch["case"]
         probabilities = output["pred"].detach().float().softmax(dim=1)
         self.metric_fn(probabilities, output["label"], case=case)
 
@@ -74,7 +75,9 @@ class TrainingLog:
 
     def __call__(self, engine: Engine) -> None:
         engine.state.metrics["lr"] = self.optimizer.param_groups[0]["lr"]  # where TensorBoard's handler finds it
-        figures: dict[str, Any] = {"epoch": engine.state.epoch, **engine.state.metrics, **self.validator.state.metrics}
+        validated = self.validator.state.epoch == engine.state.epoch  # else its figures are of an earlier epoch
+        val_figures = self.validator.state.metrics if validated else {}
+        figures: dict[str, Any] = {"epoch": engine.state.epoch, **engine.state.metrics, **val_figures}
         self.rows.append({column: figures.get(column, "") for column in LOG_COLUMNS})
         write_whole(self.path, self._write)
         logger.info(self._line(engine, figures))
@@ -159,6 +162,7 @@ class SaveCheckpoint:
         engine.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
 
     def _signed_score(self, engine: Engine) -> float:
+        assert self.score is not None
         return self.sign * engine.state.metrics[self.score]
 
 

@@ -21,14 +21,12 @@ from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
 from workflows.configuration import (
     bundle_root,
     config_files,
-    known_settings,
     refuse_unknown,
     run_workflow,
-    running_parser,
     settings_beside,
 )
 from workflows.dataset import find_cases
-from workflows.errors import ConfigurationError, DatasetError, show_errors_in_one_line
+from workflows.errors import ConfigurationError, DatasetError
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +65,11 @@ def check_checkpoint(checkpoint: str | Path) -> None:
 
 
 def begin_prediction(checkpoint: str | Path) -> None:
-    """Check the settings before any work.
+    """Look for the weights before any work.
 
     Raises:
-        ConfigurationError: if a setting is misspelt, or there are no weights.
+        ConfigurationError: if there are none.
     """
-    show_errors_in_one_line()
-    parser = running_parser()
-    if parser is not None:
-        refuse_unknown(parser.get(), known_settings(bundle_root()))
     check_checkpoint(checkpoint)
     logger.info(f"weights {Path(checkpoint).resolve()}")
 
@@ -91,7 +85,9 @@ def check_weights(network: Any, checkpoint: str | Path) -> None:
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and I/O errors alike
-        raise ConfigurationError(f"{checkpoint}: cannot be read as weights ({str(error).splitlines()[0]})") from error
+        raise ConfigurationError(
+            f"{checkpoint}: is no PyTorch checkpoint, or holds more than tensors; name a RUN/model.pt or RUN/last.pt."
+        ) from error
     saved, wanted = state.get("network", state), network.state_dict()
     for name in [*wanted, *saved]:
         here, there = (tuple(s[name].shape) if name in s else "nothing" for s in (wanted, saved))

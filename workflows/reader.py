@@ -10,8 +10,8 @@ from monai.config import PathLike
 from monai.data import NibabelReader
 from monai.utils import ensure_tuple
 
-from workflows.dataset import load_image
 from workflows.errors import DatasetError
+from workflows.nifti_files import load_image
 
 
 class CaseReader(NibabelReader):

@@ -57,7 +57,8 @@ def slice_sums(probabilities: Tensor, target: Tensor) -> Tensor:
         (B, len(SUM_NAMES)) float64.
     """
     p, y = probabilities.flatten(2), target.flatten(2)  # (B, classes, pixels)
-    soft = torch.cat([(p * y).sum(2), p.sum(2), y.sum(2)], dim=1)
+    # float32 sums would differ in the last digits with the size of the batch.
+    soft = torch.cat([shares.sum(2, dtype=torch.float64) for shares in (p * y, p, y)], dim=1)
     called, wanted = p.argmax(1), y.argmax(1)  # (B, pixels)
     regions = _region_sums(called, wanted)
     pooled = [
@@ -70,7 +71,7 @@ def slice_sums(probabilities: Tensor, target: Tensor) -> Tensor:
     p_one, y_one = p >= 1, y >= 1
     truncated = [(p_one & y_one).sum((1, 2)), p_one.sum((1, 2)), y_one.sum((1, 2))]
     rest = torch.stack([s.double() for s in (*pooled, *truncated)], dim=1)
-    return torch.cat([soft.double(), regions.double(), rest], dim=1)
+    return torch.cat([soft, regions.double(), rest], dim=1)
 
 
 def _region_sums(called: Tensor, wanted: Tensor) -> Tensor:

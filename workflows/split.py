@@ -6,25 +6,19 @@ import csv
 import json
 import math
 import random
+import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transforms.files import write_whole
 from transforms.labels import MODALITIES, STUDY_MODALITIES
-from workflows.dataset import (
-    DATALIST_LABEL,
-    LABEL_CONVENTIONS,
-    Case,
-    FoundDataset,
-    find_cases,
-    label_convention_of,
-    load_entry,
-    safe_relative_path,
-    split_channel,
-    survey_labels,
-    write_json,
-)
+from workflows.dataset import DATALIST_LABEL, Case, FoundDataset, find_cases, load_entry, safe_relative_path
 from workflows.errors import ConfigurationError, DatasetError
+from workflows.json_files import write_json
+from workflows.label_conventions import LABEL_CONVENTIONS, label_convention_of, survey_labels
+from workflows.nifti_files import split_channel
 
 SECTIONS = ("training", "validation", "testing")
 STUDY_SEED = 42
@@ -33,6 +27,7 @@ STUDY_VALIDATION_SHARE = 0.20
 STUDY_TEST_SHARE = 0.15
 """Of the patients left when validation is taken out."""
 
+RUN_SPLIT_FILE = "split.json"
 NAME_MAPPING_FILE = "name_mapping.csv"
 GRADE_COLUMN = "Grade"
 UNKNOWN_GRADE = "unknown"
@@ -140,16 +135,17 @@ def obtain_datalist(
     modalities: Sequence[str] = STUDY_MODALITIES,
     seed: int = STUDY_SEED,
 ) -> dict[str, Any]:
-    """The datalist of a run: `split_file` if one is named, else the run's own `split.json`, made when missing.
+    """The datalist of a run, kept as its own `split.json`: a copy of `split_file`, or made when missing.
 
     The data folder is never written to. A resumed run finds its own split again, whatever has been added to the data.
     """
+    own = Path(run_dir) / RUN_SPLIT_FILE
+    if (split_file or not own.exists()) and own.resolve().is_relative_to(Path(dataset_dir).resolve()):
+        raise ConfigurationError(f"{run_dir}: lies in the data folder, which is never written to; name another.")
     if split_file:
-        return read_datalist(split_file, dataset_dir)
-    own = Path(run_dir) / "split.json"
-    if not own.exists():
-        if own.resolve().is_relative_to(Path(dataset_dir).resolve()):
-            raise ConfigurationError(f"{run_dir}: lies in the data folder, which is never written to; name another.")
+        read_datalist(split_file, dataset_dir)  # what is wrong with it is said under the name the user gave
+        write_whole(own, partial(shutil.copyfile, split_file))
+    elif not own.exists():
         write_split(make_split(find_cases(dataset_dir, modalities), seed=seed, modalities=modalities), own)
     return read_datalist(own, dataset_dir)
 

@@ -13,15 +13,13 @@ from transforms.files import write_whole
 from transforms.labels import NUM_CLASSES
 from workflows.configuration import (
     RUN_CONFIGURATION,
-    bundle_root,
     config_files,
-    known_settings,
     refuse_unknown,
     run_workflow,
     running_parser,
 )
-from workflows.dataset import LABEL_CONVENTIONS
-from workflows.errors import ConfigurationError, show_errors_in_one_line
+from workflows.errors import ConfigurationError
+from workflows.label_conventions import LABEL_CONVENTIONS
 from workflows.split import SECTIONS, obtain_datalist, samples
 
 logger = logging.getLogger(__name__)
@@ -49,24 +47,21 @@ def new_run_dir() -> str:
 
 
 def begin_run(run_dir: str, dataset_dir: str, seed: int) -> None:
-    """Check the settings, make the run's folder, save the configuration in it and seed every random generator.
+    """Make the run's folder, save the configuration in it and seed every random generator.
 
     Raises:
-        ConfigurationError: if a setting is misspelt, or the folder holds another run.
+        ConfigurationError: if the folder holds another run.
     """
     from monai.utils import set_determinism
 
-    show_errors_in_one_line()
     folder = Path(run_dir)
     taken = [name for name in (MODEL, LAST, LOG) if (folder / name).exists()]
     if taken:
         raise ConfigurationError(f"{folder}: holds an earlier run ({', '.join(taken)}); name another folder.")
     parser = running_parser()
     if parser is not None:
-        configuration = dict(parser.get())
-        refuse_unknown(configuration, known_settings(bundle_root()))
-        configuration |= {"dataset_dir": str(Path(dataset_dir).resolve()), "run_dir": str(folder.resolve())}
-        text = json.dumps(configuration, indent=2, default=str)
+        own = {"dataset_dir": str(Path(dataset_dir).resolve()), "run_dir": str(folder.resolve())}
+        text = json.dumps({**parser.get(), **own}, indent=2, default=str)
         write_whole(folder / RUN_CONFIGURATION, lambda path: path.write_text(text))
     set_determinism(seed)
     logger.info(f"run folder {folder.resolve()}; watch it with  tensorboard --logdir {folder}")

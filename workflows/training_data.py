@@ -97,6 +97,8 @@ class SliceDataset(Dataset):
 
     def locate(self, index: int) -> tuple[int, int]:
         """The patient and the patient's slice that the data set's slice `index` is."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"no slice {index} among {len(self)}")  # which also ends a loop over the data set
         case = bisect_right(self.first_slice, index) - 1
         return case, index - self.first_slice[case]
 

@@ -1,0 +1,173 @@
+"""Settings are found, overridden and checked by name; a run's settings are found beside its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from workflows import configuration
+from workflows.configuration import (
+    bundle_root,
+    config_files,
+    known_settings,
+    parse_overrides,
+    refuse_unknown,
+    run_configuration,
+    running_parser,
+    settings_beside,
+)
+from workflows.errors import ConfigurationError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def test_the_bundle_of_a_clone_is_its_bundle_folder_whatever_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert bundle_root() == str(REPOSITORY / "bundle")
+
+
+def place_code_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configuration, "__file__", str(folder / "workflows" / "configuration.py"))
+
+
+def test_the_bundle_of_packed_code_is_the_folder_that_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "configs").mkdir()
+    place_code_in(tmp_path, monkeypatch)
+    assert bundle_root() == str(tmp_path)
+
+
+def test_code_without_a_bundle_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    place_code_in(tmp_path, monkeypatch)
+    with pytest.raises(ConfigurationError, match=rf"^no bundle beside {re.escape(str(tmp_path))}: .*pip install -e \."):
+        bundle_root()
+
+
+@pytest.fixture
+def small_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle with train.json, metadata.json and the overlays study.json and small.json."""
+    configs = tmp_path / "bundle" / "configs"
+    configs.mkdir(parents=True)
+    for name, content in {
+        "train": {"max_epochs": 3, "network_def": {"width": 16}, "_private": 1},
+        "study": {"soft_labels": True, "network_def#width": 32, "+imports": []},
+        "small": {"size_px": 32},
+        "metadata": {"version": "0.1.0"},
+    }.items():
+        (configs / f"{name}.json").write_text(json.dumps(content))
+    place_code_in(tmp_path, monkeypatch)
+    return configs
+
+
+def test_overlays_follow_their_base_in_the_order_named(small_bundle: Path):
+    names = [Path(file).name for file in config_files("train", ["small", "study"])]
+    assert names == ["train.json", "small.json", "study.json"]
+    assert config_files("train") == [str(small_bundle / "train.json")]
+
+
+def test_an_overlay_of_ones_own_is_named_by_its_path(small_bundle: Path, tmp_path: Path):
+    mine = tmp_path / "mine.json"
+    mine.write_text("{}")
+    assert config_files("train", [str(mine)])[1] == str(mine)
+
+
+def test_an_unknown_variant_lists_those_there_are(small_bundle: Path):
+    with pytest.raises(ConfigurationError) as refusal:
+        config_files("train", ["studdy"])
+    assert str(refusal.value) == "no configuration 'studdy'; there are small, study, train."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides"),
+    [
+        (["--max-epochs", "6"], {"max_epochs": 6}),
+        (["--size_px=128"], {"size_px": 128}),
+        (["--modalities", "['flair', 't2']"], {"modalities": ["flair", "t2"]}),
+        (["--slice_range=[60,135]", "--amp", "False"], {"slice_range": [60, 135], "amp": False}),
+        (["--dataset-dir", "/data/BraTS-2020"], {"dataset_dir": "/data/BraTS-2020"}),
+        (["--network_def#norm", "None"], {"network_def#norm": None}),
+        (["--learning_rate=1e-3"], {"learning_rate": 0.001}),
+        (["--loss=a=b"], {"loss": "a=b"}),
+        (["--offset", "-1"], {"offset": -1}),
+        ([], {}),
+    ],
+)
+def test_overrides_are_read_as_python_values_where_they_are_ones(arguments: list[str], overrides: dict[str, object]):
+    assert parse_overrides(arguments) == overrides
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["max_epochs", "6"], "'max_epochs' is not an option; override a setting by  --name value."),
+        (["--max_epochs", "6", "7"], "'7' is not an option; override a setting by  --name value."),
+        (["--max_epochs"], "--max_epochs has no value; override a setting by  --name value."),
+    ],
+)
+def test_what_is_no_override_is_refused(arguments: list[str], message: str):
+    with pytest.raises(ConfigurationError) as refusal:
+        parse_overrides(arguments)
+    assert str(refusal.value) == message
+
+
+KNOWN = ("dataset_dir", "max_epochs", "network_def", "_meta_")
+
+
+def test_a_misspelt_setting_names_the_nearest():
+    with pytest.raises(ConfigurationError) as refusal:
+        refuse_unknown(["max_epochs", "dataset_dirr"], KNOWN)
+    assert str(refusal.value) == "no setting is called 'dataset_dirr'; did you mean dataset_dir?"
+
+
+def test_a_setting_like_no_other_lists_those_that_are_not_private():
+    with pytest.raises(ConfigurationError) as refusal:
+        refuse_unknown(["zzz"], KNOWN)
+    assert str(refusal.value) == "no setting is called 'zzz'; there are dataset_dir, max_epochs, network_def."
+
+
+@pytest.mark.parametrize("name", ["max_epochs", "network_def#width", "network_def::width"])
+def test_a_setting_is_known_by_the_part_before_its_separator(name: str):
+    refuse_unknown([name], KNOWN)
+    with pytest.raises(ConfigurationError):
+        refuse_unknown([name], ["dataset_dir"])
+
+
+def test_the_known_settings_are_those_of_all_configurations_but_the_metadata(small_bundle: Path):
+    expected = {"_meta_", "_private", "max_epochs", "network_def", "soft_labels", "imports", "size_px"}
+    assert known_settings(small_bundle.parent) == expected
+
+
+def test_the_settings_beside_a_checkpoint_are_those_that_its_network_needs(tmp_path: Path):
+    settings = {"modalities": ["flair"], "size_px": 64, "normalisation": "zscore", "network_def": {"width": 8}}
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "max_epochs": 3, "dataset_dir": "/data"}))
+    assert settings_beside(tmp_path / "model.pt") == settings
+    assert run_configuration(tmp_path / "model.pt")["max_epochs"] == 3
+
+
+def test_a_checkpoint_alone_brings_no_settings(tmp_path: Path):
+    assert settings_beside(tmp_path / "model.pt") == {}
+
+
+def test_a_damaged_configuration_beside_a_checkpoint_is_named(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"size_px": ')
+    with pytest.raises(ConfigurationError, match=rf"^{re.escape(str(tmp_path / 'config.json'))}: is not valid JSON"):
+        settings_beside(tmp_path / "model.pt")
+
+
+def test_an_expression_finds_the_configuration_that_it_stands_in(tmp_path: Path):
+    from monai.bundle import ConfigWorkflow
+
+    file = tmp_path / "ask.json"
+    asking = {
+        "imports": ["$import workflows.configuration as configuration"],
+        "size_px": 64,
+        "run": ["$configuration.running_parser().get('size_px')"],
+    }
+    file.write_text(json.dumps(asking))
+    assert running_parser() is None
+    workflow = ConfigWorkflow(str(file), meta_file=None, logging_file=False, workflow_type="train")
+    assert workflow.run() == [64]

@@ -1,0 +1,130 @@
+"""Read one NIfTI file, whatever its ending, and refuse by name what is no image."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import math
+import re
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from workflows.errors import DatasetError
+
+MAX_VOXELS = 2**28  # 2 GiB as float64; a four-channel BraTS case has 2**25
+MAX_VOXEL_OFFSET_BYTES = 2**24
+
+_CHANNEL = re.compile(r"(?P<file>.+\.nii(?:\.gz){0,2})#(?P<channel>\d)", re.IGNORECASE)
+
+
+def load_image(path: str | Path) -> nib.Nifti1Image:
+    """Open a NIfTI file by its content, whatever its ending: `.nii`, `.nii.gz`, `.nii.gz.gz` gzipped once or twice.
+
+    Args:
+        path: a file, or `file#channel` for one channel of a 4D file.
+    Returns:
+        A nibabel image of 3 axes, or of 4 where a 4D file is opened without naming a channel.
+    Raises:
+        DatasetError: if it is missing, empty, cut short, a Git LFS pointer, no NIfTI file or larger than `MAX_VOXELS`.
+    """
+    file, channel = split_channel(path)
+    content, kind = _read_nifti(file)
+    try:
+        image = kind.from_stream(io.BytesIO(content))
+    except (HeaderDataError, nib.filebasedimages.ImageFileError, ValueError) as error:
+        raise DatasetError(f"{file}: its NIfTI header is invalid ({error}).") from error
+    if image.ndim > 3:
+        image = nib.funcs.squeeze_image(image)  # some tools write a fourth axis of length 1
+    if channel is None:
+        return image
+    if image.ndim != 4 or channel >= image.shape[3]:
+        raise DatasetError(f"{file}: has no channel {channel}; its shape is {format_shape(image.shape)}.")
+    return image.slicer[..., channel]
+
+
+def split_channel(path: str | Path) -> tuple[Path, int | None]:
+    """`…/BRATS_001.nii.gz#2` as file and channel; the channel is None where none is named."""
+    match = _CHANNEL.fullmatch(str(path))
+    return (Path(match["file"]), int(match["channel"])) if match else (Path(path), None)
+
+
+def read_voxels(image: nib.Nifti1Image) -> NDArray:
+    """The voxels of an image in the type of the file, or float64 where its header scales them."""
+    return np.asanyarray(image.dataobj)
+
+
+def digest_of(voxels: NDArray) -> str:
+    """Equal for equal arrays of one type: tells a copy under another name or packing."""
+    content = hashlib.blake2b(repr(voxels.shape).encode(), digest_size=16)
+    content.update(np.ascontiguousarray(voxels.T).data)
+    return content.hexdigest()
+
+
+def format_shape(shape: Iterable[int]) -> str:
+    """As people write it: 240×240×155."""
+    return "×".join(map(str, shape))
+
+
+def _read_nifti(file: Path) -> tuple[bytes, type[Any]]:
+    """The unpacked file and nibabel's class for it; nothing is unpacked that the header does not announce."""
+    if not file.is_file():
+        raise DatasetError(f"{file}: no such file.")
+    try:
+        with file.open("rb") as raw:
+            stream = _unpacked(raw)
+            start = stream.read(nib.Nifti2Header.sizeof_hdr)
+            header = _checked_header(start, file)
+            size = header.get_data_offset() + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
+            content = start + stream.read(max(0, size - len(start)))
+            stream.read(1)  # at its end a gzip stream compares its checksum
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DatasetError(f"{file}: is cut short or damaged ({error}); fetch it again.") from error
+    except OSError as error:
+        raise DatasetError(f"{file}: cannot be read ({error.strerror or error}).") from error
+    if len(content) < size:
+        raise DatasetError(f"{file}: is cut short, {len(content)} of {size} bytes; fetch it again.")
+    return content, nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+
+
+def _unpacked(raw: io.BufferedReader) -> BinaryIO:
+    stream: Any = raw
+    for _ in range(2):
+        if stream.peek(2)[:2] == b"\x1f\x8b":
+            stream = gzip.GzipFile(fileobj=stream, mode="rb")
+    return stream
+
+
+def _checked_header(start: bytes, file: Path) -> nib.Nifti1Header:
+    """The header in the first 540 bytes of a file, if they begin an image that can be held in memory."""
+    if not start:
+        raise DatasetError(f"{file}: is empty; fetch it again.")
+    if start.startswith(b"version https://git-lfs"):
+        raise DatasetError(f"{file}: is a Git LFS pointer, not the image; run  git lfs pull.")
+    if start.lstrip()[:1] == b"<":
+        raise DatasetError(f"{file}: is a web page, not a NIfTI image; the download failed.")
+    kind = nib.Nifti2Header if start[4:7] == b"n+2" else nib.Nifti1Header if start[344:347] == b"n+1" else None
+    if kind is None or len(start) < kind.sizeof_hdr:
+        raise DatasetError(f"{file}: is not a NIfTI image.")
+    try:
+        header = kind(start[: kind.sizeof_hdr])
+        shape, offset, voxel_type = header.get_data_shape(), header.get_data_offset(), header.get_data_dtype()
+    except (HeaderDataError, ValueError, OverflowError) as error:
+        raise DatasetError(f"{file}: its NIfTI header is invalid ({error}).") from error
+    extent = [int(length) for length in shape]
+    if len(extent) not in (3, 4, 5) or min(extent) < 1 or any(length > 1 for length in extent[4:]):
+        raise DatasetError(f"{file}: its shape {format_shape(extent)} is not that of a volume.")
+    if math.prod(extent) > MAX_VOXELS:
+        raise DatasetError(f"{file}: its header announces {format_shape(extent)} voxels, more than any scan has.")
+    if not kind.sizeof_hdr + 4 <= offset <= MAX_VOXEL_OFFSET_BYTES:
+        raise DatasetError(f"{file}: its NIfTI header is invalid (the voxels start at byte {offset}).")
+    if voxel_type.kind not in "iuf":
+        raise DatasetError(f"{file}: its voxels are colours or complex numbers, not intensities.")
+    return header
