@@ -235,19 +235,19 @@ def labelled_batch(channels: int = 1) -> dict[str, torch.Tensor]:
 
 def test_a_flip_turns_height_and_width_and_never_swaps_the_modalities():
     before = labelled_batch()
-    after = augmentation(flip_probability=1.0, gain_range=0, offset_range=0)(labelled_batch())
+    after = augmentation(flip_probability=1.0, affine_probability=0, gain_range=0, offset_range=0)(labelled_batch())
     assert torch.equal(torch.as_tensor(after["image"]), before["image"].flip(2, 3))
 
 
 def test_a_flip_never_swaps_the_classes_of_soft_labels():
     before = labelled_batch()
     before["label"] = torch.cat([before["label"], 10 + before["label"], 20 + before["label"]], dim=1)
-    after = augmentation(flip_probability=1.0)({**before})
+    after = augmentation(flip_probability=1.0, affine_probability=0)({**before})
     assert torch.equal(torch.as_tensor(after["label"]), before["label"].flip(2, 3))
 
 
 def test_each_axis_is_flipped_in_about_half_of_the_batches():
-    chain = augmentation(gain_range=0, offset_range=0).set_random_state(0)
+    chain = augmentation(affine_probability=0, gain_range=0, offset_range=0).set_random_state(0)
     before, seen = labelled_batch()["image"], []
     variants = {(): before, (2,): before.flip(2), (3,): before.flip(3), (2, 3): before.flip(2, 3)}
     for _ in range(80):
@@ -257,8 +257,25 @@ def test_each_axis_is_flipped_in_about_half_of_the_batches():
     assert all(10 <= seen.count(axes) <= 30 for axes in variants)
 
 
+def test_rotation_and_scaling_move_label_and_image_together_and_mix_neither_slices_nor_modalities():
+    square = torch.zeros(48, 48)
+    square[12:32, 16:30] = 1
+    values = torch.arange(1.0, 7).reshape(3, 2, 1, 1)  # three slices, two modalities, each its own grey
+    batch = {"image": square * values, "label": (3 * square).to(torch.uint8).expand(3, 1, 48, 48).clone()}
+    chain = augmentation(flip_probability=0, affine_probability=1, gain_range=0, offset_range=0).set_random_state(5)
+    for _ in range(5):
+        after = chain({**batch})
+        image, label = torch.as_tensor(after["image"]), torch.as_tensor(after["label"])
+        shape = image / values  # the same interpolated square everywhere
+        assert not torch.equal(shape[0, 0], square)
+        assert torch.allclose(shape, shape[:1, :1].expand_as(shape), atol=1e-5)
+        assert label.dtype == torch.uint8 and label.unique().tolist() == [0, 3]
+        assert torch.equal(label[:, :1][shape[:, :1] > 0.99].unique(), torch.tensor([3], dtype=torch.uint8))
+        assert torch.equal(label[:, :1][shape[:, :1] == 0].unique(), torch.tensor([0], dtype=torch.uint8))
+
+
 def test_label_and_image_move_together_and_no_label_is_lost():
-    chain = augmentation(gain_range=0, offset_range=0).set_random_state(3)
+    chain = augmentation(affine_probability=0, gain_range=0, offset_range=0).set_random_state(3)
     before = labelled_batch()
     for _ in range(10):
         after = chain(labelled_batch())
@@ -270,14 +287,14 @@ def test_label_and_image_move_together_and_no_label_is_lost():
 
 
 def test_augmentation_leaves_as_many_background_zeros_as_there_were():
-    chain = augmentation().set_random_state(3)
+    chain = augmentation(affine_probability=0).set_random_state(3)
     for _ in range(10):
         after = chain(labelled_batch())["image"]
         assert torch.equal((after != 0).sum((2, 3)), torch.full((6, 2), 64))
 
 
 def test_gain_and_offset_differ_between_the_slices_of_a_batch():
-    after = augmentation(flip_probability=0.0).set_random_state(3)(labelled_batch())["image"]
+    after = augmentation(flip_probability=0.0, affine_probability=0).set_random_state(3)(labelled_batch())["image"]
     assert len(after[:, :, 4, 6].unique()) == 12
 
 

@@ -407,11 +407,11 @@ def plain_lesion_scores(prediction: Voxels, reference: Voxels, voxel_mm3: float)
     return (sum(dice) / (len(dice) + invented) if dice or invented else 1.0), found, missed, invented
 
 
-@settings(derandomize=True, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.005, 0.02, 0.06]), st.sampled_from([20.0, 60.0]))
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.03, 0.06]), st.sampled_from([20.0, 60.0]))
 def test_lesions_are_matched_as_the_plain_rules_say(seed: int, density: float, voxel_mm3: float):
     rng = np.random.default_rng(seed)
-    prediction, reference = rng.random((2, 26, 5, 9)) < density
+    prediction, reference = rng.random((2, 26, 3, 6)) < density
     spacing = (voxel_mm3, 1.0, 1.0)
     scores = score_lesions(prediction, reference, spacing, lambda one, other: 0.0)
     sets = [set(map(tuple, np.argwhere(mask).tolist())) for mask in (prediction, reference)]

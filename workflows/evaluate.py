@@ -78,7 +78,7 @@ class CaseTable:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _score_batch(self, engine: Engine) -> None:
-        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[arg-type]
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
             self.rows += score_case(batch["case"], output["label_map"], output["label"])
 
     def _finish(self, engine: Engine) -> None:

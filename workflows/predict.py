@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ class PredictionFiles:
         self.case_started = time.monotonic()
 
     def _record_batch(self, engine: Engine) -> None:
-        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[arg-type]
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
             volumes = volumes_ml(output["label_map"])
             self.rows.append({"case": batch["case"], **{name: f"{value:.3f}" for name, value in volumes.items()}})
             self._write_record(batch["case"], output["label_map"], volumes)
@@ -167,7 +168,7 @@ class PredictionFiles:
     def _write_tables(self, engine: Engine) -> None:
         write_whole(self.output_dir / VOLUMES_FILE, self._write_volumes)
         for name, text in colour_tables(self.file_values).items():
-            write_whole(self.output_dir / name, lambda path, text=text: path.write_text(text))
+            write_whole(self.output_dir / name, partial(Path.write_text, data=text))
         logger.info(f"label maps and {VOLUMES_FILE} in {self.output_dir.resolve()}")
 
     def _write_volumes(self, path: Path) -> None:

@@ -145,16 +145,19 @@ def _weighted_percentile(
 def bounding_box(mask: Mask) -> Box:
     """The smallest box around the voxels of a 3D mask, which must not be empty."""
     plane = mask.any(axis=0)  # (W, D); much faster than SciPy's `find_objects`
-    shadows = [np.flatnonzero(shadow) for shadow in (mask.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))]
+    shadows = [
+        np.flatnonzero(shadow) for shadow in (mask.any(axis=2).any(axis=1), plane.any(axis=1), plane.any(axis=0))
+    ]
     return tuple(slice(int(shadow[0]), int(shadow[-1]) + 1) for shadow in shadows)
 
 
 def _corner_codes(mask: Mask) -> NDArray[np.uint8]:
     """(H, W, D) → (H + 1, W + 1, D + 1): one bit per voxel around a corner, that of the lowest indices first."""
-    codes = np.pad(mask, 1).astype(np.uint8)
-    codes = codes[:-1] << 4 | codes[1:]
-    codes = codes[:, :-1] << 2 | codes[:, 1:]
-    return codes[:, :, :-1] << 1 | codes[:, :, 1:]
+    voxels = np.pad(mask, 1).astype(np.uint8)
+    pairs = voxels[:-1] << 4 | voxels[1:]
+    squares = pairs[:, :-1] << 2 | pairs[:, 1:]
+    cubes = squares[:, :, :-1] << 1 | squares[:, :, 1:]
+    return cubes.astype(np.uint8, copy=False)
 
 
 @cache
@@ -163,7 +166,7 @@ def corner_areas_mm2(spacing_mm: Spacing) -> NDArray[np.float64]:
     normals, codes = _corner_triangles()
     x, y, z = spacing_mm
     triangle_areas = np.linalg.norm(normals * (y * z, x * z, x * y), axis=1)
-    return np.bincount(codes, triangle_areas, minlength=INSIDE + 1)
+    return np.bincount(codes, triangle_areas, minlength=INSIDE + 1).astype(np.float64, copy=False)
 
 
 @cache
