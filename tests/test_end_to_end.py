@@ -32,6 +32,7 @@ FIGURES = (
 )
 VALIDATION_FIGURES = tuple(f"val_{name}" for name in FIGURES)
 MINUTES = 60
+FIRST_COMMAND = ("monai.bundle", "run", "training", "--config_file", "bundle/configs/train.json")
 
 
 def rows_of(run_dir: Path) -> list[dict[str, float]]:
@@ -327,7 +328,7 @@ def test_the_first_command_of_a_clone_trains_within_ten_minutes_and_leaves_it_cl
     git(clone, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-q", "-m", "a clone")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ended = subprocess.run(
-        [sys.executable, *"-m monai.bundle run training --config_file bundle/configs/train.json".split()],
+        [sys.executable, "-m", *FIRST_COMMAND],
         cwd=clone,
         env={**environment, "XDG_CACHE_HOME": str(tmp_path / "cache")},
         capture_output=True,

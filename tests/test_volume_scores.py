@@ -318,7 +318,7 @@ def label_maps(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return first.astype(np.uint8), second.astype(np.uint8)
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(label_maps(), st.sampled_from(SPACINGS), st.sampled_from(["2020", "2023"]))
 def test_scores_keep_their_bounds_and_their_symmetry(pair: tuple[np.ndarray, np.ndarray], spacing: Any, rules: Any):
     scores, swapped = score_case(*pair, spacing, rules), score_case(*pair[::-1], spacing, rules)
@@ -332,7 +332,7 @@ def test_scores_keep_their_bounds_and_their_symmetry(pair: tuple[np.ndarray, np.
         assert 0 <= of.lesion_hd95_mm <= 374
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(label_maps())
 def test_dice_is_the_one_that_training_reports(pair: tuple[np.ndarray, np.ndarray]):
     scores = score_case(*pair, MILLIMETRE)
@@ -340,7 +340,7 @@ def test_dice_is_the_one_that_training_reports(pair: tuple[np.ndarray, np.ndarra
     assert {region: scores[region].dice for region in REGIONS} == expected
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(derandomize=True, deadline=None, max_examples=20)
 @given(label_maps(), st.integers(0, 3), st.integers(0, 3))
 def test_background_around_a_case_changes_only_its_specificity(
     pair: tuple[np.ndarray, np.ndarray], before: int, after: int
@@ -350,7 +350,7 @@ def test_background_around_a_case_changes_only_its_specificity(
         assert {**asdict(scores), "specificity": 0} == {**asdict(around), "specificity": 0}
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(label_maps(), st.sampled_from(SPACINGS))
 def test_monais_hd95_is_monais_on_the_whole_volume(pair: tuple[np.ndarray, np.ndarray], spacing: Any):
     from monai.metrics import compute_hausdorff_distance
@@ -396,7 +396,8 @@ def plain_lesion_scores(prediction: Voxels, reference: Voxels, voxel_mm3: float)
     pieces = components(prediction)
     dice, found, missed, owned = [], 0, 0, []
     for lesion in lesions:
-        mine = [piece for piece in pieces if piece & dilated(lesion)]
+        rim = dilated(lesion)
+        mine = [piece for piece in pieces if piece & rim]
         owned += mine
         if len(lesion) * voxel_mm3 <= 50:
             continue
@@ -407,7 +408,7 @@ def plain_lesion_scores(prediction: Voxels, reference: Voxels, voxel_mm3: float)
     return (sum(dice) / (len(dice) + invented) if dice or invented else 1.0), found, missed, invented
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.03, 0.06]), st.sampled_from([20.0, 60.0]))
 def test_lesions_are_matched_as_the_plain_rules_say(seed: int, density: float, voxel_mm3: float):
     rng = np.random.default_rng(seed)
@@ -440,7 +441,7 @@ def test_areas_are_those_of_the_package(package: Any, spacing: Any):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(pair=label_maps(), spacing=st.sampled_from(SPACINGS))
 def test_hd95_of_small_masks_is_the_packages(package: Any, pair: tuple[np.ndarray, np.ndarray], spacing: Any):
     prediction, reference = (array > 0 for array in pair)

@@ -115,7 +115,7 @@ def _bounds(source: Surface, target: Surface, share: float) -> _Bounds:
     centres = cells[first] * CELL_SIZE + (CELL_SIZE - 1) / 2
     middle, _ = target.tree.query(centres * source.spacing_mm)
     radius = np.linalg.norm((CELL_SIZE - 1) / 2 * source.spacing_mm) * (1 + 1e-9)  # room for rounding
-    areas = np.bincount(member, source.areas_mm2)
+    areas = np.bincount(member, source.areas_mm2).astype(np.float64, copy=False)
     lowest = _weighted_percentile(middle - radius, areas, share)
     highest = _weighted_percentile(middle + radius, areas, share)
     nearer, farther = middle + radius < lowest, middle - radius > highest
@@ -144,11 +144,10 @@ def _weighted_percentile(
 
 def bounding_box(mask: Mask) -> Box:
     """The smallest box around the voxels of a 3D mask, which must not be empty."""
-    plane = mask.any(axis=0)  # (W, D); much faster than SciPy's `find_objects`
-    shadows = [
-        np.flatnonzero(shadow) for shadow in (mask.any(axis=2).any(axis=1), plane.any(axis=1), plane.any(axis=0))
-    ]
-    return tuple(slice(int(shadow[0]), int(shadow[-1]) + 1) for shadow in shadows)
+    plane = np.any(mask, axis=0)  # (W, D); much faster than SciPy's `find_objects`
+    shadows = (np.any(mask, axis=(1, 2)), np.any(plane, axis=1), np.any(plane, axis=0))
+    ends = [(int(places[0]), int(places[-1]) + 1) for places in map(np.flatnonzero, shadows)]
+    return tuple(slice(first, stop) for first, stop in ends)
 
 
 def _corner_codes(mask: Mask) -> NDArray[np.uint8]:

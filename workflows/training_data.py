@@ -140,7 +140,7 @@ class SliceBatches(Sampler[list[int]]):
     def __len__(self) -> int:
         if self.slices_per_batch is None:
             return len(self.dataset.slices_per_case)
-        return sum(-(-size // self.slices_per_batch) for size in self._group_sizes())
+        return -(-len(self.dataset) // self.slices_per_batch)
 
     def __iter__(self) -> Iterator[list[int]]:
         self.epoch += 1
@@ -149,22 +149,19 @@ class SliceBatches(Sampler[list[int]]):
         if self.slices_per_batch is None:
             yield from (self._slices_of([case]) for case in cases)
             return
-        step = self._cases_per_group()
+        step, pending = self._cases_per_group(), list[int]()
         for first in range(0, len(cases), step):
-            slices = self._permuted(self._slices_of(cases[first : first + step]), generator)
-            for start in range(0, len(slices), self.slices_per_batch):
-                yield slices[start : start + self.slices_per_batch]
+            # What is left of a group goes first into the next one's batch, while its patients are still at hand.
+            pending += self._permuted(self._slices_of(cases[first : first + step]), generator)
+            while len(pending) >= self.slices_per_batch:
+                yield pending[: self.slices_per_batch]
+                del pending[: self.slices_per_batch]
+        if pending:
+            yield pending
 
     def _cases_per_group(self) -> int:
         everything = len(self.dataset.slices_per_case)
         return everything if self.dataset.cached_cases == everything else CASES_MIXED_WHEN_UNCACHED
-
-    def _group_sizes(self) -> list[int]:
-        if self._cases_per_group() == len(self.dataset.slices_per_case):
-            return [len(self.dataset)]
-        # Patients have the same number of slices where they share a geometry, so any grouping has these sizes.
-        sizes, step = self.dataset.slices_per_case, self._cases_per_group()
-        return [sum(sizes[first : first + step]) for first in range(0, len(sizes), step)]
 
     def _slices_of(self, cases: Sequence[int]) -> list[int]:
         first = self.dataset.first_slice
