@@ -203,7 +203,7 @@ def test_generated_cases_are_sound_and_can_be_split(command: Command, tmp_path: 
     generated = command(
         *("phantom", data, "--cases", 3, "--size", "small", "--workers", 1, "--kaggle_quirks", "--seed", 5)
     )
-    assert (generated.status, generated.stdout) == (0, f"4 generated (phantom) cases in {data}\n")
+    assert (generated.status, generated.stdout) == (0, f"3 generated (phantom) cases in {data}\n")
     audited = command("audit", data, "--out", found, "--workers", 1)
     assert audited.status == 0, audited.stdout
     assert len(json.loads(found.read_text())["cases"]) == 4
