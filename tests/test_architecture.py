@@ -11,8 +11,23 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("transforms", "networks", "workflows")
-LIGHT = """phantom dataset audit split errors progress configuration label_conventions nifti_files json_files
-case_checks audit_table volume_scores surface_distances lesions""".split()
+LIGHT = (
+    "phantom",
+    "dataset",
+    "audit",
+    "split",
+    "errors",
+    "progress",
+    "configuration",
+    "label_conventions",
+    "nifti_files",
+    "json_files",
+    "case_checks",
+    "audit_table",
+    "volume_scores",
+    "surface_distances",
+    "lesions",
+)
 FILES = [file for package in PACKAGES for file in sorted((REPOSITORY / package).glob("*.py"))]
 
 
