@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,9 +33,10 @@ def one_line(ended: Started) -> str:
 def test_help_is_there_within_a_second(python: Python, tmp_path: Path):
     seconds = []
     for _ in range(3):
-        started = time.monotonic()
+        before = os.times()
         ended = python("-m", "workflows", "--help", cwd=tmp_path)
-        seconds.append(time.monotonic() - started)
+        after = os.times()  # time of the processor, which other programs on the machine do not prolong
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
         assert ended.status == 0, ended.stderr
         assert all(name in ended.stdout for name in ("phantom", "audit", "split", "train", "predict", "evaluate"))
     assert statistics.median(seconds) < 1, seconds

@@ -335,10 +335,10 @@ def test_a_run_without_a_split_makes_its_own_beside_itself_and_keeps_it(data: Pa
     assert obtain_datalist(data, None, tmp_path / "run") == first
 
 
-def test_a_split_that_is_named_is_used(data: Path, tmp_path: Path) -> None:
+def test_a_split_that_is_named_is_used_and_kept_with_the_run(data: Path, tmp_path: Path) -> None:
     write_split(make_split(find_cases(data), seed=5), tmp_path / "mine.json")
     assert obtain_datalist(data, tmp_path / "mine.json", tmp_path / "run")["seed"] == 5
-    assert not (tmp_path / "run").exists()
+    assert (tmp_path / "run" / "split.json").read_bytes() == (tmp_path / "mine.json").read_bytes()
 
 
 def test_a_run_inside_the_data_folder_is_refused(data: Path) -> None:
