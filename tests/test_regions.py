@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from transforms.regions import LabelsToRegionsd, labels_to_regions
+from transforms.regions import BackgroundOutsideBraind, LabelsToRegionsd, labels_to_regions
 
 #                            WT  TC  ET
 MEMBERSHIP = {0: (0, 0, 0), 1: (1, 1, 0), 2: (1, 0, 0), 3: (1, 1, 1)}
@@ -29,3 +29,13 @@ def test_the_dictionary_version_changes_its_keys_and_no_others():
     assert changed["label"].int().tolist() == [[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]
     assert changed["image"] is data["image"] and changed["case"] == "P1"
     assert data["label"] is label_map
+
+
+def test_what_no_modality_shows_is_background_and_the_rest_keeps_its_probabilities():
+    image = torch.zeros(2, 2, 2, 1)
+    image[0, 0, 0] = 1.5  # FLAIR alone
+    image[1, 0, 1] = -0.5  # T1ce alone
+    pred = torch.full((4, 2, 2, 1), 0.25)
+    after = BackgroundOutsideBraind(keys="pred", image_key="image")({"image": image, "pred": pred})["pred"]
+    assert torch.equal(after[:, 0], pred[:, 0])
+    assert torch.equal(after[:, 1], torch.tensor([1.0, 0, 0, 0]).reshape(4, 1, 1).expand(4, 2, 1))

@@ -36,6 +36,7 @@ from transforms.batches import OnSlicesOfBatchd
 from transforms.intensity import DivideByWindowMaximumd, RandGainOffsetd, ZeroBackgroundd
 from transforms.labels import ENHANCING, NUM_CLASSES
 from transforms.nifti import save_like_source
+from transforms.regions import BackgroundOutsideBraind
 from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd
 from transforms.soft_labels import SoftLabelsd
 
@@ -161,9 +162,11 @@ def augmentation(
     )
 
 
-def postprocessing(preprocess: Compose) -> Compose:
+def postprocessing(preprocess: Compose, brain_only: bool = True) -> Compose:
     """From the network's scores to the patient's own grid.
 
+    Args:
+        brain_only: what is background in every modality cannot be tumour, whatever the network says of it.
     Returns:
         A chain for {"image": …, "pred": (classes, size_px, size_px, D) logits}. "pred" becomes class probabilities and
         "label_map" the most probable class, (1, H, W, D) uint8 class indices, both on the grid of the patient's files.
@@ -171,6 +174,7 @@ def postprocessing(preprocess: Compose) -> Compose:
     return Compose(
         [
             Activationsd(keys="pred", softmax=True),
+            *([BackgroundOutsideBraind(keys="pred", image_key="image")] if brain_only else []),
             Invertd(keys="pred", transform=preprocess, orig_keys="image", nearest_interp=False, to_tensor=True),
             CopyItemsd(keys="pred", names="label_map"),
             AsDiscreted(keys="label_map", argmax=True),

@@ -6,10 +6,11 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
+from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from transforms.labels import REGIONS
+from transforms.labels import BACKGROUND, NUM_CLASSES, REGIONS
 
 
 def labels_to_regions(label_map: Tensor) -> Tensor:
@@ -31,3 +32,21 @@ class LabelsToRegionsd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         return {**data, **{key: labels_to_regions(data[key]) for key in self.key_iterator(data)}}
+
+
+class BackgroundOutsideBraind(MapTransform):
+    """Class probabilities (classes, …) that are certain of the background wherever no modality has any signal.
+
+    Args:
+        image_key: the preprocessed image (modalities, …) on the same grid, zero outside the brain.
+    """
+
+    def __init__(self, keys: KeysCollection, image_key: str) -> None:
+        super().__init__(keys)
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        outside = (data[self.image_key] == 0).all(dim=0, keepdim=True)
+        certain = torch.zeros(NUM_CLASSES, *[1] * (outside.ndim - 1), device=outside.device)
+        certain[BACKGROUND] = 1
+        return {**data, **{key: torch.where(outside, certain, data[key]) for key in self.key_iterator(data)}}

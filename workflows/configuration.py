@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 RUN_CONFIGURATION = "config.json"
-SETTINGS_OF_A_NETWORK = ("modalities", "slice_range", "size_px", "normalisation", "network_def")
+SETTINGS_OF_A_NETWORK = ("modalities", "slice_range", "size_px", "normalisation", "network_def", "brain_only")
 """What inference must take over from the training of the checkpoint it uses."""
 
 
