@@ -39,6 +39,20 @@ class Size(StrEnum):
     small = "small"
 
 
+class RulesOf(StrEnum):
+    """Year of BraTS whose rules score empty masks: an HD95 of 373.13 mm in 2020, of 374 mm in 2023."""
+
+    of_2020 = "2020"
+    of_2023 = "2023"
+
+
+class HD95(StrEnum):
+    """Whose 95 % Hausdorff distance: the organisers' weighs surfaces by area, MONAI's counts voxels."""
+
+    brats = "brats"
+    monai = "monai"
+
+
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES)
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to generate into.")],
@@ -146,20 +160,51 @@ def predict(
 @app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
 def evaluate(
     context: typer.Context,
-    checkpoint: Annotated[Path, typer.Option(help="Weights, e.g. RUN/model.pt.")],
-    out: Annotated[Path, typer.Option(help="Folder for label maps and scores.")],
-    section: Annotated[str, typer.Option(help="training, validation or testing.")] = "testing",
+    out: Annotated[Path, typer.Option(help="Folder for scores, and for label maps where a checkpoint is scored.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights to predict with, e.g. RUN/model.pt.")] = None,
+    section: Annotated[str | None, typer.Option(help="training, validation or testing (if not given).")] = None,
     dataset_dir: Annotated[Path | None, typer.Option(help="Data folder; the run's own if not given.")] = None,
     split_file: Annotated[
         Path | None, typer.Option("--split", "--split-file", help="Datalist; the run's own if not given.")
     ] = None,
     config: Variants = None,
+    predictions: Annotated[Path | None, typer.Option(help="Instead of a checkpoint: folder of label maps.")] = None,
+    references: Annotated[Path | None, typer.Option(help="Folder of the true label maps of --predictions.")] = None,
+    skip_bad: Annotated[bool, typer.Option(help="With --predictions: leave out cases that do not match.")] = False,
+    workers: Annotated[int | None, typer.Option(help="With --predictions: processes; all cores if not given.")] = None,
+    rules: Annotated[RulesOf | None, typer.Option(help="Year of BraTS's rules; 2020 if not given.")] = None,
+    hd95: Annotated[HD95 | None, typer.Option(help="Whose HD95; brats if not given.")] = None,
 ) -> None:
-    """Predict a section of the split and score it on the patients' own grids."""
+    """Score on the patients' own grids: a section of the split, or a folder of label maps against another."""
+    for_checkpoint = {"checkpoint": checkpoint, "dataset_dir": dataset_dir, "split_file": split_file}
+    chosen = {name: of.value for name, of in (("rules", rules), ("hd95", hd95)) if of}
+    if predictions or references:
+        own = {**for_checkpoint, "section": section, "config": config, "overrides": context.args}
+        _refuse_mixture(predictions, references, own)
+        from workflows.folder_pairs import evaluate_folders
+
+        evaluate_folders(predictions, references, out, skip_bad=skip_bad, workers=workers, **chosen)
+        return
+    _refuse_no_checkpoint(checkpoint, skip_bad, workers)
     from workflows.evaluate import run_evaluation
 
-    named = {"checkpoint": checkpoint, "output_dir": out, "dataset_dir": dataset_dir, "split_file": split_file}
-    run_evaluation(config or [], {"section": section, **_overrides(named, context.args)})
+    named = {"output_dir": out, **for_checkpoint}
+    fixed = {"section": section or "testing", **chosen}
+    run_evaluation(config or [], {**fixed, **_overrides(named, context.args)})
+
+
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Folder that evaluate wrote, or a run folder that holds one.")],
+    run_b: Annotated[Path, typer.Argument(help="The same of another run; differences are B minus A.")],
+    out: Annotated[Path | None, typer.Option(help="Write the comparison, as .md or .json.")] = None,
+) -> None:
+    """Compare the scores of two evaluations case by case: differences, intervals, Wilcoxon's test."""
+    if out and out.suffix not in (".md", ".json"):
+        raise typer.BadParameter(f"{out}: give it a name that ends in .md or .json.", param_hint="--out")
+    from workflows.compare import compare_runs
+
+    compare_runs(run_a, run_b, out)
 
 
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES)
@@ -210,6 +255,24 @@ def main() -> None:
             raise
         print(f"error: {ours}", file=sys.stderr)
         sys.exit(1)
+
+
+def _refuse_mixture(predictions: Path | None, references: Path | None, own: dict[str, object]) -> None:
+    """`own`: what belongs to scoring a checkpoint."""
+    if not (predictions and references):
+        given, missing = ("--predictions", "--references") if predictions else ("--references", "--predictions")
+        raise typer.BadParameter(f"{given} needs {missing} beside it.", param_hint=missing)
+    if mixed := [f"--{name.replace('_', '-')}" for name, value in own.items() if value and name != "overrides"]:
+        raise typer.BadParameter(f"{', '.join(mixed)}: not with --predictions, where label maps are there already.")
+    if own["overrides"]:
+        raise typer.BadParameter(f"{own['overrides']}: no such option for --predictions, which no configuration runs.")
+
+
+def _refuse_no_checkpoint(checkpoint: Path | None, skip_bad: bool, workers: int | None) -> None:
+    if not checkpoint:
+        raise typer.BadParameter("name weights by --checkpoint, or label maps by --predictions and --references.")
+    if skip_bad or workers is not None:
+        raise typer.BadParameter("--skip-bad and --workers belong to --predictions, not to --checkpoint.")
 
 
 def _overrides(named: dict[str, Path | None], extra: list[str]) -> dict[str, object]:

@@ -126,7 +126,7 @@ def find_cases(root: Path | str, modalities: Sequence[str] = STUDY_MODALITIES) -
     cases: list[Case] = []
     files: list[Path] = []
     decathlon_files: set[Path] = set()
-    for folder, names, skipped in _walk(root):
+    for folder, names, skipped in walk_files(root):
         files += [folder / name for name in names] + skipped
         if DECATHLON_FILE in names and (listed := _decathlon_cases(folder)) is not None:
             cases += listed
@@ -169,7 +169,7 @@ def safe_relative_path(text: object, source: object) -> PurePosixPath:
     return PurePosixPath(text)
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[Path]]]:
+def walk_files(root: Path) -> Iterator[tuple[Path, list[str], list[Path]]]:
     """Every folder with its file names and the folders not entered: hidden ones and what macOS adds to a zip."""
     entered = set()  # a link to a folder above would be walked for ever
     for name, folders, files in os.walk(root, followlinks=True):

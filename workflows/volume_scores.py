@@ -28,6 +28,9 @@ EMPTY_HD95_MM: Mapping[str, float] = {
 SCORED = {**REGIONS, **{name: (index,) for index, name in enumerate(CLASS_NAMES) if index != BACKGROUND}}
 """What is scored: the regions WT, TC and ET, then the classes by name; the class indices of each."""
 
+DISTINCT = tuple(name for name, classes in SCORED.items() if name in REGIONS or classes not in REGIONS.values())
+"""The names of `SCORED` without those of classes that are a region too: tables and pictures show ET once."""
+
 
 @dataclass(frozen=True)
 class RegionScores:

@@ -1,0 +1,52 @@
+"""Work on many cases in several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from workflows.errors import ConfigurationError, DatasetError
+from workflows.progress import track
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def in_processes(
+    work: Callable[[Item], Result], items: Sequence[Item], doing: str, workers: int | None = None
+) -> list[Result]:
+    """`work` of each item, in the order of the items, with progress.
+
+    Args:
+        work: at the top level of a module or a `functools.partial` of such a function.
+        doing: what happens, in the present participle.
+        workers: processes of one thread each; as many as there are processor cores by default. One works here.
+    Raises:
+        DatasetError: if a process is killed from outside.
+        ConfigurationError: if `workers` is below 1.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigurationError(f"{workers} workers cannot work; use 1 or more.")
+    processes = min(workers or os.cpu_count() or 1, len(items))
+    if processes <= 1:
+        return list(track(map(work, items), doing, len(items)))
+    # Spawned, since a caller may run threads (PyTorch does), which a forked process inherits half.
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=_use_one_thread) as pool:
+            return list(track(pool.map(work, items), doing, len(items)))
+    except BrokenProcessPool as error:
+        raise DatasetError(
+            f"A process was killed while {doing}, probably for want of memory; use fewer workers."
+        ) from error
+
+
+def _use_one_thread() -> None:
+    """Runs before the work is imported, and so before the libraries that read these settings."""
+    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
