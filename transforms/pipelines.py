@@ -95,21 +95,14 @@ def training_preprocessing(
         "label" (slices, 1, size_px, size_px) uint8 class indices, or with `soft_labels` (slices, 3, size_px, size_px)
         uint8, the tumour classes' shares of a pixel × 255.
     """
-    in_plane = (size_px, size_px, -1)
-    resize_label: list[Any] = (
-        [SoftLabelsd(keys="label", spatial_size=in_plane)]
-        if soft_labels
-        else [Resized(keys="label", spatial_size=in_plane, mode="nearest-exact"), CastToTyped("label", torch.uint8)]
-    )
     return Compose(
         [
             preprocessing(size_px, slice_range, normalisation, reader),
             *load_labels("label", label_values, reader),
-            Orientationd(keys="label", axcodes=AXIAL_ORIENTATION, labels=None),
-            *resize_label,
-            SelectSlicesd(keys=("image", "label"), slice_range=slice_range),
+            *label_slices(size_px, slice_range, soft_labels),
+            SelectSlicesd(keys="image", slice_range=slice_range),
             CastToTyped(keys="image", dtype=torch.float16),
-            StackSlicesd(keys=("image", "label")),
+            StackSlicesd(keys="image"),
         ]
     ).flatten()  # a chain within a chain counts as random, and nothing after it would be cached
 
@@ -121,6 +114,26 @@ def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageR
         values, classes = zip(*label_values.items(), strict=True)
         chain.append(MapLabelValued(keys=key, orig_labels=values, target_labels=classes, dtype=np.uint8))
     return [*chain, CastToTyped(keys=key, dtype=torch.uint8)]
+
+
+def label_slices(size_px: int, slice_range: Sequence[int], soft_labels: bool = False) -> list[Transform]:
+    """Transforms that bring "label", (1, H, W, D) class indices on its own grid, onto the network's slices.
+
+    Returns:
+        A list for a chain; "label" becomes what `training_preprocessing` says of it.
+    """
+    in_plane = (size_px, size_px, -1)
+    resize: list[Any] = (
+        [SoftLabelsd(keys="label", spatial_size=in_plane)]
+        if soft_labels
+        else [Resized(keys="label", spatial_size=in_plane, mode="nearest-exact"), CastToTyped("label", torch.uint8)]
+    )
+    return [
+        Orientationd(keys="label", axcodes=AXIAL_ORIENTATION, labels=None),
+        *resize,
+        SelectSlicesd(keys="label", slice_range=slice_range),
+        StackSlicesd(keys="label"),
+    ]
 
 
 def augmentation(
@@ -162,23 +175,29 @@ def augmentation(
     )
 
 
-def postprocessing(preprocess: Compose, brain_only: bool = True) -> Compose:
+def postprocessing(
+    preprocess: Compose, brain_only: bool = True, cleaning: Mapping[str, Transform] | None = None
+) -> Compose:
     """From the network's scores to the patient's own grid.
 
     Args:
         brain_only: what is background in every modality cannot be tumour, whatever the network says of it.
+        cleaning: steps by name that change "label_map", see `transforms.cleaning`.
     Returns:
-        A chain for {"image": …, "pred": (classes, size_px, size_px, D) logits}. "pred" becomes class probabilities and
-        "label_map" the most probable class, (1, H, W, D) uint8 class indices, both on the grid of the patient's files.
+        A chain for {"image": …, "pred": (classes, size_px, size_px, D) logits}. "pred" becomes class probabilities,
+        "argmax_map" the most probable class and "label_map" the same after cleaning, both (1, H, W, D) uint8 class
+        indices; all are on the grid of the patient's files.
     """
     return Compose(
         [
             Activationsd(keys="pred", softmax=True),
             *([BackgroundOutsideBraind(keys="pred", image_key="image")] if brain_only else []),
             Invertd(keys="pred", transform=preprocess, orig_keys="image", nearest_interp=False, to_tensor=True),
-            CopyItemsd(keys="pred", names="label_map"),
-            AsDiscreted(keys="label_map", argmax=True),
-            CastToTyped(keys="label_map", dtype=torch.uint8),
+            CopyItemsd(keys="pred", names="argmax_map"),
+            AsDiscreted(keys="argmax_map", argmax=True),
+            CastToTyped(keys="argmax_map", dtype=torch.uint8),
+            CopyItemsd(keys="argmax_map", names="label_map"),
+            *(cleaning or {}).values(),
         ]
     )
 

@@ -34,11 +34,26 @@ class LabelsToRegionsd(MapTransform):
         return {**data, **{key: labels_to_regions(data[key]) for key in self.key_iterator(data)}}
 
 
-class BackgroundOutsideBraind(MapTransform):
-    """Class probabilities (classes, …) that are certain of the background wherever no modality has any signal.
+def background_outside_brain(probabilities: Tensor, image: Tensor, channel_dim: int = 0) -> Tensor:
+    """Class probabilities that are certain of the background wherever no modality has any signal.
 
     Args:
-        image_key: the preprocessed image (modalities, …) on the same grid, zero outside the brain.
+        probabilities: the classes along `channel_dim`.
+        image: preprocessed, zero outside the brain, the modalities along `channel_dim`; otherwise of the same shape.
+    """
+    outside = (image == 0).all(dim=channel_dim, keepdim=True)
+    certain = torch.zeros(NUM_CLASSES, device=probabilities.device, dtype=probabilities.dtype)
+    certain[BACKGROUND] = 1
+    shape = [1] * probabilities.ndim
+    shape[channel_dim] = NUM_CLASSES
+    return torch.where(outside, certain.reshape(shape), probabilities)
+
+
+class BackgroundOutsideBraind(MapTransform):
+    """Dictionary version of `background_outside_brain` for one case.
+
+    Args:
+        image_key: the preprocessed image (modalities, …) on the same grid.
     """
 
     def __init__(self, keys: KeysCollection, image_key: str) -> None:
@@ -46,7 +61,5 @@ class BackgroundOutsideBraind(MapTransform):
         self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        outside = (data[self.image_key] == 0).all(dim=0, keepdim=True)
-        certain = torch.zeros(NUM_CLASSES, *[1] * (outside.ndim - 1), device=outside.device)
-        certain[BACKGROUND] = 1
-        return {**data, **{key: torch.where(outside, certain, data[key]) for key in self.key_iterator(data)}}
+        image = data[self.image_key]
+        return {**data, **{key: background_outside_brain(data[key], image) for key in self.key_iterator(data)}}

@@ -193,6 +193,27 @@ def evaluate(
     run_evaluation(config or [], {**fixed, **_overrides(named, context.args)})
 
 
+@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
+def tune(
+    context: typer.Context,
+    checkpoint: Annotated[Path, typer.Option(help="Weights, e.g. RUN/model.pt.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for what is chosen; beside the weights if not given.")
+    ] = None,
+    section: Annotated[str, typer.Option(help="validation or training, never testing.")] = "validation",
+    dataset_dir: Annotated[Path | None, typer.Option(help="Data folder; the run's own if not given.")] = None,
+    split_file: Annotated[
+        Path | None, typer.Option("--split", "--split-file", help="Datalist; the run's own if not given.")
+    ] = None,
+    config: Variants = None,
+) -> None:
+    """Choose the post-processing on validation cases; predict and evaluate then use it with these weights."""
+    from workflows.tune import run_tuning
+
+    named = {"checkpoint": checkpoint, "output_dir": out, "dataset_dir": dataset_dir, "split_file": split_file}
+    run_tuning(config or [], {"section": section, **_overrides(named, context.args)})
+
+
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES)
 def compare(
     run_a: Annotated[Path, typer.Argument(help="Folder that evaluate wrote, or a run folder that holds one.")],

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 RUN_CONFIGURATION = "config.json"
 SETTINGS_OF_A_NETWORK = ("modalities", "slice_range", "size_px", "normalisation", "network_def", "brain_only")
 """What inference must take over from the training of the checkpoint it uses."""
+TUNED_SETTINGS_FILE = "post_processing.json"
+TUNED_SETTINGS = ("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3")
+"""What `brats-unet tune` chose for a checkpoint, and the file beside it that says so."""
 
 
 def bundle_root() -> str:
@@ -131,13 +134,20 @@ def running_parser() -> ConfigParser | None:
 
 
 def settings_beside(checkpoint: str | Path) -> dict[str, Any]:
-    """The settings in `SETTINGS_OF_A_NETWORK` with which a run trained its checkpoint; empty where it is alone."""
-    return {name: value for name, value in run_configuration(checkpoint).items() if name in SETTINGS_OF_A_NETWORK}
+    """The settings in `SETTINGS_OF_A_NETWORK` with which a run trained its checkpoint, and those in `TUNED_SETTINGS`
+    that were chosen for it; empty where it is alone."""
+    own = {name: value for name, value in run_configuration(checkpoint).items() if name in SETTINGS_OF_A_NETWORK}
+    tuned = _json_beside(checkpoint, TUNED_SETTINGS_FILE)
+    return own | {name: value for name, value in tuned.items() if name in TUNED_SETTINGS}
 
 
 def run_configuration(checkpoint: str | Path) -> dict[str, Any]:
     """The configuration that a run saved beside its checkpoint; empty where there is none."""
-    file = Path(checkpoint).parent / RUN_CONFIGURATION
+    return _json_beside(checkpoint, RUN_CONFIGURATION)
+
+
+def _json_beside(checkpoint: str | Path, name: str) -> dict[str, Any]:
+    file = Path(checkpoint).parent / name
     try:
         return dict(json.loads(file.read_text())) if file.is_file() else {}
     except ValueError as error:

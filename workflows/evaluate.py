@@ -1,31 +1,41 @@
-"""Evaluation: label maps predicted for a section of a datalist, scored on the patients' own grids."""
+"""Evaluation of a checkpoint: label maps predicted for a section of a datalist, scored on the patients' own grids."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.engines import IterationEvents
+from monai.transforms import Compose, Transform
 
-from transforms.files import write_whole
-from transforms.labels import REGION_NAMES, REGIONS
+from transforms.pipelines import expand_labels, label_slices
+from transforms.labels import BACKGROUND
+from transforms.regions import background_outside_brain
+from transforms.slices import SelectSlicesd, StackSlicesd
 from workflows.configuration import run_configuration
 from workflows.errors import ConfigurationError, DatasetError
+from workflows.false_positives import FalsePositives, false_positives, pooled
 from workflows.label_conventions import LABEL_CONVENTIONS
-from workflows.predict import check_checkpoint, predict, volumes_ml
+from workflows.predict import check_checkpoint, predict
+from workflows.score_files import report_scores
+from workflows.score_rows import rows_of_case
 from workflows.scores import region_dice
 from workflows.split import SECTIONS, read_datalist, samples
+from workflows.study_table import case_sums, study_figures, study_table, tumour_accuracy
+from workflows.surface_distances import Box, Definition, bounding_box
+from workflows.volume_scores import Rules
 
 logger = logging.getLogger(__name__)
 
-PER_CASE_FILE, SUMMARY_FILE = "per_case.csv", "summary.json"
-COLUMNS = ("case", "region", "dice", "volume_ml", "reference_ml")
+ARGMAX = "argmax"
+"""The stage before any post-processing step."""
 
 
 def run_evaluation(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
@@ -34,12 +44,20 @@ def run_evaluation(variants: Iterable[str], overrides: Mapping[str, Any]) -> Non
     Raises:
         ConfigurationError: if neither the checkpoint's run nor `overrides` name them.
     """
+    predict(["evaluate", *variants], evaluation_settings(overrides))
+
+
+def evaluation_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`overrides`, and where they are silent the data and the split of the checkpoint's own run."""
     checkpoint = Path(overrides["checkpoint"])
     check_checkpoint(checkpoint)
     own = run_configuration(checkpoint)
-    defaults = {"dataset_dir": own.get("dataset_dir"), "split_file": str(checkpoint.parent / "split.json")}
-    named = {name: value for name, value in {**defaults, **overrides}.items() if value is not None}
-    predict(["evaluate", *variants], named)
+    defaults = {
+        "dataset_dir": own.get("dataset_dir"),
+        "split_file": str(checkpoint.parent / "split.json"),
+        "soft_labels": own.get("soft_labels"),
+    }
+    return {name: value for name, value in {**defaults, **overrides}.items() if value is not None}
 
 
 def datalist(
@@ -66,85 +84,146 @@ def datalist(
     return {"cases": cases, "label_values": dict(LABEL_CONVENTIONS[split["label_convention"]].classes)}
 
 
-class CaseTable:
-    """Scores each case's label map against its reference, writes `per_case.csv` and `summary.json`, prints a table."""
+class Evaluation:
+    """Scores each case as it is predicted, and at the end writes and prints the tables.
 
-    def __init__(self, output_dir: str | Path) -> None:
-        self.output_dir = Path(output_dir)
+    Args:
+        output_dir: for the files that `workflows.score_files` names.
+        cleaning: the post-processing steps that are switched on, by name, see `transforms.cleaning`.
+        size_px, slice_range, soft_labels: the grid and window on which the study's figures are computed.
+        brain_only: as in prediction.
+        rules, hd95: see `workflows.volume_scores`.
+        source: what was scored, by name, in words.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        cleaning: Mapping[str, Transform],
+        size_px: int,
+        slice_range: Sequence[int],
+        soft_labels: bool = False,
+        brain_only: bool = True,
+        rules: Rules = "2020",
+        hd95: Definition = "brats",
+        source: Mapping[str, str] | None = None,
+    ) -> None:
+        self.output_dir, self.cleaning, self.slice_range = Path(output_dir), cleaning, tuple(slice_range)
+        self.brain_only, self.source = brain_only, dict(source or {})
+        self.rules: Rules = str(rules)  # type: ignore[assignment]  # a command line reads 2020 as a number
+        self.hd95: Definition = hd95
+        self.to_study_label = Compose(label_slices(size_px, slice_range, soft_labels))
+        self.to_study_image = Compose([SelectSlicesd("image", slice_range), StackSlicesd("image")])
         self.rows: list[dict[str, Any]] = []
+        self.study_sums: list[torch.Tensor] = []
+        self.tumour_accuracies: list[float] = []
+        self.stages = {stage: Stage() for stage in (ARGMAX, *cleaning)}
 
     def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._keep_scores)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score_batch)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
+    def _keep_scores(self, engine: Engine) -> None:
+        """What the network says on its own grid, which post-processing then replaces."""
+        self.network_scores = engine.state.output["pred"]  # type: ignore[index, call-overload]
+
     def _score_batch(self, engine: Engine) -> None:
-        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
-            self.rows += score_case(batch["case"], output["label_map"], output["label"])
+        cases = zip(engine.state.batch, engine.state.output, self.network_scores, strict=True)  # type: ignore[call-overload]
+        for batch, output, scores in cases:
+            case, label = batch["case"], output["label"]
+            check_grids(case, output["argmax_map"], label)
+            self._add_stages(case, output["argmax_map"], label)
+            self._add_study(case, batch["image"], scores, label)
+            final, true = (np.asarray(volume.cpu())[0] for volume in (output["label_map"], label))
+            self.rows += rows_of_case(case, final, true, label.pixdim.tolist(), self.rules, self.hd95)
+            self.tumour_accuracies.append(tumour_accuracy(final, true))
+
+    def _add_stages(self, case: str, label_map: MetaTensor, label: MetaTensor) -> None:
+        own, true, box = cut_to_tumour(label_map, label)  # a step costs a tenth there; and it may work in place
+        sample: dict[Any, Any] = {"label_map": own}
+        for name, stage in self.stages.items():
+            if name in self.cleaning:
+                sample = dict(self.cleaning[name](sample))
+            stage.dice.append(region_dice(sample["label_map"].as_tensor(), true.as_tensor()))
+            whole = np.zeros(label.shape[1:], np.uint8)
+            whole[box] = sample["label_map"][0].cpu().numpy()
+            affine = np.asarray(label.affine, dtype=np.float64)
+            stage.cases[case] = false_positives(whole, label[0].cpu().numpy(), affine, self.slice_range)
+
+    def _add_study(self, case: str, image: MetaTensor, scores: torch.Tensor, label: MetaTensor) -> None:
+        try:
+            target = expand_labels(self.to_study_label({"label": label})["label"])
+            shown, scored = (self.to_study_image({"image": like(volume, image)})["image"] for volume in (image, scores))
+        except ValueError as error:
+            logger.warning(f"{case}: left out of the study's table, since the {error}")
+            return
+        probabilities = scored.float().softmax(dim=1)
+        if self.brain_only:
+            probabilities = background_outside_brain(probabilities, shown, channel_dim=1)
+        self.study_sums.append(case_sums(probabilities, target.to(probabilities.device)))
 
     def _finish(self, engine: Engine) -> None:
-        means = mean_dice(self.rows)
-        engine.state.metrics |= {f"{region.lower()}_dice": mean for region, mean in means.items()}
-        summary = {
-            "cases": len(self.rows) // len(REGIONS),
-            "mean_dice": means,
-            "grid": "whole volumes on the patients' own grid",
-            "empty_regions": "both empty: Dice 1; one empty: Dice 0 (BraTS)",
+        sections = {
+            "study": self._study(),
+            "post_processing": {"after_each_step": {name: stage.figures() for name, stage in self.stages.items()}},
+            "false_positives": self._false_positives_by_case(),
         }
-        write_whole(self.output_dir / PER_CASE_FILE, self._write_rows)
-        text = json.dumps(summary, indent=2) + "\n"
-        write_whole(self.output_dir / SUMMARY_FILE, lambda path: path.write_text(text))
-        print_table(self.rows)
-        logger.info(f"{PER_CASE_FILE} and {SUMMARY_FILE} in {self.output_dir.resolve()}")
+        summary = report_scores(
+            self.rows, self.output_dir, rules=self.rules, hd95=self.hd95, source=self.source, sections=sections
+        )
+        engine.state.metrics |= {f"{name.lower()}_dice": mean for name, mean in summary["mean_dice"].items()}
 
-    def _write_rows(self, path: Path) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        path.write_text(text.getvalue())
+    def _study(self) -> dict[str, Any]:
+        if not self.study_sums:
+            return {"cases": 0, "figures": []}
+        figures = study_figures(self.study_sums)
+        table = study_table(figures, self.rows, self.tumour_accuracies, self._last.figures()["false_slice_share"])
+        return {"cases": len(self.study_sums), "figures": table}
+
+    def _false_positives_by_case(self) -> dict[str, Any]:
+        named = {"by_argmax": self.stages[ARGMAX]} | ({"after_all_steps": self._last} if self.cleaning else {})
+        return {name: {case: asdict(of) for case, of in stage.cases.items()} for name, stage in named.items()}
+
+    @property
+    def _last(self) -> Stage:
+        return list(self.stages.values())[-1]
 
 
-def score_case(case: str, prediction: Any, reference: Any) -> list[dict[str, Any]]:
-    """One row per region.
+class Stage:
+    """The label maps of all cases after one post-processing step and those before it."""
+
+    def __init__(self) -> None:
+        self.cases: dict[str, FalsePositives] = {}
+        self.dice: list[dict[str, float]] = []
+
+    def figures(self) -> dict[str, float]:
+        """Mean Dice per region, and the figures of `false_positives.pooled`."""
+        means = {f"{name.lower()}_dice": float(np.mean([dice[name] for dice in self.dice])) for name in self.dice[0]}
+        return means | pooled(list(self.cases.values()))
+
+
+def cut_to_tumour(label_map: MetaTensor, reference: MetaTensor) -> tuple[MetaTensor, MetaTensor, Box]:
+    """Copies of both, cut to the box around any tumour in either: no component and no overlap is lost.
 
     Args:
-        prediction, reference: `MetaTensor`s (1, H, W, D) of class indices.
-    Raises:
-        DatasetError: if they lie on different grids.
+        label_map, reference: (1, H, W, D) class indices.
+    Returns:
+        Both, and where in the volume they were.
     """
+    tumour = ((label_map != BACKGROUND) | (reference != BACKGROUND))[0].cpu().numpy()
+    box = bounding_box(tumour) if tumour.any() else (slice(0, 1),) * 3
+    own, true = (MetaTensor(map_.as_tensor()[(slice(None), *box)].clone(), affine=map_.affine) for map_ in (label_map, reference))
+    return own, true, box
+
+
+def check_grids(case: str, prediction: MetaTensor, reference: MetaTensor) -> None:
+    """Raises `DatasetError` where a case's images and its segmentation lie on different grids."""
     if prediction.shape != reference.shape or not np.allclose(prediction.affine, reference.affine, atol=1e-3):
         raise DatasetError(f"{case}: its segmentation has another shape or affine than its images.")
-    dice = region_dice(prediction, reference)
-    volume, reference_volume = volumes_ml(prediction), volumes_ml(reference)
-    return [
-        {
-            "case": case,
-            "region": region,
-            "dice": dice[region],
-            "volume_ml": volume[region],
-            "reference_ml": reference_volume[region],
-        }
-        for region in REGIONS
-    ]
 
 
-def mean_dice(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Mean over the cases, by region."""
-    return {region: float(np.mean([row["dice"] for row in rows if row["region"] == region])) for region in REGIONS}
-
-
-def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Dice per case and region, and their means."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Dice on whole volumes, native grid", title_justify="left")
-    table.add_column("case")
-    for region in REGIONS:
-        table.add_column(f"{region}\n{REGION_NAMES[region]}", justify="right")
-    cases = list(dict.fromkeys(row["case"] for row in rows))
-    for case in cases:
-        table.add_row(case, *(f"{row['dice']:.3f}" for row in rows if row["case"] == case))
-    table.add_section()
-    table.add_row(f"mean of {len(cases)}", *(f"{mean:.3f}" for mean in mean_dice(rows).values()))
-    Console().print(table)
+def like(volume: torch.Tensor, image: MetaTensor) -> MetaTensor:
+    """A volume on the grid of an image, with its geometry and without what was done to it."""
+    values = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+    return MetaTensor(values, affine=image.affine)

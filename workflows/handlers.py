@@ -21,6 +21,7 @@ from monai.handlers import IgniteMetricHandler
 from torch.optim import Optimizer
 
 from transforms.files import write_whole
+from transforms.regions import background_outside_brain
 from workflows.scores import CaseSums, training_scores
 
 logger = logging.getLogger(__name__)
@@ -39,16 +40,19 @@ class CaseScores(IgniteMetricHandler):
 
     Args:
         prefix: put before the names, e.g. "val_".
+        brain_only: score what would be predicted if nothing outside the brain could be tumour.
     """
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", brain_only: bool = False) -> None:
         super().__init__(metric_fn=CaseSums(), save_details=False)
-        self.prefix = prefix
+        self.prefix, self.brain_only = prefix, brain_only
 
     def iteration_completed(self, engine: Engine) -> None:
         state: Any = engine.state  # Ignite declares output and batch as integers
         output, case = state.output, state.batch["case"]
         probabilities = output["pred"].detach().float().softmax(dim=1)
+        if self.brain_only:
+            probabilities = background_outside_brain(probabilities, output["image"], channel_dim=1)
         self.metric_fn(probabilities, output["label"], case=case)
 
     def completed(self, engine: Engine, name: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transforms.labels import REGIONS
+from workflows.evaluation_tables import SECTION_TABLES
 from workflows.text_tables import TextTable, cell, markdown_text, tables_of
 from workflows.volume_scores import DISTINCT
 
@@ -32,10 +33,12 @@ def score_tables(summary: Summary) -> list[TextTable]:
     if summary["skipped"]:
         rows = [[skipped["case"], skipped["reason"]] for skipped in summary["skipped"]]
         tables.append(TextTable("Left out", ["case", "why"], rows))
-    sections = {name: content for name, content in summary.items() if name not in OWN_ENTRIES}
-    return tables + [
-        table for name, content in sections.items() for table in tables_of(name.replace("_", " ").capitalize(), content)
-    ]
+    for name, content in summary.items():
+        if name in SECTION_TABLES:
+            tables += SECTION_TABLES[name](content)
+        elif name not in OWN_ENTRIES:
+            tables += tables_of(name.replace("_", " ").capitalize(), content)
+    return tables
 
 
 def explanations(summary: Summary) -> list[str]:

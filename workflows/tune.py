@@ -1,0 +1,130 @@
+"""Choose the thresholds of the post-processing on validation cases; the test cases are never asked."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+
+from transforms.cleaning import cleaning_steps
+from transforms.files import write_whole
+from workflows.configuration import TUNED_SETTINGS_FILE
+from workflows.errors import ConfigurationError
+from workflows.evaluate import cut_to_tumour, evaluation_settings
+from workflows.predict import predict
+from workflows.progress import track
+from workflows.scores import region_dice
+
+logger = logging.getLogger(__name__)
+
+CANDIDATES: dict[str, tuple[Any, ...]] = {
+    "smallest_component_mm3": (0, 50, 100, 250, 500, 1000, 2500, 5000),
+    "largest_component_only": (False, True),
+    "smallest_enhancing_mm3": (0, 50, 100, 200, 300, 500, 1000),
+}
+"""Values tried of each setting, that which does nothing first. BraTS 2020's winner tried thresholds of this size."""
+
+TRIALS_FILE = "post_processing_trials.json"
+
+Maps = list[MetaTensor]
+
+
+def run_tuning(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
+    """Predict the validation cases without post-processing and write the settings that score best on them.
+
+    Raises:
+        ConfigurationError: if the test cases are named.
+    """
+    if overrides.get("section") == "testing":
+        raise ConfigurationError("thresholds are never chosen on test cases; use --section validation or training.")
+    settings = {"section": "validation", "output_dir": str(Path(overrides["checkpoint"]).parent)}
+    off = {name: values[0] for name, values in CANDIDATES.items()}
+    predict(["evaluate", "tune", *variants], {**settings, **evaluation_settings(overrides), **off})
+
+
+class Tuning:
+    """Collects every case's label map and its reference, and at the end tries the candidates on them.
+
+    Writes `post_processing.json`, an overlay with the best settings, and `post_processing_trials.json`.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.output_dir = Path(output_dir)
+        self.maps: Maps = []
+        self.references: Maps = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _collect(self, engine: Engine) -> None:
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
+            label_map, reference, _ = cut_to_tumour(output["argmax_map"].cpu(), output["label"].cpu())
+            self.maps.append(label_map)
+            self.references.append(reference)
+            logger.info(f"{len(self.maps)}/{engine.state.epoch_length} {batch['case']} predicted")
+
+    def _finish(self, engine: Engine) -> None:
+        chosen, trials = choose(self.maps, self.references)
+        for name, contents in ((TUNED_SETTINGS_FILE, chosen), (TRIALS_FILE, trials)):
+            text = json.dumps(contents, indent=2) + "\n"
+            write_whole(self.output_dir / name, lambda path, text=text: path.write_text(text))  # type: ignore[misc]
+        print_trials(trials, len(self.maps))
+        logger.info(f"prediction and evaluation use {self.output_dir / TUNED_SETTINGS_FILE} from now on")
+
+
+def choose(maps: Maps, references: Maps) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Settle one setting after the other, each given the ones before it.
+
+    Args:
+        maps, references: (1, H, W, D) class indices per case.
+    Returns:
+        The best value of each setting, of equal ones the first; and what each candidate scored: "setting", "value",
+        "mean_region_dice" over the regions and cases, "chosen".
+    """
+    chosen: dict[str, Any] = {}
+    trials: list[dict[str, Any]] = []
+    for name, values in track(CANDIDATES.items(), "settling post-processing", len(CANDIDATES)):
+        scores = [mean_region_dice([applied(m, name, value) for m in maps], references) for value in values]
+        best = int(np.argmax(scores))
+        chosen[name] = values[best]
+        maps = [applied(label_map, name, chosen[name]) for label_map in maps]
+        trials += [
+            {"setting": name, "value": value, "mean_region_dice": score, "chosen": place == best}
+            for place, (value, score) in enumerate(zip(values, scores, strict=True))
+        ]
+    return chosen, trials
+
+
+def applied(label_map: MetaTensor, setting: str, value: Any) -> MetaTensor:
+    """The label map after the step that one setting switches on; itself where it switches on none."""
+    sample: dict[str, Any] = {"label_map": label_map.clone()}  # a step may work in place
+    for step in cleaning_steps(**{setting: value}).values():
+        sample = dict(step(sample))
+    return sample["label_map"]
+
+
+def mean_region_dice(maps: Sequence[MetaTensor], references: Sequence[MetaTensor]) -> float:
+    """Mean over WT, TC and ET and the cases, by BraTS's rules."""
+    pairs = zip(maps, references, strict=True)
+    return float(np.mean([list(region_dice(label_map, reference).values()) for label_map, reference in pairs]))
+
+
+def print_trials(trials: Sequence[Mapping[str, Any]], cases: int) -> None:
+    """What each candidate scored."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Post-processing on {cases} validation cases", title_justify="left")
+    for heading in ("setting", "value", "mean Dice of WT, TC, ET", ""):
+        table.add_column(heading, justify="left" if heading == "setting" else "right")
+    for trial in trials:
+        mark = "chosen" if trial["chosen"] else ""
+        table.add_row(trial["setting"], str(trial["value"]), f"{trial['mean_region_dice']:.4f}", mark)
+    Console().print(table)
