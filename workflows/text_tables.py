@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NOTHING = "–"
-_MARKDOWN_ESCAPES = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "\n": " ", "`": "\\`", "*": "\\*", "[": "\\["})
+_MARKDOWN_ESCAPES = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "\n": " ", "`": "\\`", "*": "\\*"})
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class TextTable:
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=escape(self.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        table = Table(
+            title=escape(self.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+        )
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="right" if number else "left", overflow="fold")
         for row in self.rows:
@@ -41,7 +43,7 @@ class TextTable:
 
 def markdown_text(text: str) -> str:
     """`text` so that Markdown shows it as it is; underscores inside words need no help."""
-    return text.translate(_MARKDOWN_ESCAPES)
+    return text.translate(_MARKDOWN_ESCAPES).replace("](", "]\\(")
 
 
 def cell(value: Any, digits: int | None = None) -> str:
