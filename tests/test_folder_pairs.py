@@ -175,11 +175,10 @@ def test_enhancing_tumour_may_be_3_or_4_on_either_side(
     assert summary["source"]["enhancing_tumour_in_references"] == f"label {reference}"
 
 
-def test_what_predict_leaves_is_scored_against_the_data_folder(tiny_run: Run, command: Command, tmp_path: Path):
-    for folder in tiny_run.data.glob("BraTS20_*"):
-        shutil.copytree(
-            folder, tmp_path / "predictions" / folder.name, ignore=shutil.ignore_patterns("*_flair*", "*_t*")
-        )
+def test_what_predict_leaves_is_scored_against_the_data_folder(phantom_dir: Path, command: Command, tmp_path: Path):
+    for file in phantom_dir.glob("BraTS20_*/*_seg.nii.gz"):
+        (tmp_path / "predictions" / file.parent.name).mkdir(parents=True)
+        shutil.copy(file, tmp_path / "predictions" / file.parent.name)
     ended = command(
         *("evaluate", "--predictions", tmp_path / "predictions", "--references", phantom_dir),
         *("--out", tmp_path / "out", "--workers", 1),

@@ -13,6 +13,7 @@ from workflows.score_rows import COLUMNS, read_rows, rows_of_case, write_rows
 from workflows.volume_scores import SCORED
 
 MILLIMETRE = (1.0, 1.0, 1.0)
+HERE = (1, 1, 1)
 
 
 def oedema_at(*corners: tuple[int, int, int]) -> np.ndarray:
@@ -40,12 +41,7 @@ def test_of_three_predicted_voxels_one_is_right():
 
 @pytest.mark.parametrize(
     ("prediction", "reference", "empty"),
-    [
-        ([(1, 1, 1)], [(1, 1, 1)], "no"),
-        ([], [], "both"),
-        ([], [(1, 1, 1)], "prediction"),
-        ([(1, 1, 1)], [], "reference"),
-    ],
+    [([HERE], [HERE], "no"), ([], [], "both"), ([], [HERE], "prediction"), ([HERE], [], "reference")],
 )
 def test_a_row_says_which_mask_is_empty(prediction: list, reference: list, empty: str):
     by_region = {

@@ -28,17 +28,17 @@ class TextTable:
         """To the terminal, as wide as that is."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(
-            title=escape(self.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-        )
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="right" if number else "left", overflow="fold")
         for row in self.rows:
-            table.add_row(*map(escape, row))
-        Console().print(table)
+            table.add_row(*map(Text, row))  # as text: what a name holds is shown, never interpreted
+        console = Console()
+        console.print(Text(self.title, style="italic"))  # a table's own title is folded to the table's width
+        console.print(table)
 
 
 def markdown_text(text: str) -> str:
