@@ -55,7 +55,8 @@ def cell(value: Any, digits: int | None = None) -> str:
     if isinstance(value, list | tuple):
         return " to ".join(cell(of, digits) for of in value) if len(value) == 2 else ", ".join(map(cell, value))
     if isinstance(value, float):
-        return f"{value:.4g}" if digits is None else f"{value:.{digits}f}"
+        shown = f"{value:.4g}" if digits is None else f"{value:.{digits}f}"
+        return shown.removeprefix("-") if float(shown) == 0 else shown  # no figure is "-0.00"
     return str(value)
 
 
