@@ -27,6 +27,15 @@ LIGHT = (
     "volume_scores",
     "surface_distances",
     "lesions",
+    "processes",
+    "score_rows",
+    "statistics",
+    "text_tables",
+    "score_tables",
+    "score_files",
+    "label_map_folders",
+    "folder_pairs",
+    "compare",
 )
 FILES = [file for package in PACKAGES for file in sorted((REPOSITORY / package).glob("*.py"))]
 

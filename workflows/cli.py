@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from workflows.errors import BratsError, root_cause
+
+if TYPE_CHECKING:
+    from workflows.surface_distances import Definition
+    from workflows.volume_scores import Rules
 
 HYPHENS_AND_UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
 WITH_OVERRIDES = {**HYPHENS_AND_UNDERSCORES, "allow_extra_args": True, "ignore_unknown_options": True}
@@ -177,20 +182,21 @@ def evaluate(
 ) -> None:
     """Score on the patients' own grids: a section of the split, or a folder of label maps against another."""
     for_checkpoint = {"checkpoint": checkpoint, "dataset_dir": dataset_dir, "split_file": split_file}
-    chosen = {name: of.value for name, of in (("rules", rules), ("hd95", hd95)) if of}
     if predictions or references:
-        own = {**for_checkpoint, "section": section, "config": config, "overrides": context.args}
-        _refuse_mixture(predictions, references, own)
+        _refuse_mixture({**for_checkpoint, "section": section, "config": config}, context.args)
+        if not (predictions and references):
+            raise typer.BadParameter("--predictions and --references are folders of one evaluation: name both.")
         from workflows.folder_pairs import evaluate_folders
 
-        evaluate_folders(predictions, references, out, skip_bad=skip_bad, workers=workers, **chosen)
+        year, whose = cast("Rules", str(rules or "2020")), cast("Definition", str(hd95 or "brats"))
+        evaluate_folders(predictions, references, out, year, whose, skip_bad, workers)
         return
     _refuse_no_checkpoint(checkpoint, skip_bad, workers)
     from workflows.evaluate import run_evaluation
 
     named = {"output_dir": out, **for_checkpoint}
-    fixed = {"section": section or "testing", **chosen}
-    run_evaluation(config or [], {**fixed, **_overrides(named, context.args)})
+    chosen = {name: of.value for name, of in (("rules", rules), ("hd95", hd95)) if of}
+    run_evaluation(config or [], {"section": section or "testing", **chosen, **_overrides(named, context.args)})
 
 
 @app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
@@ -278,15 +284,11 @@ def main() -> None:
         sys.exit(1)
 
 
-def _refuse_mixture(predictions: Path | None, references: Path | None, own: dict[str, object]) -> None:
-    """`own`: what belongs to scoring a checkpoint."""
-    if not (predictions and references):
-        given, missing = ("--predictions", "--references") if predictions else ("--references", "--predictions")
-        raise typer.BadParameter(f"{given} needs {missing} beside it.", param_hint=missing)
-    if mixed := [f"--{name.replace('_', '-')}" for name, value in own.items() if value and name != "overrides"]:
-        raise typer.BadParameter(f"{', '.join(mixed)}: not with --predictions, where label maps are there already.")
-    if own["overrides"]:
-        raise typer.BadParameter(f"{own['overrides']}: no such option for --predictions, which no configuration runs.")
+def _refuse_mixture(for_checkpoint: Mapping[str, object], extra: list[str]) -> None:
+    if mixed := [f"--{name.replace('_', '-')}" for name, value in for_checkpoint.items() if value]:
+        raise typer.BadParameter(f"{', '.join(mixed)}: not beside --predictions, which are label maps already.")
+    if extra:
+        raise typer.BadParameter(f"{' '.join(extra)}: no such option beside --predictions.")
 
 
 def _refuse_no_checkpoint(checkpoint: Path | None, skip_bad: bool, workers: int | None) -> None:

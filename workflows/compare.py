@@ -148,7 +148,8 @@ def _refuse_other_settings(files: Sequence[Path]) -> None:
         a, b = (of.get(name) for of in settings)
         if a and b and a != b:
             raise DatasetError(
-                f"{files[0].parent} was scored with --{name} {a}, {files[1].parent} with --{name} {b}; score both alike."
+                f"{files[0].parent} was scored with --{name} {a}, {files[1].parent} with --{name} {b}; "
+                "score both alike."
             )
 
 
@@ -173,7 +174,7 @@ def _refuse_other_references(rows_a: Rows, rows_b: Rows, shared: Sequence[tuple[
 
 def tables_of(compared: Mapping[str, Any]) -> list[TextTable]:
     """One table for each score of `SHOWN`."""
-    columns = ["region", "cases", "A", "B", "B − A", "better/worse/equal", "p"]
+    columns = ["region", "n", "A", "B", "B − A", "better, worse, equal", "p"]
     return [
         TextTable(title, columns, [_table_row(name, of[score], digits) for name, of in _shown(compared)])
         for score, (title, digits) in SHOWN.items()
@@ -192,7 +193,7 @@ def _table_row(region: str, of: Mapping[str, Any], digits: int) -> list[str]:
         cell(of["mean_a"], digits),
         cell(of["mean_b"], digits),
         f"{of['mean_difference']:+.{digits}f}{interval}",
-        f"{of['b_better']}/{of['b_worse']}/{of['equal']}",
+        f"{of['b_better']}, {of['b_worse']}, {of['equal']}",
         cell(of["p"], 3),
     ]
 
@@ -202,8 +203,8 @@ def sentences_of(compared: Mapping[str, Any]) -> list[str]:
     lines = [
         f"A: {compared['a']}",
         f"B: {compared['b']}",
-        f"Means over the {compared['cases']} cases that both scored. In brackets: 95 % interval of the mean difference, "
-        f"{compared['interval']['method']}.",
+        f"Means over the cases that both scored (n = {compared['cases']}). In brackets: 95 % interval of the mean "
+        f"difference, {compared['interval']['method']}.",
         f"p: {compared['test']}; none where fewer than {FEWEST_FOR_WILCOXON} pairs differ, which cannot reach 0.05.",
     ]
     for side in ("a", "b"):

@@ -32,7 +32,7 @@ def draw_dice(rows: Iterable[Row], path: Path) -> None:
     for place, group in enumerate(groups, start=1):
         for across, row in zip(_spread(len(group)), group, strict=True):
             _dot(axes, place + across, row["dice"], row)
-    labels = [f"{name}\n{len(group)} cases" for name, group in zip(names, groups, strict=True)]
+    labels = [f"{name}\nn = {len(group)}" for name, group in zip(names, groups, strict=True)]
     axes.set_xticks(range(1, len(names) + 1), labels)
     axes.set_ylim(-0.03, 1.03)
     axes.set_ylabel("Dice")
@@ -54,7 +54,7 @@ def draw_volumes(rows: Iterable[Row], path: Path) -> None:
         for row in of_region:
             _dot(axes, row["reference_ml"], row["volume_ml"], row)
         axes.set(xlim=(-0.03 * largest, largest), ylim=(-0.03 * largest, largest), aspect="equal")
-        axes.set_title(f"{region}: {REGION_NAMES[region]}, {len(of_region)} cases", fontsize=10)
+        axes.set_title(f"{region}: {REGION_NAMES[region]}, n = {len(of_region)}", fontsize=10)
         axes.set_xlabel("reference (ml)")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("prediction (ml)")

@@ -15,6 +15,7 @@ DESCRIBED = (*SHARES, *DISTANCES, *VOLUMES)
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 0
+MOST_AT_ONCE = 10**6  # figures drawn together: 8 MB
 INTERVAL_METHOD = {
     "of": "the mean over cases",
     "confidence": CONFIDENCE,
@@ -69,12 +70,11 @@ def mean_interval(values: NDArray[np.float64]) -> list[float] | None:
         return None
     from scipy.stats import bootstrap
 
-    # 64 resamples at a time: (64, N) at once, whatever N
     drawn = bootstrap(
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
-        batch=64,
+        batch=max(1, MOST_AT_ONCE // len(values)),
         confidence_level=CONFIDENCE,
         method="BCa",
         random_state=np.random.default_rng(SEED),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NOTHING = "–"
-_MARKDOWN_ESCAPES = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "\n": " ", "`": "\\`", "*": "\\*", "[": "\\["})
+_MARKDOWN_ESCAPES = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "\n": " ", "`": "\\`", "*": "\\*"})
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,22 @@ class TextTable:
         """To the terminal, as wide as that is."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=escape(self.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="right" if number else "left", overflow="fold")
         for row in self.rows:
-            table.add_row(*map(escape, row))
-        Console().print(table)
+            table.add_row(*map(Text, row))  # as text: what a name holds is shown, never interpreted
+        console = Console()
+        console.print(Text(self.title, style="italic"))  # a table's own title is folded to the table's width
+        console.print(table)
 
 
 def markdown_text(text: str) -> str:
     """`text` so that Markdown shows it as it is; underscores inside words need no help."""
-    return text.translate(_MARKDOWN_ESCAPES)
+    return text.translate(_MARKDOWN_ESCAPES).replace("](", "]\\(")
 
 
 def cell(value: Any, digits: int | None = None) -> str:
@@ -53,7 +55,8 @@ def cell(value: Any, digits: int | None = None) -> str:
     if isinstance(value, list | tuple):
         return " to ".join(cell(of, digits) for of in value) if len(value) == 2 else ", ".join(map(cell, value))
     if isinstance(value, float):
-        return f"{value:.4g}" if digits is None else f"{value:.{digits}f}"
+        shown = f"{value:.4g}" if digits is None else f"{value:.{digits}f}"
+        return shown.removeprefix("-") if float(shown) == 0 else shown  # no figure is "-0.00"
     return str(value)
 
 
