@@ -99,7 +99,8 @@ def test_the_command_prints_and_writes_markdown_and_json(runs: tuple[Path, Path]
     for shown in (text, ended.stdout):
         assert "(n = 8)" in shown and "only A" in shown and "+0.175" in shown and "6, 1, 1" in shown
         assert "not corrected" in shown
-    assert max(map(len, ended.stdout.split("\nA: ")[0].splitlines())) <= 80
+    row_of_wt = next(line for line in ended.stdout.splitlines() if line.startswith(" WT "))
+    assert row_of_wt.endswith("]          6, 1, 1  0.297 ") and len(row_of_wt) <= 80  # not folded
     assert command("compare", *runs, "--out", tmp_path / "c.json").status == 0
     assert json.loads((tmp_path / "c.json").read_text()) == compare(*runs)
 

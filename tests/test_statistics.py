@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflows.score_rows import COLUMNS, DISTANCES, LESION_COUNTS, SHARES, VOLUMES
-from workflows.statistics import RESAMPLES, count_empty, describe, mean_interval, summarise, worst_cases
+from workflows.statistics import (
+    RESAMPLES,
+    count_empty,
+    describe,
+    interval_in_words,
+    mean_interval,
+    summarise,
+    worst_cases,
+)
 
 
 def row(case: str, region: str = "WT", **figures: Any) -> dict[str, Any]:
@@ -48,6 +56,11 @@ def test_the_interval_of_many_cases_is_that_of_the_normal_distribution():
     half = 1.96 * values.std(ddof=1) / np.sqrt(400)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
     assert RESAMPLES >= 2000
+
+
+@pytest.mark.parametrize(("cases", "warned"), [(9, True), (10, False)])
+def test_intervals_of_fewer_than_ten_cases_come_with_a_warning(cases: int, warned: bool):
+    assert ("narrower than it should be" in interval_in_words(cases, "the mean")) == warned
 
 
 def test_worst_cases_have_the_lowest_dice_and_of_equal_ones_the_greater_distance():

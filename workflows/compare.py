@@ -15,7 +15,7 @@ from workflows.errors import ConfigurationError, DatasetError
 from workflows.json_files import write_json
 from workflows.score_files import SUMMARY_FILE
 from workflows.score_rows import DISTANCES, PER_CASE_FILE, SHARES, read_rows
-from workflows.statistics import INTERVAL_METHOD, mean_interval
+from workflows.statistics import INTERVAL_METHOD, interval_in_words, mean_interval
 from workflows.text_tables import TextTable, cell
 from workflows.volume_scores import DISTINCT
 
@@ -174,7 +174,7 @@ def _refuse_other_references(rows_a: Rows, rows_b: Rows, shared: Sequence[tuple[
 
 def tables_of(compared: Mapping[str, Any]) -> list[TextTable]:
     """One table for each score of `SHOWN`."""
-    columns = ["region", "n", "A", "B", "B − A", "better, worse, equal", "p"]
+    columns = ["region", "n", "A", "B", "B − A", "won, lost, tied", "p"]
     return [
         TextTable(title, columns, [_table_row(name, of[score], digits) for name, of in _shown(compared)])
         for score, (title, digits) in SHOWN.items()
@@ -186,7 +186,7 @@ def _shown(compared: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _table_row(region: str, of: Mapping[str, Any], digits: int) -> list[str]:
-    interval = f" [{', '.join(f'{end:+.{digits}f}' for end in of['interval'])}]" if of["interval"] else ""
+    interval = f" [{', '.join(f'{end:.{digits}f}' for end in of['interval'])}]" if of["interval"] else ""
     return [
         region,
         str(of["cases"]),
@@ -203,8 +203,9 @@ def sentences_of(compared: Mapping[str, Any]) -> list[str]:
     lines = [
         f"A: {compared['a']}",
         f"B: {compared['b']}",
-        f"Means over the cases that both scored (n = {compared['cases']}). In brackets: 95 % interval of the mean "
-        f"difference, {compared['interval']['method']}.",
+        f"Means over the cases that both scored (n = {compared['cases']}).",
+        *([interval_in_words(compared["cases"], "the mean difference")] if compared["cases"] > 1 else []),
+        "Won: cases in which B is the better one; for HD95 that is the smaller one.",
         f"p: {compared['test']}; none where fewer than {FEWEST_FOR_WILCOXON} pairs differ, which cannot reach 0.05.",
     ]
     for side in ("a", "b"):

@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from transforms.labels import STUDY_MODALITIES
-from workflows.evaluate import COLUMNS, PER_CASE_FILE, mean_dice, run_evaluation
+from workflows.configuration import TUNED_SETTINGS_FILE
+from workflows.evaluate import run_evaluation
 from workflows.figures import draw_prediction
 from workflows.nifti_files import load_image
 from workflows.phantom import generate_dataset
 from workflows.predict import VOLUMES_FILE, predict
+from workflows.score_files import SCORES_FILE, SUMMARY_FILE
 from workflows.split import read_datalist
 from workflows.train import MODEL, train
+from workflows.tune import run_tuning
 
 CASES = 12
 
 
 def run_demo(out: Path) -> None:
-    """Generate a small data set, train, evaluate, predict one patient and draw the result below `out`.
+    """Generate a small data set, train, choose the post-processing, evaluate, predict one patient and draw below `out`.
 
     A step whose result is there is skipped.
     """
     data, run, scores, prediction = out / "data", out / "run", out / "evaluation", out / "prediction"
-    _step("1/5 generating data", data, lambda: generate_dataset(data, cases=CASES, size="small"), _complete(data))
+    _step("1/6 generating data", data, lambda: generate_dataset(data, cases=CASES, size="small"), _complete(data))
     trained = (run / "finished").exists()
-    _step("2/5 training", run, lambda: _train(data, run), trained)
+    _step("2/6 training", run, lambda: _train(data, run), trained)
     checkpoint = run / MODEL
+    tuned = run / TUNED_SETTINGS_FILE
+    _step(
+        "3/6 choosing post-processing", tuned, lambda: run_tuning([], {"checkpoint": str(checkpoint)}), tuned.exists()
+    )
     evaluation = {"checkpoint": str(checkpoint), "output_dir": str(scores)}
-    _step("3/5 evaluating", scores, lambda: run_evaluation([], evaluation), (scores / PER_CASE_FILE).exists())
+    _step("4/6 evaluating", scores, lambda: run_evaluation([], evaluation), (scores / SUMMARY_FILE).exists())
     folder = _first_test_patient(run, data)
     seg = prediction / folder.name / f"{folder.name}_seg.nii.gz"
     named = {"checkpoint": str(checkpoint), "patient_dir": str(folder), "output_dir": str(prediction)}
-    _step("4/5 predicting one patient", seg, lambda: predict([], named), (prediction / VOLUMES_FILE).exists())
+    _step("5/6 predicting one patient", seg, lambda: predict([], named), (prediction / VOLUMES_FILE).exists())
     picture = seg.with_name(f"{folder.name}.png")
     draw = lambda: draw_prediction(folder, seg, picture, STUDY_MODALITIES, "phantom")  # noqa: E731
-    _step("5/5 drawing", picture, draw, picture.exists())
+    _step("6/6 drawing", picture, draw, picture.exists())
     _say_where_to_look(run, scores, seg, picture)
 
 
@@ -60,11 +67,10 @@ def _first_test_patient(run: Path, data: Path) -> Path:
 
 
 def _say_where_to_look(run: Path, scores: Path, seg: Path, picture: Path) -> None:
-    rows = [{**row, "dice": float(row["dice"])} for row in csv.DictReader((scores / PER_CASE_FILE).open())]
-    means = ", ".join(f"{region} {mean:.3f}" for region, mean in mean_dice(rows).items())
-    cases = len({row[COLUMNS[0]] for row in rows})
-    print(f"\nDone (phantom data). Mean Dice of {cases} test cases on whole volumes: {means}")
+    summary = json.loads((scores / SUMMARY_FILE).read_text())
+    means = ", ".join(f"{region} {mean:.3f}" for region, mean in summary["mean_dice"].items())
+    print(f"\nDone (phantom data). Mean Dice of {summary['cases']} test cases on whole volumes: {means}")
     print(f"  label map    {seg}  {load_image(seg).shape}")
     print(f"  picture      {picture}")
-    print(f"  scores       {scores / PER_CASE_FILE}")
+    print(f"  scores       {scores / SCORES_FILE}")
     print(f"  curves       tensorboard --logdir {run}")

@@ -15,10 +15,11 @@ from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from monai.transforms import Compose, Transform
 
-from transforms.pipelines import expand_labels, label_slices
 from transforms.labels import BACKGROUND
+from transforms.pipelines import expand_labels, label_slices
 from transforms.regions import background_outside_brain
-from transforms.slices import SelectSlicesd, StackSlicesd
+from transforms.slices import SelectSlicesd, StackSlicesd, spacing_mm
+from transforms.windows import slice_window
 from workflows.configuration import run_configuration
 from workflows.errors import ConfigurationError, DatasetError
 from workflows.false_positives import FalsePositives, false_positives, pooled
@@ -153,11 +154,12 @@ class Evaluation:
 
     def _add_study(self, case: str, image: MetaTensor, scores: torch.Tensor, label: MetaTensor) -> None:
         try:
-            target = expand_labels(self.to_study_label({"label": label})["label"])
-            shown, scored = (self.to_study_image({"image": like(volume, image)})["image"] for volume in (image, scores))
+            slice_window(self.slice_range, spacing_mm(image), image.shape[-1])
         except ValueError as error:
             logger.warning(f"{case}: left out of the study's table, since the {error}")
             return
+        target = expand_labels(self.to_study_label({"label": label})["label"])
+        shown, scored = (self.to_study_image({"image": like(volume, image)})["image"] for volume in (image, scores))
         probabilities = scored.float().softmax(dim=1)
         if self.brain_only:
             probabilities = background_outside_brain(probabilities, shown, channel_dim=1)
@@ -213,7 +215,9 @@ def cut_to_tumour(label_map: MetaTensor, reference: MetaTensor) -> tuple[MetaTen
     """
     tumour = ((label_map != BACKGROUND) | (reference != BACKGROUND))[0].cpu().numpy()
     box = bounding_box(tumour) if tumour.any() else (slice(0, 1),) * 3
-    own, true = (MetaTensor(map_.as_tensor()[(slice(None), *box)].clone(), affine=map_.affine) for map_ in (label_map, reference))
+    own, true = (
+        MetaTensor(map_.as_tensor()[(slice(None), *box)].clone(), affine=map_.affine) for map_ in (label_map, reference)
+    )
     return own, true, box
 
 

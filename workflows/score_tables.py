@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from transforms.labels import REGIONS
+<<<<<<< HEAD
 from workflows.evaluation_tables import SECTION_TABLES
+=======
+from workflows.statistics import interval_in_words
+>>>>>>> tables
 from workflows.text_tables import TextTable, cell, markdown_text, tables_of
 from workflows.volume_scores import DISTINCT
 
@@ -51,7 +55,7 @@ def explanations(summary: Summary) -> list[str]:
         f"Rules of BraTS {settings['rules']}: both masks empty is Dice 1 and HD95 0 mm, one empty is Dice 0 and HD95 "
         f"{settings['empty_hd95_mm']:.2f} mm. HD95 as {settings['hd95_as']}. "
         f"Lesion by lesion it is the rules of 2023, {settings['lesion_penalty_mm']:.0f} mm for one missed or invented.",
-        f"In brackets: 95 % interval of the mean, {summary['interval']['method']}.",
+        *([interval_in_words(summary["cases"], "the mean")] if summary["cases"] > 1 else []),
         *(f"{name.replace('_', ' ').capitalize()}: {cell(value)}." for name, value in summary["source"].items()),
     ]
 

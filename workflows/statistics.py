@@ -24,6 +24,7 @@ INTERVAL_METHOD = {
     "seed": SEED,
     "none_where": "one case, or the same value in all",
 }
+FEW_CASES = 10
 WORST_CASES = 3
 
 
@@ -81,6 +82,12 @@ def mean_interval(values: NDArray[np.float64]) -> list[float] | None:
     )
     low, high = (float(end) for end in drawn.confidence_interval)
     return [low, high] if math.isfinite(low) and math.isfinite(high) else None
+
+
+def interval_in_words(cases: int, of: str) -> str:
+    """What the brackets in the tables hold; of few cases, that they promise too much."""
+    few = f" Of {cases} cases it is narrower than it should be." if cases < FEW_CASES else ""
+    return f"In brackets: 95 % interval of {of}, {INTERVAL_METHOD['method']}.{few}"
 
 
 def count_empty(rows: Iterable[Row]) -> dict[str, int]:
