@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from transforms.labels import REGIONS
-<<<<<<< HEAD
 from workflows.evaluation_tables import SECTION_TABLES
-=======
 from workflows.statistics import interval_in_words
->>>>>>> tables
 from workflows.text_tables import TextTable, cell, markdown_text, tables_of
 from workflows.volume_scores import DISTINCT
 
