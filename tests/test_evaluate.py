@@ -162,12 +162,12 @@ def test_each_post_processing_step_is_shown_and_scored_alone_and_written(tiny_ru
 
 
 def test_a_window_that_leaves_the_volume_leaves_the_case_out_of_the_studys_table_alone(
-    tiny_run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     settings = {"slice_range": [60, 300], "device": "cpu"}
     run_evaluation([], {"checkpoint": str(tiny_run.checkpoint), "output_dir": str(tmp_path), **settings})
     assert summary_of(tmp_path)["study"] == {"cases": 0, "figures": []}
-    assert "left out of the study's table" in caplog.text
+    assert "left out of the study's table" in capsys.readouterr().out
     assert rows_of(tmp_path)
 
 

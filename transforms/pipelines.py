@@ -72,6 +72,9 @@ def preprocessing(
             *normalise_before,
             Resized(keys="image", spatial_size=(size_px, size_px, -1), mode="trilinear"),
             *normalise_after,
+            # Rounded as in the training cache, so that a network sees the same values there and here.
+            CastToTyped(keys="image", dtype=torch.float16),
+            CastToTyped(keys="image", dtype=torch.float32),
         ]
     )
 
