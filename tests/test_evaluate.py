@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import Run, Started
+from conftest import REPOSITORY, Run, Started
 from scipy import ndimage
 
 from networks.unet import UNet2D
@@ -106,6 +107,11 @@ def test_the_command_evaluates_another_section_and_prints_a_table(
 
 def summary_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "summary.json").read_text())
+
+
+def test_the_summary_keeps_to_its_schema(evaluated: Path):
+    schema = json.loads((REPOSITORY / "docs" / "summary.schema.json").read_text())
+    jsonschema.validate(summary_of(evaluated), schema)
 
 
 def test_the_studys_figures_stand_beside_honest_ones_for_the_same_predictions(evaluated: Path):

@@ -61,8 +61,8 @@ def test_the_schema_refuses_what_is_no_summary(change: dict[str, Any]):
 
 def test_sections_are_kept_in_the_summary_and_shown_as_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     sections = {
-        "study": {"note": "128×128", "dice": 0.6008, "cases": 45},
-        "false_positives": {
+        "another_study": {"note": "128×128", "dice": 0.6008, "cases": 45},
+        "alarms": {
             "slices": 0.25,
             "per_case": [{"case": "A", "invented_ml": 0.5}, {"case": "B", "invented_ml": 12.25}],
             "by_step": {"argmax": {"WT": 0.5}, "largest": {"WT": 0.75}},
@@ -74,14 +74,14 @@ def test_sections_are_kept_in_the_summary_and_shown_as_tables(tmp_path: Path, ca
     assert {name: summary[name] for name in sections} == sections
     text, printed = (tmp_path / "scores.md").read_text(), capsys.readouterr().out
     for line in (
-        "## Study",
+        "## Another study",
         "| dice | 0.6008 |",
         "| B | 12.25 |",
-        "## False positives: per case",
+        "## Alarms: per case",
         "| largest | 0.75 |",
     ):
         assert line in text
-    assert "False positives: by step" in printed and "12.25" in printed
+    assert "Alarms: by step" in printed and "12.25" in printed
 
 
 def test_a_section_cannot_take_the_place_of_an_entry():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+STUDY_WINDOW = (60, 135)
+"""The study's axial slices 60 … 134 of 1 mm."""
+
 
 def in_own_slices(slice_range: Sequence[int], spacing_mm: float) -> tuple[int, int]:
     """A window in slices of 1 mm, in a volume's own slices; it may leave the volume.

@@ -27,8 +27,9 @@ def study_tables(content: Content) -> list[TextTable]:
             f"The study's table, by its definitions on its grid and window ({cases})",
             ["figure", "published", "here", "honest", "which is"],
             figures,
+            words=["which is"],
         ),
-        TextTable("Why they differ", ["figure", "because"], sentences),
+        TextTable("Why they differ", ["figure", "because"], sentences, words=["because"]),
     ]
 
 
@@ -57,23 +58,30 @@ def post_processing_tables(content: Content) -> list[TextTable]:
                 ["false ml", "predicted outside the true tumour on any slice, mean over cases"],
                 ["false alarms", "patients without tumour in whom some is predicted"],
             ],
+            words=["meaning"],
         ),
         TextTable("Slice window", ["", "share"], [["true tumour outside the training window", f"{lost:.1%}"]]),
     ]
 
 
 def false_positive_tables(content: Content) -> list[TextTable]:
-    """Case by case, worst first."""
+    """Case by case, worst first, and all together: counts summed, volumes averaged."""
+    return [_false_positives(stage.replace("_", " "), cases) for stage, cases in content.items() if cases]
+
+
+def _false_positives(stage: str, cases: Mapping[str, Mapping[str, Any]]) -> TextTable:
+    counts = ("slices_without_tumour", "false_slices")
+    volumes = ("invented_ml", "false_ml", "tumour_ml", "outside_window_ml")
+    worst_first = sorted(cases.items(), key=lambda entry: -entry[1]["invented_ml"])
+    rows = [
+        [case, *(cell(of[name]) for name in counts), *(cell(of[name], 2) for name in volumes)]
+        for case, of in worst_first
+    ]
+    total = [cell(sum(of[name] for of in cases.values())) for name in counts]
+    mean = [cell(sum(of[name] for of in cases.values()) / len(cases), 2) for name in volumes]
     columns = ["case", "slices without tumour", "false", "invented ml", "false ml", "tumour ml", "outside window ml"]
-    names = ("slices_without_tumour", "false_slices", "invented_ml", "false_ml", "tumour_ml", "outside_window_ml")
-    tables = []
-    for stage, cases in content.items():
-        worst_first = sorted(cases.items(), key=lambda entry: -entry[1]["invented_ml"])
-        rows = [
-            [case, *(cell(of[name], 2 if name.endswith("ml") else None) for name in names)] for case, of in worst_first
-        ]
-        tables.append(TextTable(f"False positives {stage.replace('_', ' ')}", columns, rows))
-    return tables
+    rows.append([f"{len(cases)} cases: sum, mean ml", *total, *mean])
+    return TextTable(f"False positives {stage}", columns, rows)
 
 
 SECTION_TABLES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.labels import ENHANCING_IN_FILES_FROM_2023, ENHANCING_IN_FILES_TO_2022
+from transforms.windows import STUDY_WINDOW
 from workflows.case_checks import AFFINE_TOLERANCE_MM
 from workflows.errors import DatasetError
+from workflows.false_positives import FalsePositives, false_positives
 from workflows.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, MAX_LABEL_VALUES, summarise_labels
 from workflows.label_map_folders import LabelMapFolder, find_label_maps
 from workflows.nifti_files import format_shape, load_image, read_voxels
@@ -65,11 +67,13 @@ class ScoredFolders:
         rows: see `workflows.score_rows`.
         skipped: {"case", "reason"} of each case left out.
         enhancing: the value of enhancing tumour in the files, by side; None where no file holds any.
+        false_positives: by case.
     """
 
     rows: list[dict[str, Any]]
     skipped: list[dict[str, str]]
     enhancing: dict[str, int | None]
+    false_positives: dict[str, FalsePositives]
 
 
 def score_folders(
@@ -102,9 +106,12 @@ def score_folders(
     if problems and not (skip_bad and good):
         raise DatasetError(_refusal(problems, len(good)))
     score = functools.partial(score_pair, classes=classes, rules=rules, hd95=hd95)
-    rows = [row for rows in in_processes(score, good, "scoring", workers) for row in rows]
+    scored = list(in_processes(score, good, "scoring", workers))
     return ScoredFolders(
-        rows, [{"case": case, "reason": reason} for case, reason in sorted(problems.items())], enhancing
+        rows=[row for rows, _ in scored for row in rows],
+        skipped=[{"case": case, "reason": reason} for case, reason in sorted(problems.items())],
+        enhancing=enhancing,
+        false_positives={pair.case: false for pair, (_, false) in zip(good, scored, strict=True)},
     )
 
 
@@ -128,7 +135,16 @@ def evaluate_folders(
         "references": str(references.resolve()),
         **{f"enhancing_tumour_in_{side}s": _in_words(value) for side, value in scored.enhancing.items()},
     }
-    return report_scores(scored.rows, out, rules=rules, hd95=hd95, source=source, skipped=scored.skipped)
+    false = {"as_given": {case: asdict(of) for case, of in scored.false_positives.items()}}
+    return report_scores(
+        scored.rows,
+        out,
+        rules=rules,
+        hd95=hd95,
+        source=source,
+        skipped=scored.skipped,
+        sections={"false_positives": false},
+    )
 
 
 def _in_words(enhancing: int | None) -> str:
@@ -219,12 +235,15 @@ def _refusal(problems: Mapping[str, str], good: int) -> str:
     return "\n".join([f"{count}{way_out}:", *(f"{case}: {reason}." for case, reason in sorted(problems.items()))])
 
 
-def score_pair(pair: Pair, classes: Classes, rules: Rules, hd95: Definition) -> list[dict[str, Any]]:
-    """The rows of one checked pair."""
+def score_pair(
+    pair: Pair, classes: Classes, rules: Rules, hd95: Definition
+) -> tuple[list[dict[str, Any]], FalsePositives]:
+    """The rows of one checked pair, and its false positives."""
     images = {side: load_image(file) for side, file in pair.files.items()}
     label_maps = {side: _as_classes(read_voxels(image), classes[side]) for side, image in images.items()}
-    spacing_mm = [float(edge) for edge in nib.affines.voxel_sizes(images[REFERENCE].affine)]
-    return rows_of_case(pair.case, label_maps[PREDICTION], label_maps[REFERENCE], spacing_mm, rules, hd95)
+    both, affine = (label_maps[PREDICTION], label_maps[REFERENCE]), images[REFERENCE].affine
+    spacing_mm = [float(edge) for edge in nib.affines.voxel_sizes(affine)]
+    return rows_of_case(pair.case, *both, spacing_mm, rules, hd95), false_positives(*both, affine, STUDY_WINDOW)
 
 
 def _as_classes(voxels: NDArray, classes: Mapping[int, int]) -> NDArray[np.uint8]:

@@ -33,7 +33,7 @@ def score_tables(summary: Summary) -> list[TextTable]:
     tables = [part(summary) for part in (_overlap, _voxels, _lesions, _volumes, _empty, _worst)]
     if summary["skipped"]:
         rows = [[skipped["case"], skipped["reason"]] for skipped in summary["skipped"]]
-        tables.append(TextTable("Left out", ["case", "why"], rows))
+        tables.append(TextTable("Left out", ["case", "why"], rows, words=["why"]))
     for name, content in summary.items():
         if name in SECTION_TABLES:
             tables += SECTION_TABLES[name](content)
@@ -141,7 +141,9 @@ def _worst(summary: Summary) -> TextTable:
         if name in REGIONS
         for worst in of["worst"]
     ]
-    return TextTable("Worst cases by Dice", ["region", "case", "Dice", "HD95 mm", "empty mask"], rows)
+    return TextTable(
+        "Worst cases by Dice", ["region", "case", "Dice", "HD95 mm", "empty mask"], rows, words=["case", "empty mask"]
+    )
 
 
 def _shown(summary: Summary) -> list[tuple[str, Mapping[str, Any]]]:

@@ -12,15 +12,20 @@ _MARKDOWN_ESCAPES = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "\n": "
 
 @dataclass(frozen=True)
 class TextTable:
-    """Cells as text; the first column names its row and stands left, figures stand right."""
+    """Cells as text. The first column names its row and stands left, as do those in `words`; figures stand right."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: Sequence[str] = ()
+
+    @property
+    def _left(self) -> list[bool]:
+        return [not number or column in self.words for number, column in enumerate(self.columns)]
 
     def to_markdown(self) -> str:
         """Heading and table; what a name holds is shown, never interpreted."""
-        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)]]
+        lines = [self.columns, ["---" if left else "---:" for left in self._left]]
         lines += [[markdown_text(cell) for cell in row] for row in self.rows]
         return f"## {markdown_text(self.title)}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
@@ -32,8 +37,8 @@ class TextTable:
         from rich.text import Text
 
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for number, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if number else "left", overflow="fold")
+        for column, left in zip(self.columns, self._left, strict=True):
+            table.add_column(column, justify="left" if left else "right", overflow="fold")
         for row in self.rows:
             table.add_row(*map(Text, row))  # as text: what a name holds is shown, never interpreted
         console = Console()
