@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
-import multiprocessing
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transforms.labels import BACKGROUND, STUDY_MODALITIES
 from workflows.case_checks import STUDY_SLICES, CaseRecord, check_case
+from workflows.case_processes import map_cases
 from workflows.dataset import DATALIST_LABEL, Case, find_cases
 from workflows.errors import DatasetError
 from workflows.json_files import write_json
 from workflows.label_conventions import LabelConvention, label_convention_of
-from workflows.progress import track
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def audit_dataset(
     """
     dataset = find_cases(root, modalities)
     check = functools.partial(check_case, root=dataset.root, modalities=modalities, slice_range=slice_range)
-    records = _check_all(check, dataset.cases, min(workers or os.cpu_count() or 1, len(dataset.cases)))
+    records = map_cases(check, dataset.cases, "checking", workers)
     convention, errors = _decide_convention(dataset.cases, records)
     for record in records:
         _judge_labels(record, convention)
@@ -117,18 +113,6 @@ def audit_dataset(
         duplicates=tuple(find_duplicates(records)),
         errors=errors,
     )
-
-
-def _check_all(check: Callable[[Case], CaseRecord], cases: Sequence[Case], workers: int) -> list[CaseRecord]:
-    if workers == 1:
-        return list(track(map(check, cases), "checking", len(cases)))
-    # Spawned, since a caller may run threads (PyTorch does), which a forked process inherits half.
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            return list(track(pool.map(check, cases), "checking", len(cases)))
-    except BrokenProcessPool as error:
-        raise DatasetError("A checking process was killed, probably for want of memory; use fewer workers.") from error
 
 
 def _decide_convention(
