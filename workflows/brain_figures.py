@@ -78,7 +78,6 @@ def centres_figure(survey: DatasetSurvey) -> Figure:
     centres = np.array([case.tumour_centre for case in located]).reshape(-1, 3)
     size_mm = np.mean([_box_size(case) for case in survey.cases if case.brain_box_mm is not None], axis=0)
     figure, axes = _three_planes(size_mm)
-    image = None
     for axis, plane in zip(axes, Plane, strict=True):
         across, along = (other for other in range(3) if other != plane.axis)
         outline = np.mean([case.brain_seen_from[plane.axis] for case in survey.cases if case.brain_seen_from], axis=0)
@@ -87,7 +86,7 @@ def centres_figure(survey: DatasetSurvey) -> Figure:
         )
         heat = _heat(centres[:, [across, along]])
         origin = "upper" if plane is Plane.axial else "lower"
-        image = axis.imshow(
+        axis.imshow(
             np.where(outline.T >= 0.5, heat.T, np.nan),
             origin=origin,
             extent=extent,
@@ -110,14 +109,14 @@ def centres_figure(survey: DatasetSurvey) -> Figure:
         )
         _finish_plane(axis, plane, size_mm)
     figure.suptitle(f"Centres of {len(centres)} tumours: dots, and their density (brighter: more)", color="white")
-    bar = figure.colorbar(image, ax=axes.tolist(), shrink=0.7, ticks=[])
+    bar = figure.colorbar(axes[0].images[0], ax=axes.tolist(), shrink=0.7, ticks=[])
     bar.set_label("few → many centres nearby", color="white")
     return figure
 
 
 def _heat(points: NDArray) -> NDArray:
     """(PROJECTION_PX, PROJECTION_PX) density of points given as shares of the box."""
-    counts, _, _ = np.histogram2d(*points.T, bins=PROJECTION_PX, range=[[0, 1], [0, 1]])
+    counts, _ = np.histogramdd(points, bins=PROJECTION_PX, range=[(0, 1), (0, 1)])
     return gaussian_filter(counts, CENTRE_BLUR * PROJECTION_PX, mode="constant")
 
 

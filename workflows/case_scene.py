@@ -116,7 +116,7 @@ def load_scene(
 
     Args:
         modalities: those to show; what the case lacks is left out.
-        index: the slice of `plane`, see `oriented.upright`; the one with most tumour, or the middle of the brain, if None.
+        index: the slice of `plane`, see `oriented.upright`; that with most tumour, or the brain's middle, if None.
     Raises:
         DatasetError: if a file cannot be read, the grids differ, or there is no such slice.
     """

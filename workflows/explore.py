@@ -257,21 +257,23 @@ def _dataset_section(survey: DatasetSurvey, out: Path, view: View) -> Section:
     tables = [windows_table(survey, view.slice_range)] if survey.labelled else []
     tables.append(cases_table(survey))
     _write_numbers(tables[-1], out / NUMBERS)
-    pictures = _draw(drawings, out, "dataset", "drawing the data set")
+    pictures = _draw(drawings, out, "dataset", "drawing the data set", view.caption)
     return Section("Data set", dataset_lines(survey), pictures, tables, [(NUMBERS, "the numbers of every case as CSV")])
 
 
 def _draw(
-    drawings: Sequence[tuple[str, str, Callable[[], Figure]]], out: Path, folder: str, doing: str
+    drawings: Sequence[tuple[str, str, Callable[[], Figure]]], out: Path, folder: str, doing: str, caption: str = ""
 ) -> list[Picture]:
-    from workflows.drawing import save
+    from workflows.drawing import DPI, save
 
     pictures = []
-    for name, caption, draw in track(drawings, doing, len(drawings)):
+    for name, words, draw in track(drawings, doing, len(drawings)):
         figure = draw()
+        if caption:
+            figure.text(0.995, 0.01, caption, ha="right", color="0.5", fontsize=9)
         save(figure, out / folder / f"{name}.png")
-        size_px = tuple(int(length) for length in figure.get_size_inches() * figure.dpi)
-        pictures.append(Picture(f"{folder}/{name}.png", caption, size_px))
+        size_px = tuple(int(length) for length in figure.get_size_inches() * DPI)
+        pictures.append(Picture(f"{folder}/{name}.png", words, size_px))
     return pictures
 
 

@@ -18,14 +18,14 @@ from transforms.soft_labels import SoftLabelsd
 from workflows.case_figures import PANEL_IN, panels
 from workflows.case_scene import CaseScene
 from workflows.drawing import MODALITY_TITLES, add_legend, class_patches, mark_edges, scan_figure, show_scan
-from workflows.oriented import Plane, upright
+from workflows.oriented import pixel_aspect, upright
 from workflows.reader import CaseReader
 
 SIZE_PX = 128
 ZOOM_MARGIN_MM = 12
 NORMALISATIONS: dict[Normalisation, str] = {
     "zscore": "z-scores of the brain",
-    "window_maximum": "the study's: divided by the window's maximum",
+    "window_maximum": "÷ the window's maximum (study)",
 }
 
 
@@ -42,11 +42,13 @@ def preprocessing_figure(scene: CaseScene) -> Figure:
     for column, (title, volumes) in enumerate(columns.items()):
         for row, (modality, volume) in enumerate(volumes.items()):
             axis = axes[row, column]
-            _show_with_bar(figure, axis, scene, volume, f"{MODALITY_TITLES[modality]}\n{title}")
+            limits = scene.grey[modality] if volume is scene.scans[modality] else _limits(volume)
+            _show_with_bar(figure, axis, scene, volume, f"{MODALITY_TITLES[modality]}\n{title}", limits)
     mark_edges(axes[0, 0], scene.plane)
     figure.set_size_inches(figure.get_figwidth() * 1.25, figure.get_figheight() + 0.3 * rows)
-    pixels = f"{scene.shape[0]}×{scene.shape[1]} pixels become {SIZE_PX}×{SIZE_PX}"
-    figure.suptitle(f"{scene.title()}: axial slices of {pixels}", color="white")
+    place = f"{scene.plane} slice {scene.slices[scene.plane]}"
+    pixels = f"axial slices of {scene.shape[0]}×{scene.shape[1]} pixels become {SIZE_PX}×{SIZE_PX}"
+    figure.suptitle(scene.title(f"{place}; {pixels}"), color="white")
     return figure
 
 
@@ -56,17 +58,23 @@ def _preprocessed(scene: CaseScene, normalisation: Normalisation) -> dict[str, N
     window = [edge * scene.spacing_mm[2] for edge in (first, end)]
     if end <= first:
         return None
-    chain = preprocessing(SIZE_PX, window, normalisation, CaseReader())
+    chain = preprocessing(SIZE_PX, window, normalisation, CaseReader())  # type: ignore[arg-type]  # mm need not be whole
     images = [str(scene.case.source(modality)) for modality in scene.scans]
     image = cast(dict[str, Any], chain({"image": images}))["image"]
     return dict(zip(scene.scans, np.asarray(image), strict=True))
 
 
-def _show_with_bar(figure: Figure, axis: Axes, scene: CaseScene, volume: NDArray, title: str) -> None:
-    cut = _cut_resized(scene, volume)
-    brain = volume[volume != volume.flat[0]]
+def _limits(volume: NDArray) -> tuple[float, float]:
+    """What to show as black and white of a preprocessed volume, whose background is zero."""
+    brain = volume[volume != 0]
     low, high = np.percentile(brain, (0, 99.8)) if brain.size else (0.0, 1.0)
-    show_scan(axis, cut, title, (float(low), float(high)), _aspect_of(scene, volume))
+    return float(low), float(high)
+
+
+def _show_with_bar(
+    figure: Figure, axis: Axes, scene: CaseScene, volume: NDArray, title: str, limits: tuple[float, float]
+) -> None:
+    show_scan(axis, _cut_resized(scene, volume), title, limits, _aspect_of(scene, volume))
     bar = figure.colorbar(axis.images[0], ax=axis, shrink=0.85, pad=0.02)
     bar.ax.tick_params(colors="white", labelsize=8)
     bar.outline.set_edgecolor("white")
@@ -163,7 +171,5 @@ def _index_in(scene: CaseScene, volume: NDArray) -> int:
 
 
 def _aspect_of(scene: CaseScene, volume: NDArray) -> float:
-    from workflows.oriented import pixel_aspect
-
     spacing = [size * n / m for size, n, m in zip(scene.spacing_mm, scene.shape, volume.shape, strict=True)]
-    return pixel_aspect(spacing, Plane(scene.plane))
+    return pixel_aspect(spacing, scene.plane)
