@@ -27,6 +27,14 @@ LIGHT = (
     "volume_scores",
     "surface_distances",
     "lesions",
+    "oriented",
+    "case_processes",
+    "dataset_survey",
+    "survey_windows",
+    "data_in_words",
+    "explore_page",
+    "explore_sections",
+    "explore",
 )
 FILES = [file for package in PACKAGES for file in sorted((REPOSITORY / package).glob("*.py"))]
 

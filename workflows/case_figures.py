@@ -112,7 +112,7 @@ def montage_figure(scene: CaseScene) -> Figure:
     modality = next(iter(scene.scans))
     tiles = _tiles(scene, modality)
     count, rows_px, columns_px = tiles.shape[:3]
-    aspect = scene.aspect(scene.plane)
+    aspect, axial = scene.aspect(scene.plane), scene.plane is Plane.axial
     columns = max(1, round(np.sqrt(count * 1.35 * rows_px * aspect / columns_px)))
     rows = -(-count // columns)
     blank = np.zeros((rows * columns - count, *tiles.shape[1:]), tiles.dtype)
@@ -128,9 +128,12 @@ def montage_figure(scene: CaseScene) -> Figure:
     for index in range(count):
         x, y = grid.corner(index)
         axis.text(x + 4, y + 4, str(index), color="white", fontsize=6.5, va="top")
-    axis.add_collection(LineCollection(_frame(scene, grid, count), colors=[WINDOW_RGB], linewidths=2.5))
+    axis.add_collection(
+        LineCollection(_frame(scene, grid, count), colors=[WINDOW_RGB], linewidths=2.5 if axial else 1.2)
+    )
     first, end = scene.own_window
-    own = f"axial slices {first}–{end - 1} in use" if end > first else "the slices in use leave the volume"
+    where = "" if axial else ", between the lines"
+    own = f"axial slices {first}–{end - 1} in use{where}" if end > first else "the slices in use leave the volume"
     patches = class_patches(scene.values) if scene.labels is not None else []
     figure.legend(
         handles=[*patches, Line2D([], [], color=WINDOW_RGB, lw=2.5, label=own)],

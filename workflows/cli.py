@@ -105,7 +105,8 @@ def explore(
     workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
 ) -> None:
     """Look at the data: pictures of the data set and of a case, on one page."""
-    from workflows.explore import View, explore
+    from workflows.explore import explore as run_explore
+    from workflows.explore_sections import View
     from workflows.oriented import Plane
 
     view = View(
@@ -116,7 +117,7 @@ def explore(
         tuple(_modalities(modalities)),
         caption,
     )
-    for line in explore(folder, out, view, workers).lines():
+    for line in run_explore(folder, out, view, workers).lines():
         typer.echo(line)
 
 

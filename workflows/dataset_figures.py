@@ -118,7 +118,7 @@ def slices_figure(survey: DatasetSurvey, chosen: tuple[int, int], study: tuple[i
     along.set_xlabel("axial slice of 1 mm, from the bottom of the volume")
     along.set_ylabel("mean area per case, cm²")
     along.set_title(f"Tumour per axial slice, mean of {len(survey.labelled)} cases")
-    along.legend(frameon=False, loc="upper left")
+    along.legend(loc="upper left", framealpha=0.9, edgecolor="none")
     for (name, window), style in zip(windows.items(), ("-", "--"), strict=False):
         shares = sorted((s for case in survey.labelled if (s := case.share_kept(window)) is not None), reverse=True)
         ranks = (np.arange(len(shares)) + 0.5) / max(len(shares), 1) * 100

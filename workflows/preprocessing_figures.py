@@ -115,12 +115,20 @@ def one_hot_figure(scene: CaseScene) -> Figure:
         drawn += [*axes[0, channel + 1].images, *axes[1, channel + 1].images]
     for image in drawn:
         image.set_interpolation("nearest")
+        _frame(image.axes)
     bar = figure.colorbar(drawn[0], ax=axes[:, -1].tolist(), shrink=0.85)
     bar.ax.tick_params(colors="white")
     bar.set_label("share of the class", color="white")
     add_legend(figure, class_patches(scene.values))
     figure.suptitle(scene.title(f"{scene.plane} slice {index} one-hot encoded"), color="white")
     return figure
+
+
+def _frame(axis: Axes) -> None:
+    """A grey line around a channel, which may be empty and all black."""
+    axis.set_axis_on()
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_color("0.4")
 
 
 def _study_shares(labels: NDArray) -> NDArray:
