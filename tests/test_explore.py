@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import Head, Started, WritePatient, listing, start
+from conftest import REPOSITORY, Head, Started, WritePatient, listing, start
 from PIL import Image
 
 from transforms.labels import CLASS_COLOURS, WINDOW_COLOUR
@@ -55,7 +55,7 @@ def explored(phantom_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     """Pictures of `phantom_dir`, made by the command in a process of its own, the data set read by two."""
     before = listing(phantom_dir)
     out = tmp_path_factory.mktemp("explored")
-    ended = start("-m", "workflows", "explore", phantom_dir, "--out", out, "--workers", "2", cwd=out)
+    ended = start("-m", "workflows", "explore", phantom_dir, "--out", out, "--workers", "2", cwd=REPOSITORY)
     assert ended.status == 0, ended.stderr
     assert listing(phantom_dir) == before
     return out, ended

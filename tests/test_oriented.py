@@ -10,8 +10,8 @@ from workflows.oriented import OrientedVolume, Plane, oriented, pixel_aspect, up
 
 RAS_SHAPE = (6, 8, 10)
 MARKS = {
-    "right": (0, 4, 5),
-    "left": (5, 4, 5),
+    "right": (5, 4, 5),
+    "left": (0, 4, 5),
     "front": (3, 7, 5),
     "back": (3, 0, 5),
     "top": (3, 4, 9),
@@ -55,7 +55,7 @@ def test_a_coronal_slice_has_the_top_above_and_the_right_on_the_left(orientation
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "SAL"])
 def test_a_sagittal_slice_has_the_top_above_and_the_front_on_the_left(orientation: str):
-    picture = upright(marked(orientation).voxels, Plane.sagittal, 3)
+    picture = upright(marked(orientation).voxels, Plane.sagittal, 2)  # the third from the right: 5 - 2 = 3
     assert (at(picture, "top")[0], at(picture, "bottom")[0]) == (0, 9)
     assert (at(picture, "front")[1], at(picture, "back")[1]) == (0, 7)
     assert Plane.sagittal.edges == ("A", "P", "S", "I")
