@@ -36,6 +36,13 @@ LIGHT = (
     "label_map_folders",
     "folder_pairs",
     "compare",
+    "oriented",
+    "dataset_survey",
+    "survey_windows",
+    "data_in_words",
+    "explore_page",
+    "explore_sections",
+    "explore",
 )
 FILES = [file for package in PACKAGES for file in sorted((REPOSITORY / package).glob("*.py"))]
 

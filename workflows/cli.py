@@ -58,6 +58,14 @@ class HD95(StrEnum):
     monai = "monai"
 
 
+class PlaneName(StrEnum):
+    """An anatomical plane."""
+
+    axial = "axial"
+    coronal = "coronal"
+    sagittal = "sagittal"
+
+
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES)
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to generate into.")],
@@ -93,6 +101,43 @@ def audit(
         found.write(out)
     if found.unusable or found.errors:
         raise typer.Exit(1)
+
+
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+def explore(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="Writes OUT/index.html and the pictures.")],
+    case: Annotated[
+        list[str] | None,
+        typer.Option(help="Draw this case and not the data set; may be repeated. 136 is enough of an id."),
+    ] = None,
+    slice_index: Annotated[
+        int | None,
+        typer.Option(
+            "--slice", help="From the bottom, the front or the right, from 0; the one with most tumour if not given."
+        ),
+    ] = None,
+    plane: Annotated[PlaneName, typer.Option(help="Plane of the slice.")] = PlaneName.axial,
+    slice_range: Annotated[str, typer.Option(help="Window of axial slices of 1 mm, first:end.")] = "60:135",
+    modalities: Annotated[str, typer.Option(help="Modalities to look at, where a case has them.")] = "flair,t1ce,t1,t2",
+    caption: Annotated[str, typer.Option(help="Words for the titles.")] = "",
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+) -> None:
+    """Look at the data: pictures of the data set and of a case, on one page."""
+    from workflows.explore import explore as run_explore
+    from workflows.explore_sections import View
+    from workflows.oriented import Plane
+
+    view = View(
+        tuple(case or ()),
+        Plane(plane.value),
+        slice_index,
+        _slice_range(slice_range),
+        tuple(_modalities(modalities)),
+        caption,
+    )
+    for line in run_explore(folder, out, view, workers).lines():
+        typer.echo(line)
 
 
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES)

@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.files import write_whole
-from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING
+from transforms.labels import ENHANCING
 from workflows.dataset import Case, find_cases
+from workflows.drawing import MODALITY_TITLES, add_legend, class_patches, grey_limits, save, scan_figure, show_scan
 from workflows.errors import DatasetError
-from workflows.nifti_files import load_image
+from workflows.oriented import Plane, as_classes, read_oriented, upright
 
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.patches import Patch
-
-OVERLAY_OPACITY = 0.6
 BOX_MARGIN_PX = 4
-MODALITY_TITLES = {"flair": "FLAIR", "t1ce": "T1ce", "t1": "T1", "t2": "T2"}
 
 
 def draw_prediction(folder: Path, prediction: Path, out: Path, modalities: Sequence[str], caption: str = "") -> Path:
@@ -52,44 +43,27 @@ def prediction_figure(
         prediction: label map on the grid of the case's images, enhancing tumour 3 or 4.
         reference_classes: class index of each value in the case's own segmentation; None leaves it out.
     """
-    label_map = _as_classes(_volume(prediction), {4: ENHANCING})
+    label_map = as_classes(read_oriented(prediction).voxels, {4: ENHANCING})
     axial = int((label_map > 0).sum((0, 1)).argmax())
-    scans = {name: _volume(case.source(name))[..., axial] for name in modalities}
+    scans = {name: upright(read_oriented(case.source(name)).voxels, Plane.axial, axial) for name in modalities}
     box = _brain_box(next(iter(scans.values())))
     scans = {name: scan[box] for name, scan in scans.items()}
-    overlays = {"prediction": label_map[..., axial][box]}
+    overlays = {"prediction": upright(label_map, Plane.axial, axial)[box]}
     if reference_classes and case.segmentation:
-        overlays["reference"] = _as_classes(_volume(case.segmentation), reference_classes)[..., axial][box]
+        reference = as_classes(read_oriented(case.segmentation).voxels, reference_classes)
+        overlays["reference"] = upright(reference, Plane.axial, axial)[box]
     panels = len(scans) + len(overlays)
-    figure, axes = plt.subplots(1, panels, figsize=(3.2 * panels, 3.9), facecolor="black", squeeze=False)
+    figure = scan_figure(3.2 * panels, 3.9)
+    axes = figure.subplots(1, panels, squeeze=False)
+    limits = {name: grey_limits(scan[scan != 0]) for name, scan in scans.items()}
     for axis, (name, scan) in zip(axes[0], scans.items(), strict=False):
-        _show(axis, MODALITY_TITLES[name], scan)
-    under = scans[modalities[0]]
+        show_scan(axis, scan, MODALITY_TITLES[name], limits[name])
+    under = modalities[0]
     for axis, (name, labels) in zip(axes[0][len(scans) :], overlays.items(), strict=True):
-        _show(axis, name, under, labels)
-    legend = [Patch(color=_rgb(c), label=CLASS_NAMES[c]) for c in CLASS_COLOURS]
-    figure.legend(handles=legend, loc="lower center", ncols=len(legend), frameon=False, labelcolor="white")
+        show_scan(axis, scans[under], name, limits[under], labels=labels)
+    add_legend(figure, class_patches())
     figure.suptitle(f"{case.id}, axial slice {axial}{f' ({caption})' if caption else ''}", color="white", fontsize=11)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
-    write_whole(out, lambda path: figure.savefig(path, dpi=110, facecolor="black"))
-    plt.close(figure)
-    return out
-
-
-def _volume(file: Path) -> NDArray:
-    """Voxels with axes growing to the patient's left, posterior and superior."""
-    import nibabel as nib
-
-    image = load_image(file)
-    turn = nib.orientations.ornt_transform(
-        nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(("L", "P", "S"))
-    )
-    return np.asarray(image.as_reoriented(turn).dataobj)
-
-
-def _as_classes(label_map: NDArray, classes: Mapping[int, int]) -> NDArray[np.uint8]:
-    values = np.rint(label_map).astype(np.uint8)
-    return np.array([classes.get(value, value) for value in range(256)], dtype=np.uint8)[values]
+    return save(figure, out)
 
 
 def _brain_box(scan: NDArray) -> tuple[slice, ...]:
@@ -99,21 +73,3 @@ def _brain_box(scan: NDArray) -> tuple[slice, ...]:
         return (slice(None), slice(None))
     low, high = found.min(0) - BOX_MARGIN_PX, found.max(0) + BOX_MARGIN_PX + 1
     return tuple(slice(max(first, 0), end) for first, end in zip(low, high, strict=True))
-
-
-def _show(axis: Axes, title: str, scan: NDArray, labels: NDArray | None = None) -> None:
-    brain = scan[scan != 0]
-    limits = np.percentile(brain, (1, 99.5)) if brain.size else (0, 1)
-    axis.imshow(scan.T, cmap="gray", vmin=limits[0], vmax=limits[1])
-    if labels is not None:
-        overlay = np.zeros((*labels.T.shape, 4))
-        for index in CLASS_COLOURS:
-            overlay[index == labels.T] = (*_rgb(index), OVERLAY_OPACITY)
-        axis.imshow(overlay, interpolation="nearest")
-    axis.set_title(title, color="white")
-    axis.set_axis_off()
-
-
-def _rgb(index: int) -> tuple[float, float, float]:
-    red, green, blue = CLASS_COLOURS[index]
-    return red / 255, green / 255, blue / 255

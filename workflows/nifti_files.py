@@ -68,7 +68,7 @@ def digest_of(voxels: NDArray) -> str:
     return content.hexdigest()
 
 
-def format_shape(shape: Iterable[int]) -> str:
+def format_shape(shape: Iterable[int | str]) -> str:
     """As people write it: 240×240×155."""
     return "×".join(map(str, shape))
 
