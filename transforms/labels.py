@@ -49,3 +49,9 @@ CLASS_COLOURS = {  # three of Okabe and Ito's colours, told apart by colour-blin
     OEDEMA: Colour(86, 180, 233),
     ENHANCING: Colour(240, 228, 66),
 }
+
+BACKGROUND_COLOUR = Colour(128, 128, 128)
+"""For charts in which the background has a share; pictures of scans leave it uncoloured."""
+
+WINDOW_COLOUR = Colour(0, 158, 115)
+"""Okabe and Ito's bluish green: frames the slices in use, and stands for no class."""
