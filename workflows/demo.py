@@ -13,7 +13,7 @@ from workflows.nifti_files import load_image
 from workflows.phantom import generate_dataset
 from workflows.predict import VOLUMES_FILE, predict
 from workflows.split import read_datalist
-from workflows.train import MODEL, train
+from workflows.train import CURVES, MODEL, train
 
 CASES = 12
 
@@ -67,4 +67,4 @@ def _say_where_to_look(run: Path, scores: Path, seg: Path, picture: Path) -> Non
     print(f"  label map    {seg}  {load_image(seg).shape}")
     print(f"  picture      {picture}")
     print(f"  scores       {scores / PER_CASE_FILE}")
-    print(f"  curves       tensorboard --logdir {run}")
+    print(f"  curves       {run / CURVES}; more by  tensorboard --logdir {run}")

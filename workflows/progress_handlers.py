@@ -49,7 +49,9 @@ class RunBar:
         # Left alone, Ignite opens the bar with the first epoch that ends, and measures time from there.
         bar: Any = self.bar
         done, total = engine.state.epoch, engine.state.max_epochs
-        bar.pbar = bar.pbar_cls(total=total, initial=done, desc="run", bar_format=bar.bar_format, leave=False)
+        every_one = {"mininterval": 0, "miniters": 1}  # tqdm leaves out what comes too fast
+        shown = {"desc": "run", "bar_format": bar.bar_format, "leave": False}
+        bar.pbar = bar.pbar_cls(total=total, initial=done, **shown, **every_one)
 
 
 class EpochTable:
