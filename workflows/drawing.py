@@ -92,7 +92,10 @@ def mark_edges(axis: Axes, plane: Plane) -> None:
     places = {left: (0.01, 0.5, "left", "center"), right: (0.99, 0.5, "right", "center")}
     places |= {top: (0.5, 0.99, "center", "top"), bottom: (0.5, 0.01, "center", "bottom")}
     for letter, (x, y, horizontal, vertical) in places.items():
-        axis.text(x, y, letter, transform=axis.transAxes, ha=horizontal, va=vertical, color="white", fontsize=9)
+        axis.text(
+            *(x, y, letter), transform=axis.transAxes, ha=horizontal, va=vertical, color="white", fontsize=9,
+            bbox={"facecolor": "black", "edgecolor": "none", "pad": 1, "alpha": 0.7},
+        )  # fmt: skip
 
 
 def class_patches(values: Mapping[int, int] | None = None, indices: Sequence[int] | None = None) -> list[Patch]:

@@ -97,7 +97,7 @@ def upright(volume: NDArray, plane: Plane, index: int) -> NDArray:
         volume: axes growing to the patient's left, posterior and superior.
         index: counted from the patient's right (sagittal), the front (coronal) or the bottom (axial), from 0.
     """
-    cut = volume.take(index, plane.axis).T  # rows: the later of the two remaining axes
+    cut = np.moveaxis(volume, plane.axis, 0)[index].T  # rows: the later of the two remaining axes
     return cut if plane is Plane.axial else cut[::-1]
 
 

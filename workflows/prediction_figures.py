@@ -141,7 +141,7 @@ class SliceFigures:
             logger.info(f"{state.iteration}/{state.epoch_length} {case}: {volume_ml:.1f} ml of false positives")
 
     def _slices_of(self, case: str, output: Mapping[str, Any]) -> list[SliceOfCase]:
-        turn = Orientation(axcodes=AXIAL_ORIENTATION, labels=None)
+        turn: Any = Orientation(axcodes=AXIAL_ORIENTATION, labels=None)  # declared to give tensors without an affine
         volumes = {key: turn(output[key].cpu()) for key in ("pred", "label_map", "label")}
         spacing_mm = voxel_sizes(np.asarray(volumes["label_map"].affine))
         probabilities, prediction, reference = (np.asarray(volume) for volume in volumes.values())

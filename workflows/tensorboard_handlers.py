@@ -28,7 +28,8 @@ SLICES_TAG = "validation_slices"
 FALLEN_TAG = "cases_that_fell"
 CASES_NAMED = 5
 
-CLASS_COLOURMAP = ListedColormap([class_rgb(index) for index in range(NUM_CLASSES)])
+CLASS_COLOURMAP: Any = ListedColormap([class_rgb(index) for index in range(NUM_CLASSES)])
+"""MONAI declares the name of one, and takes one."""
 
 CHARTS = {
     "training against validation": ("loss", "accuracy", "study_dice", "study_mean_iou"),
