@@ -25,7 +25,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def tested_case(run: Run) -> str:
+def only_case_to_test(run: Run) -> str:
     (case,) = json.loads((run.folder / "split.json").read_text())["testing"]
     return case["case"]
 
@@ -114,7 +114,7 @@ def predicted(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The label map that `predict` writes of the run's test case."""
     from workflows.predict import predict
 
-    case, out = tested_case(tiny_run), tmp_path_factory.mktemp("predicted")
+    case, out = only_case_to_test(tiny_run), tmp_path_factory.mktemp("predicted")
     named = {"checkpoint": str(tiny_run.checkpoint), "patient_dir": str(tiny_run.data / case), "device": "cpu"}
     predict([], {**named, "output_dir": str(out)})
     return out / case / f"{case}_seg.nii.gz"
@@ -124,7 +124,7 @@ def predicted(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_slice_drawn_is_the_worst_of_the_label_map_that_predict_writes(
     plane: Plane, predicted: Path, tiny_run: Run, command: Command, tmp_path: Path
 ):
-    case = tested_case(tiny_run)
+    case = only_case_to_test(tiny_run)
     ended = command("figures", tiny_run.folder, "--out", tmp_path / "out", "--plane", plane.value, "--device", "cpu")
     assert ended.status == 0, ended.stderr
     prediction = nib.load(predicted)
@@ -140,7 +140,7 @@ def test_the_slice_drawn_is_the_worst_of_the_label_map_that_predict_writes(
 
 
 def test_a_case_stored_in_another_orientation_gives_the_same_picture(tiny_run: Run, command: Command, tmp_path: Path):
-    case = tested_case(tiny_run)
+    case = only_case_to_test(tiny_run)
     data = Path(shutil.copytree(tiny_run.data, tmp_path / "data"))
     for file in (data / case).glob("*.nii.gz"):
         image = nib.load(file)
