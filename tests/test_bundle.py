@@ -191,8 +191,13 @@ def test_seed_dice_differs_from_seed_in_the_loss_only():
 def test_every_overlay_changes_settings_that_exist(variant: str):
     if variant == "metadata":
         pytest.skip("describes the bundle and configures nothing")
-    known = read("inference" if variant == "evaluate" else "train" if variant != "inference" else "inference")
-    added = {"split_file", "section", "datalist", "scores"} if variant == "evaluate" else set()
+    known = read("inference" if variant in ("evaluate", "figures", "inference") else "train")
+    added = {
+        "evaluate": {"split_file", "section", "datalist", "scores"},
+        "figures": {
+            *("cases", "count", "figure_seed", "plane", "slice_index", "slices_per_case", "caption", "figures"),
+        },
+    }.get(variant, set())
     assert {key.lstrip("+").split("#")[0] for key in read(variant)} <= known.keys() | added
 
 

@@ -224,12 +224,3 @@ def test_an_audit_of_a_damaged_case_ends_with_status_1(command: Command, tiny_ru
     ended = command("audit", tmp_path / "data", "--workers", 1)
     assert ended.status == 1
     assert "cut short" in " ".join(ended.stdout.split())
-
-
-def test_figure_draws_a_picture(command: Command, tiny_run: Run, tmp_path: Path):
-    folder = tiny_run.data / "BraTS20_Training_001"
-    picture = tmp_path / "new" / "picture.png"
-    seg = folder / f"{folder.name}_seg.nii.gz"
-    ended = command("figure", folder, "--prediction", seg, "--out", picture, "--caption", "phantom")
-    assert (ended.status, ended.stdout) == (0, f"{picture}\n"), ended.stderr
-    assert picture.read_bytes().startswith(b"\x89PNG")

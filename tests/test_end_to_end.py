@@ -82,7 +82,7 @@ def test_the_weights_are_plain_tensors_and_the_full_state_holds_what_resuming_ne
 
 def test_the_run_folder_holds_its_configuration_and_split(tiny_run: Run):
     assert {path.name for path in tiny_run.folder.iterdir() if not path.name.startswith("events.out.tfevents")} == {
-        *("config.json", "split.json", "model.pt", "last.pt", "training.log")
+        *("config.json", "split.json", "model.pt", "last.pt", "training.log", "curves.png")
     }
     configuration = json.loads((tiny_run.folder / "config.json").read_text())
     assert (configuration["max_epochs"], configuration["size_px"], configuration["network_def"]["width"]) == (2, 32, 4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import ValidationHandler
 from torch import nn
 
-from workflows.handlers import CaseScores, ClipGradients, ProgressBar, SaveCheckpoint, TrainingLog
+from workflows.handlers import CaseScores, ClipGradients, SaveCheckpoint, TrainingLog
 from workflows.scores import region_dice
 from workflows.training_data import prepare_batch
 
@@ -310,28 +309,3 @@ def test_gradients_below_the_limit_are_left_as_they_are():
     trainer_of(free, lr=0.0).run()
     trainer_of(limited, [ClipGradients(100.0)], lr=0.0).run()
     assert torch.equal(limited.weight.grad, free.weight.grad)
-
-
-# Progress
-
-
-class Terminal(io.StringIO):
-    """Standard error that says whether it is a terminal."""
-
-    def __init__(self, is_terminal: bool) -> None:
-        super().__init__()
-        self.is_terminal = is_terminal
-
-    def isatty(self) -> bool:
-        return self.is_terminal
-
-
-@pytest.mark.parametrize("is_terminal", [False, True])
-def test_a_bar_is_shown_on_a_terminal_and_nothing_elsewhere(monkeypatch: pytest.MonkeyPatch, is_terminal: bool):
-    shown = Terminal(is_terminal)
-    monkeypatch.setattr(sys, "stderr", shown)
-    engine = Engine(lambda engine, batch: None)
-    ProgressBar("training").attach(engine)
-    engine.run([0] * 5, max_epochs=1)
-    assert ("training" in shown.getvalue()) is is_terminal
-    assert bool(shown.getvalue()) is is_terminal

@@ -280,17 +280,40 @@ def compare(
 
 
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES)
-def figure(
-    folder: Annotated[Path, typer.Argument(help="One patient's folder.")],
-    prediction: Annotated[Path, typer.Option(help="The patient's predicted label map.")],
-    out: Annotated[Path, typer.Option(help="PNG to write.")],
-    caption: Annotated[str, typer.Option(help="Words for the title.")] = "",
-    modalities: Modalities = DEFAULT_MODALITIES,
+def curves(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.")],
+    out: Annotated[Path | None, typer.Option(help="PNG to write; RUN/curves.png if not given.")] = None,
 ) -> None:
-    """Draw the slice with most tumour: modalities, prediction, and the patient's own segmentation if there is one."""
-    from workflows.figures import draw_prediction
+    """Draw a run's training.log: training against validation, the best epoch marked."""
+    from workflows.curves import draw_curves
 
-    typer.echo(draw_prediction(folder, prediction, out, _modalities(modalities), caption))
+    typer.echo(draw_curves(run, out))
+
+
+@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
+def figures(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="Folder of a run, with model.pt, config.json and split.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for the PNGs; 01_… has most false positives.")],
+    cases: Annotated[str | None, typer.Option(help="Test cases to draw, separated by commas.")] = None,
+    count: Annotated[int | None, typer.Option(help="So many random test cases; all if not given.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same random cases.")] = 0,
+    plane: Annotated[PlaneName, typer.Option(help="In which the slices lie.")] = PlaneName.axial,
+    slice_index: Annotated[
+        int | None, typer.Option("--slice", help="Slice to draw; those with most false positives if not given.", min=0)
+    ] = None,
+    slices_per_case: Annotated[int, typer.Option(help="Slices to draw of each case.", min=1)] = 1,
+    dataset_dir: Annotated[Path | None, typer.Option(help="Data folder; the run's own if not given.")] = None,
+    caption: Annotated[str, typer.Option(help="Words for the titles.")] = "",
+    config: Variants = None,
+) -> None:
+    """Draw test cases: scan, reference, prediction and class probabilities, most false positives first."""
+    from workflows.prediction_figures import draw_figures
+
+    chosen = {"cases": _listed(cases) if cases else None, "count": count, "figure_seed": seed}
+    drawn = {"plane": plane.value, "slice_index": slice_index, "slices_per_case": slices_per_case, "caption": caption}
+    named = _overrides({"output_dir": out, "dataset_dir": dataset_dir}, context.args)
+    draw_figures(run, config or [], {**chosen, **drawn, **named})
 
 
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES)

@@ -15,7 +15,7 @@ from workflows.phantom import generate_dataset
 from workflows.predict import VOLUMES_FILE, predict
 from workflows.score_files import SCORES_FILE, SUMMARY_FILE
 from workflows.split import read_datalist
-from workflows.train import MODEL, train
+from workflows.train import CURVES, MODEL, train
 from workflows.tune import run_tuning
 
 CASES = 12
@@ -73,4 +73,4 @@ def _say_where_to_look(run: Path, scores: Path, seg: Path, picture: Path) -> Non
     print(f"  label map    {seg}  {load_image(seg).shape}")
     print(f"  picture      {picture}")
     print(f"  scores       {scores / SCORES_FILE}")
-    print(f"  curves       tensorboard --logdir {run}")
+    print(f"  curves       {run / CURVES}; more by  tensorboard --logdir {run}")

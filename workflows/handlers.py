@@ -1,4 +1,4 @@
-"""What training reports and keeps: figures per case, CSV, progress, checkpoints."""
+"""What training reports and keeps: figures per case, CSV, checkpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
-from ignite.handlers import ProgressBar as IgniteProgressBar
 from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.engines import IterationEvents
 from monai.handlers import IgniteMetricHandler
@@ -22,7 +21,7 @@ from torch.optim import Optimizer
 
 from transforms.files import write_whole
 from transforms.regions import background_outside_brain
-from workflows.scores import CaseSums, training_scores
+from workflows.scores import CaseSums, case_dice, training_scores
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,8 @@ LOG_COLUMNS = ("epoch", "lr", *FIGURES, *(f"val_{figure}" for figure in FIGURES)
 class CaseScores(IgniteMetricHandler):
     """Every figure of `training_scores`, computed per case however its slices were mixed into batches.
 
-    Attach it under the name of one of them, the key metric; all appear in `engine.state.metrics`.
+    Attach it under the name of one of them, the key metric; all appear in `engine.state.metrics`, and the cases' Dice,
+    (cases, regions), in `engine.state.metric_details` under that name.
 
     Args:
         prefix: put before the names, e.g. "val_".
@@ -56,14 +56,17 @@ class CaseScores(IgniteMetricHandler):
         self.metric_fn(probabilities, output["label"], case=case)
 
     def completed(self, engine: Engine, name: str) -> None:
-        scores = training_scores(self.metric_fn.aggregate())
+        state: Any = engine.state
+        sums = self.metric_fn.aggregate()
+        scores = training_scores(sums)
+        state.metric_details[name] = torch.stack(list(case_dice(sums).values()), dim=1)
         engine.state.metrics.update({f"{self.prefix}{figure}": value for figure, value in scores.items()})
         if name not in engine.state.metrics:
             raise ValueError(f"no figure is called {name!r}; there are {', '.join(engine.state.metrics)}.")
 
 
 class TrainingLog:
-    """`training.log`: one CSV row per epoch with the columns `LOG_COLUMNS`, and one plain line per epoch.
+    """`training.log`: one CSV row per epoch with the columns `LOG_COLUMNS`, and a plain line where no table is shown.
 
     Attach it to the trainer after the handler that validates, and before those that report or change the learning rate.
     """
@@ -84,7 +87,8 @@ class TrainingLog:
         figures: dict[str, Any] = {"epoch": engine.state.epoch, **engine.state.metrics, **val_figures}
         self.rows.append({column: figures.get(column, "") for column in LOG_COLUMNS})
         write_whole(self.path, self._write)
-        logger.info(self._line(engine, figures))
+        if not sys.stdout.isatty():  # there `EpochTable` says it
+            logger.info(self._line(engine, figures))
 
     def _start(self, engine: Engine) -> None:
         self.started, self.first_epoch = time.monotonic(), engine.state.epoch
@@ -102,17 +106,6 @@ class TrainingLog:
         done, total = engine.state.epoch, engine.state.max_epochs or engine.state.epoch
         per_epoch = (time.monotonic() - self.started) / max(done - self.first_epoch, 1)
         return f"epoch {done}/{total}: {scores}; {per_epoch:.0f} s per epoch, {per_epoch * (total - done):.0f} s left"
-
-
-class ProgressBar:
-    """Ignite's bar over the slices' batches, on a terminal only: in a log file `TrainingLog`'s lines are enough."""
-
-    def __init__(self, doing: str) -> None:
-        self.bar = IgniteProgressBar(desc=doing, persist=False) if sys.stderr.isatty() else None
-
-    def attach(self, engine: Engine) -> None:
-        if self.bar is not None:
-            self.bar.attach(engine)
 
 
 class WholeFile(BaseSaveHandler):

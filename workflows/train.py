@@ -24,7 +24,7 @@ from workflows.split import SECTIONS, obtain_datalist, samples
 
 logger = logging.getLogger(__name__)
 
-MODEL, LAST, LOG = "model.pt", "last.pt", "training.log"
+MODEL, LAST, LOG, CURVES = "model.pt", "last.pt", "training.log", "curves.png"
 
 
 def train(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
@@ -90,9 +90,12 @@ def check_network(network: Any, modalities: Sequence[str], size_px: int) -> None
 
 
 def end_run(run_dir: str) -> None:
-    """Say where the results are."""
+    """Draw the run's curves and say where the results are."""
+    from workflows.curves import draw_curves
+
     folder = Path(run_dir)
-    logger.info(f"best weights {folder / MODEL}, full state {folder / LAST}, figures of every epoch {folder / LOG}")
+    draw_curves(folder)
+    logger.info(f"best weights {folder / MODEL}, full state {folder / LAST}, figures {folder / LOG} and {CURVES}")
 
 
 def datalist(

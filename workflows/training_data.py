@@ -78,6 +78,7 @@ class SliceDataset(Dataset):
         workers: int = 2,
     ) -> None:
         self.augmentation = augmentation
+        self.names = [patient.get("case", str(number)) for number, patient in enumerate(data)]
         rate = affordable_cache_rate(len(data), expected_bytes_per_case)
         self.volumes = NamedCases(
             list(data), transform, cache_rate=rate, num_workers=workers, progress=sys.stderr.isatty(), copy_cache=False
@@ -109,7 +110,8 @@ class SliceDataset(Dataset):
         """A whole batch in one call, as PyTorch's loader asks for it.
 
         Returns:
-            "image": (B, C, H, W) float32; "label": (B, 1 or more, H, W) uint8; "case": (B,), the patients' numbers.
+            "image": (B, C, H, W) float32; "label": (B, 1 or more, H, W) uint8; "case" and "slice": (B,), the patients'
+            numbers and the slices' places in their stacks.
         """
         places = [self.locate(index) for index in indices]
         rows = [(self.case(case), position) for case, position in places]
@@ -117,6 +119,7 @@ class SliceDataset(Dataset):
             "image": torch.stack([row["image"][position] for row, position in rows]).float(),
             "label": torch.stack([row["label"][position] for row, position in rows]),
             "case": torch.tensor([case for case, _ in places]),
+            "slice": torch.tensor([position for _, position in places]),
         }
         if self.augmentation is not None:
             batch = {key: plain(value) for key, value in self.augmentation(batch).items()}

@@ -1,0 +1,93 @@
+"""What a terminal shows of a training: bars for the epoch and the run, and a row of figures per epoch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar as IgniteProgressBar
+from monai.engines import Evaluator
+
+RUN_BAR_FORMAT = "{desc} [{n_fmt}/{total_fmt} epochs] {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]"
+TABLE_FIGURES = {
+    **{"loss": "loss", "val_loss": "val loss"},
+    **{"val_wt_dice": "val WT", "val_tc_dice": "val TC", "val_et_dice": "val ET"},
+}
+CELL = 9
+
+
+class ProgressBar:
+    """Ignite's bar over an epoch's batches, on a terminal only: in a log file a line per epoch is enough."""
+
+    def __init__(self, doing: str) -> None:
+        self.bar = IgniteProgressBar(desc=doing, persist=False) if sys.stderr.isatty() else None
+
+    def attach(self, engine: Engine) -> None:
+        if self.bar is not None:
+            # Ignite adds the number of the epoch, and a validation counts only those that were.
+            closing = Events.COMPLETED if isinstance(engine, Evaluator) else Events.EPOCH_COMPLETED
+            self.bar.attach(engine, closing_event_name=closing)
+
+
+class RunBar:
+    """Ignite's bar over a run's epochs with the time left, there from the start, on a terminal only.
+
+    Attach it to the trainer after the handler that validates, so that its time counts.
+    """
+
+    def __init__(self) -> None:
+        self.bar = IgniteProgressBar(desc="run", bar_format=RUN_BAR_FORMAT) if sys.stderr.isatty() else None
+
+    def attach(self, engine: Engine) -> None:
+        if self.bar is not None:
+            engine.add_event_handler(Events.STARTED, self._open)
+            self.bar.attach(engine, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED)
+
+    def _open(self, engine: Engine) -> None:
+        # Left alone, Ignite opens the bar with the first epoch that ends, and measures time from there.
+        bar: Any = self.bar
+        done, total = engine.state.epoch, engine.state.max_epochs
+        every_one = {"mininterval": 0, "miniters": 1}  # tqdm leaves out what comes too fast
+        shown = {"desc": "run", "bar_format": bar.bar_format, "leave": False}
+        bar.pbar = bar.pbar_cls(total=total, initial=done, **shown, **every_one)
+
+
+class EpochTable:
+    """A table on a terminal, one row per epoch, the best epochs so far marked; nothing in a log file.
+
+    Attach it to the trainer after the handler that validates.
+
+    Args:
+        score: the figure of the validator that decides which epoch is best.
+        lower_is_better: for a loss.
+    """
+
+    def __init__(self, validator: Engine, score: str, lower_is_better: bool = False) -> None:
+        self.validator, self.score, self.sign = validator, score, -1.0 if lower_is_better else 1.0
+        self.best_figure, self.begun = float("-inf"), False
+
+    def attach(self, engine: Engine) -> None:
+        if sys.stdout.isatty():
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        from tqdm import tqdm
+
+        if not self.begun:
+            self.begun = True
+            tqdm.write("".join(f"{title:>{CELL}}" for title in ("epoch", *TABLE_FIGURES.values(), "slices/s")))
+        validated = self.validator.state.epoch == engine.state.epoch  # else its figures are of an earlier epoch
+        figures = {**engine.state.metrics, **(self.validator.state.metrics if validated else {})}
+        tqdm.write(self._row(engine.state.epoch, figures))
+
+    def _row(self, epoch: int, figures: Mapping[str, Any]) -> str:
+        cells = [f"{figures[name]:.3f}" if name in figures else "" for name in TABLE_FIGURES]
+        speed = figures.get("slices_per_second", "")
+        figure = self.sign * figures.get(self.score, float("nan"))
+        best = figure > self.best_figure
+        if best:
+            self.best_figure = figure
+        row = "".join(f"{cell:>{CELL}}" for cell in (epoch, *cells, speed))
+        return f"{row}  best so far" if best else row
