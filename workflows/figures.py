@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.files import write_whole
-from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING
+from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING, MODALITY_TITLES
 from workflows.dataset import Case, find_cases
 from workflows.errors import DatasetError
 from workflows.nifti_files import load_image
@@ -23,7 +23,6 @@ from matplotlib.patches import Patch
 
 OVERLAY_OPACITY = 0.6
 BOX_MARGIN_PX = 4
-MODALITY_TITLES = {"flair": "FLAIR", "t1ce": "T1ce", "t1": "T1", "t2": "T2"}
 
 
 def draw_prediction(folder: Path, prediction: Path, out: Path, modalities: Sequence[str], caption: str = "") -> Path:

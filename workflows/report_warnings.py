@@ -1,0 +1,144 @@
+"""What a reader of a report must be warned of, in words that need no knowledge of programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.labels import BACKGROUND, MODALITY_TITLES
+from transforms.windows import in_own_slices
+from workflows.case_checks import STUDY_SLICES, check_case
+from workflows.dataset import Case
+from workflows.report_volumes import Grid
+from workflows.surface_distances import Mask
+
+Grade = Literal["problem", "caution", "note"]
+
+FAR_OUTSIDE_MM = 10.0
+"""Slices within this distance of those trained on look much like them."""
+
+UNCERTAIN_BELOW = 0.6
+"""A voxel is uncertain where its most probable class is less probable than this."""
+
+SMALLEST_UNCERTAIN_SHARE = 0.05
+BRATS_SPACING_MM = 1.0
+TILT_DEGREES = 5.0
+
+
+@dataclass(frozen=True)
+class Warning:
+    """One sentence or two for the reader: a "problem" forbids trusting the result, a "note" asks for nothing."""
+
+    grade: Grade
+    text: str
+
+
+def warn_of_input(case: Case, root: Path, modalities: Sequence[str], slice_range: Sequence[int] | None) -> list[Warning]:
+    """What the audit's checks find in the files of a case."""
+    first, end = slice_range or STUDY_SLICES
+    record = check_case(case, root, modalities, (int(first), int(end)))
+    problems = [Warning("problem", f"The input did not pass its checks: {text}.") for text in record.problems]
+    return problems + [Warning("caution", f"Look at the input: {text}.") for text in record.warnings]
+
+
+def warn_of_grid(grid: Grid) -> list[Warning]:
+    """Geometry that the project was not made for."""
+    warnings = []
+    if any(abs(edge - BRATS_SPACING_MM) > 0.01 for edge in grid.spacing_mm):
+        edges = " × ".join(f"{edge:g}" for edge in np.round(grid.spacing_mm, 3))
+        warnings.append(
+            Warning("caution", f"A voxel measures {edges} mm; scans as BraTS prepares them measure 1 × 1 × 1 mm.")
+        )
+    if grid.tilt_degrees > TILT_DEGREES:
+        warnings.append(
+            Warning(
+                "note",
+                f"The scan is tilted by {grid.tilt_degrees:.0f}°: slices follow the scan, and L, R, A, P, S and I name "
+                "the nearest direction. Millimetres are exact.",
+            )
+        )
+    return warnings
+
+
+def warn_of_rounding(images: Mapping[str, Mapping[str, Any]]) -> list[Warning]:
+    """Modalities whose intensities do not fit 16 bits."""
+    rounded = [f"{MODALITY_TITLES[name]} to ± {image['step'] / 2:.1g}" for name, image in images.items() if not image["exact"]]
+    text = f"Intensities are shown rounded: {', '.join(rounded)}. The segmentation used the files as they are."
+    return [Warning("note", text)] if rounded else []
+
+
+def warn_of_prediction(
+    prediction: NDArray[Any], grid: Grid, slice_range: Sequence[int] | None, uncertain: Mask | None
+) -> list[Warning]:
+    """Where a prediction should not be trusted, or is empty.
+
+    Args:
+        prediction: (x, y, z) class indices on `grid`.
+        slice_range: first slice and the one after the last that the network was trained on, in slices of 1 mm from
+            the bottom; None where unknown.
+        uncertain: see `uncertain_voxels`; None where no probabilities were saved.
+    """
+    tumour = prediction != BACKGROUND
+    if not tumour.any():
+        return [
+            Warning(
+                "caution",
+                "No tumour was found. That is a statement of the network, not a finding: a small or unusual tumour "
+                "may have been missed.",
+            )
+        ]
+    warnings = _warn_of_slices(tumour, grid, slice_range) if slice_range else []
+    if uncertain is not None:
+        warnings += _warn_of_uncertainty(tumour, uncertain, grid)
+    return warnings
+
+
+def _warn_of_slices(tumour: Mask, grid: Grid, slice_range: Sequence[int]) -> list[Warning]:
+    spacing = grid.spacing_mm[2]
+    first, end = in_own_slices(slice_range, spacing)
+    in_slice = tumour.sum(axis=(0, 1))
+    slices = np.arange(len(in_slice))
+    distance_mm = np.maximum(first - slices, slices - (end - 1)) * spacing
+    far = (distance_mm > FAR_OUTSIDE_MM) & (in_slice > 0)
+    if not far.any():
+        return []
+    millilitres = in_slice[far].sum() * np.prod(grid.spacing_mm) / 1000
+    share = in_slice[far].sum() / in_slice.sum()
+    where = " and ".join(_runs(np.flatnonzero(far)))
+    text = (
+        f"{millilitres:.1f} ml of the predicted tumour ({share:.0%}) lie in axial slices {where}, more than "
+        f"{FAR_OUTSIDE_MM:g} mm outside the slices that the network was trained on ({first} to {end - 1} from the "
+        "bottom). Look at them with more doubt."
+    )
+    return [Warning("caution", text)]
+
+
+def _runs(numbers: NDArray[np.intp]) -> list[str]:
+    """[3, 4, 5, 9] as ["3 to 5", "9"], the outermost two runs only where there are more."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    kept = runs if len(runs) <= 2 else [runs[0], runs[-1]]
+    return [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in kept]
+
+
+def _warn_of_uncertainty(tumour: Mask, uncertain: Mask, grid: Grid) -> list[Warning]:
+    millilitres = np.count_nonzero(uncertain) * np.prod(grid.spacing_mm) / 1000
+    share = np.count_nonzero(uncertain & tumour) / np.count_nonzero(tumour)
+    text = (
+        f"{millilitres:.1f} ml are uncertain: there the most probable class has less than {UNCERTAIN_BELOW:.0%}. "
+        f"Of the predicted tumour that is {share:.0%}. The mark Uncertain shows where."
+    )
+    return [Warning("caution" if share > SMALLEST_UNCERTAIN_SHARE else "note", text)]
+
+
+def uncertain_voxels(probabilities: NDArray[Any]) -> Mask:
+    """Where the most probable class is less probable than `UNCERTAIN_BELOW`.
+
+    Args:
+        probabilities: (x, y, z, classes).
+    """
+    return probabilities.max(axis=-1) < UNCERTAIN_BELOW
