@@ -83,9 +83,10 @@ def _measure(mask: Mask, spacing_mm: Sequence[float]) -> Measure:
 
 
 def largest_lesions(mask: Mask, spacing_mm: Sequence[float], count: int = LISTED_LESIONS) -> list[Lesion]:
-    """The pieces of a mask with the largest volumes, largest first."""
+    """The pieces of a mask with the largest volumes, largest first; specks only where there is nothing larger."""
     voxel_ml = float(np.prod(spacing_mm)) / 1000
-    found = sorted(_pieces(mask), key=lambda piece: -piece[1])[:count]
+    pieces = sorted(_pieces(mask), key=lambda piece: -piece[1])[:count]
+    found = [piece for piece in pieces if piece[1] * voxel_ml * 1000 > SMALLEST_SCORED_MM3] or pieces[:1]
     return [
         Lesion(
             voxels * voxel_ml,

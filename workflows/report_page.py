@@ -39,9 +39,9 @@ OUTLINES = {"WT": OEDEMA, "TC": NECROTIC_CORE, "ET": ENHANCING}
 
 JUMP_TITLES = {
     "lesion": "Largest lesion",
-    "missed": "Largest missed area",
-    "invented": "Largest invented area",
-    "uncertain": "Largest uncertain area",
+    "missed": "Largest miss",
+    "invented": "Largest invention",
+    "uncertain": "Uncertain area",
 }
 LAYER_TITLES = {"prediction": "Prediction", "reference": "Reference"}
 
