@@ -14,7 +14,7 @@ from scipy.spatial.distance import pdist
 
 from transforms.labels import BACKGROUND
 from workflows.lesions import SMALLEST_SCORED_MM3, TOUCHING
-from workflows.surface_distances import Mask
+from workflows.surface_distances import Mask, bounding_box
 from workflows.volume_scores import SCORED
 
 LISTED_LESIONS = 12
@@ -57,6 +57,9 @@ def measure_label_map(label_map: NDArray[Any], spacing_mm: Sequence[float]) -> d
     Args:
         label_map: (x, y, z) class indices, z along the patient.
     """
+    tumour = label_map != BACKGROUND
+    if tumour.any():
+        label_map = label_map[bounding_box(tumour)]
     measures: dict[tuple[int, ...], Measure] = {}
     for classes in SCORED.values():
         if classes not in measures:  # ET is a region and a class
@@ -100,9 +103,15 @@ def largest_lesions(mask: Mask, spacing_mm: Sequence[float], count: int = LISTED
 
 def _pieces(mask: Mask) -> Iterator[tuple[tuple[slice, ...], int, Mask]]:
     """Box, number of voxels and cut-out mask of each connected piece."""
-    labels, _ = ndimage.label(mask, TOUCHING)
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        piece = labels[box] == number
+    if not mask.any():
+        return
+    outer = bounding_box(mask)
+    labels, _ = ndimage.label(mask[outer], TOUCHING)
+    for number, inner in enumerate(ndimage.find_objects(labels), start=1):
+        piece = labels[inner] == number
+        box = tuple(
+            slice(whole.start + part.start, whole.start + part.stop) for whole, part in zip(outer, inner, strict=True)
+        )
         yield box, int(np.count_nonzero(piece)), piece
 
 

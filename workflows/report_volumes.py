@@ -91,7 +91,7 @@ def pack_image(image: nib.Nifti1Image, grid: Grid) -> tuple[dict[str, Any], NDAr
     if voxels.dtype.kind == "f":
         voxels = np.nan_to_num(voxels, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(voxels.min()), float(voxels.max())
-    step, exact = _step(voxels, low, high, image.header.get_slope_inter()[0])
+    step, exact = _step(voxels, low, high, getattr(image.dataobj, "slope", None))
     levels = np.rint((voxels - low) / step).astype(np.uint16)
     brain = voxels[voxels != 0]
     window = np.percentile(brain[::7], DISPLAYED_PERCENTILES) if brain.size >= 7 else np.array([low, high])

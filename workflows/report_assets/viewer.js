@@ -170,7 +170,7 @@ const labelOf = (layer) => (volumes[layer] ? classes[volumes[layer][at()]].name 
 function writeReadout() {
   const mm = positionMm();
   $("voxel").textContent = fileVoxel().join(", ");
-  $("position").textContent = `${mm.map((each, axis) => directed(axis, each)).join(" ")} mm`;
+  $("position").textContent = `${mm.map((each, axis) => directed(axis, each)).join("  ")}`;
   for (const modality of modalities) $(`value-${modality.name}`).textContent = intensity(modality);
   for (const layer of layers) $(`label-${layer}`).textContent = labelOf(layer);
   if (volumes.uncertain) $("certainty").textContent = volumes.uncertain[at()] ? "uncertain" : "certain";
