@@ -27,6 +27,8 @@ LIGHT = (
     "volume_scores",
     "surface_distances",
     "lesions",
+    "report",
+    "report_overview",
 )
 FILES = [file for package in PACKAGES for file in sorted((REPOSITORY / package).glob("*.py"))]
 

@@ -315,7 +315,9 @@ def test_a_folder_with_two_cases_and_a_name_without_html_are_refused(lopsided: L
     write_lopsided(tmp_path)
     (tmp_path / "P2").mkdir()
     for modality in ("flair", "t1ce"):
-        (tmp_path / "P2" / f"P2_{modality}.nii.gz").write_bytes((tmp_path / "P1" / f"P1_{modality}.nii.gz").read_bytes())
+        (tmp_path / "P2" / f"P2_{modality}.nii.gz").write_bytes(
+            (tmp_path / "P1" / f"P1_{modality}.nii.gz").read_bytes()
+        )
     with pytest.raises(DatasetError, match="holds 2 cases"):
         report_folder(tmp_path, tmp_path / "report.html")
 
@@ -327,9 +329,10 @@ def test_a_record_that_makes_no_sense_is_shown_as_far_as_it_does(tmp_path: Path)
     page = report_folder(patient.folder, tmp_path / "r.html", patient.prediction).read_text()
     assert "&lt;b&gt;w.pt&lt;/b&gt;" in page
     (tmp_path / "out" / "P1_seg.json").write_text("[" * 5)
-    assert "what produced it is not known" in report_folder(
-        patient.folder, tmp_path / "r.html", patient.prediction
-    ).read_text()
+    assert (
+        "what produced it is not known"
+        in report_folder(patient.folder, tmp_path / "r.html", patient.prediction).read_text()
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -362,9 +365,7 @@ def test_names_from_files_are_escaped(tmp_path: Path):
     assert "x&lt;script&gt;alert(1)&lt;&amp;script&gt;" in page
 
 
-def test_reporting_imports_neither_torch_nor_monai(
-    lopsided: Lopsided, python: Callable[..., Started], tmp_path: Path
-):
+def test_reporting_imports_neither_torch_nor_monai(lopsided: Lopsided, python: Callable[..., Started], tmp_path: Path):
     code = (
         "import sys; from pathlib import Path; from workflows.report import report_folder; "
         f"report_folder(Path({str(lopsided.folder)!r}), Path('r.html'), Path({str(lopsided.prediction)!r})); "
@@ -393,9 +394,7 @@ def test_the_thumbnail_has_the_patients_left_on_the_right_and_the_front_above(lo
 
 
 @pytest.mark.skipif("BRATS_REAL_DATA" not in os.environ, reason="BRATS_REAL_DATA names no folder with real cases")
-@pytest.mark.parametrize(
-    ("case", "modalities", "limit"), [("BraTS20_Training_130", 2, 8), ("BraTS2021_00630", 4, 16)]
-)
+@pytest.mark.parametrize(("case", "modalities", "limit"), [("BraTS20_Training_130", 2, 8), ("BraTS2021_00630", 4, 16)])
 def test_a_real_report_is_as_small_as_promised(case: str, modalities: int, limit: int, tmp_path: Path):
     folder = next(Path(os.environ["BRATS_REAL_DATA"]).rglob(case))
     own = next(folder.glob("*_seg.nii.gz"))

@@ -167,7 +167,11 @@ def test_the_block_at_the_left_front_top_is_where_radiologists_expect_it(turned:
     report = open_report(report_of(turned))
     report.choose("layer", "none")
     report.go_to((8, 36, 24))
-    for plane, (to_the_right, above) in {"axial": (True, True), "coronal": (True, True), "sagittal": (False, True)}.items():
+    for plane, (to_the_right, above) in {
+        "axial": (True, True),
+        "coronal": (True, True),
+        "sagittal": (False, True),
+    }.items():
         x, y = place(report.picture(plane).min(axis=-1) > 250)
         assert (x > 0.55, x < 0.45, y < 0.45) == (to_the_right, not to_the_right, above), plane
     edges = {

@@ -29,7 +29,7 @@ from workflows.report_sources import (
     read_uncertain,
     slice_range_of,
 )
-from workflows.report_warnings import Warning, warn_of_grid, warn_of_input, warn_of_prediction, warn_of_rounding
+from workflows.report_warnings import Notice, warn_of_grid, warn_of_input, warn_of_prediction, warn_of_rounding
 from workflows.surface_distances import Mask
 from workflows.volume_scores import RegionScores, score_case
 
@@ -51,7 +51,7 @@ class Report:
     reference: NDArray[np.uint8] | None = None
     uncertain: Mask | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
-    warnings: list[Warning] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
     jumps: dict[str, list[Lesion]] = field(default_factory=dict)
     scores: Mapping[str, RegionScores] | None = None
 
@@ -93,7 +93,7 @@ def make_report(case: Case, root: Path, prediction: Path | None = None, referenc
         report.prediction = read_label_map(prediction, case, grid, classes_of(report.record))
         report.uncertain = read_uncertain(prediction, grid)
     if reference:
-        report.reference = read_label_map(reference, case, grid, case.convention and case.convention.classes)
+        report.reference = read_label_map(reference, case, grid, _stated_classes(case))
     elif case.segmentation:
         _add_own_segmentation(report, case.segmentation)
     _add_warnings(report, root)
@@ -105,9 +105,14 @@ def _add_own_segmentation(report: Report, file: Path) -> None:
     """Nobody asked for it: where it cannot be used, the report goes without and says so."""
     case = report.case
     try:
-        report.reference = read_label_map(file, case, report.scan.grid, case.convention and case.convention.classes)
+        report.reference = read_label_map(file, case, report.scan.grid, _stated_classes(case))
     except DatasetError as error:
-        report.warnings.append(Warning("caution", f"The case's own segmentation is not shown: {error}"))
+        report.warnings.append(Notice("caution", f"The case's own segmentation is not shown: {error}"))
+
+
+def _stated_classes(case: Case) -> Mapping[int, int] | None:
+    """Class index by value where the data set says what its labels mean (Decathlon)."""
+    return case.convention.classes if case.convention else None
 
 
 def _add_warnings(report: Report, root: Path) -> None:

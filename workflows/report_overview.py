@@ -84,7 +84,9 @@ def write_overview(output_dir: Path, volumes_file: Path) -> Path | None:
         rows = [_row(row, output_dir) for row in csv.DictReader(table)]
     if len(rows) < 2:
         return None
-    page = render("overview.html", ("viewer.css",), (), rows=rows, regions=REGION_NAMES, folder=output_dir.resolve().name)
+    page = render(
+        "overview.html", ("viewer.css",), (), rows=rows, regions=REGION_NAMES, folder=output_dir.resolve().name
+    )
     out = output_dir / OVERVIEW_FILE
     write_whole(out, lambda path: path.write_text(page, encoding="utf-8", newline="\n"))
     return out

@@ -29,7 +29,7 @@ from transforms.windows import in_own_slices
 from workflows.lesions import SMALLEST_SCORED_MM3
 from workflows.report_findings import Lesion, Measure
 from workflows.report_volumes import Grid, brain_box, pack_labels
-from workflows.report_warnings import UNCERTAIN_BELOW, Warning
+from workflows.report_warnings import UNCERTAIN_BELOW, Notice
 from workflows.surface_distances import Mask
 from workflows.volume_scores import SCORED, RegionScores
 
@@ -43,6 +43,7 @@ JUMP_TITLES = {
     "invented": "Largest invention",
     "uncertain": "Uncertain area",
 }
+INTENSITY_KEYS = ("low", "step", "exact", "window")
 LAYER_TITLES = {"prediction": "Prediction", "reference": "Reference"}
 
 
@@ -60,7 +61,7 @@ class PageContent:
     measures: Mapping[str, Mapping[str, Measure]]
     scores: Mapping[str, RegionScores] | None
     jumps: Mapping[str, Sequence[Lesion]]
-    warnings: Sequence[Warning]
+    warnings: Sequence[Notice]
     record: Mapping[str, Any]
     slice_range: tuple[int, int] | None
 
@@ -93,7 +94,11 @@ def render_page(content: PageContent) -> str:
 def render(template: str, styles: Sequence[str], scripts: Sequence[str], **context: Any) -> str:
     """Fill a template of `report_assets`; what is filled in is escaped."""
     environment = Environment(
-        loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     style = _colour_rules() + _asset(*styles)
     script = _asset(*scripts)
@@ -133,14 +138,12 @@ def _settings(content: PageContent) -> dict[str, Any]:
         "box": brain_box(content.brain, content.grid),
         "start": _start(content),
         "modalities": [
-            {"name": name, "title": MODALITY_TITLES[name], **{key: image[key] for key in ("low", "step", "exact", "window")}}
+            {"name": name, "title": MODALITY_TITLES[name], **{key: image[key] for key in INTENSITY_KEYS}}
             for name, image in content.images.items()
         ],
         "layers": list(content.label_maps),
         "uncertain": content.uncertain is not None,
-        "classes": [
-            {"name": name, "colour": CLASS_COLOURS.get(index)} for index, name in enumerate(CLASS_NAMES)
-        ],
+        "classes": [{"name": name, "colour": CLASS_COLOURS.get(index)} for index, name in enumerate(CLASS_NAMES)],
         "regions": [
             {"name": name, "classes": classes, "colour": CLASS_COLOURS[OUTLINES[name]]}
             for name, classes in REGIONS.items()

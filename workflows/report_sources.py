@@ -18,7 +18,7 @@ from workflows.errors import DatasetError
 from workflows.label_conventions import MAX_LABEL_VALUES, label_convention_of, summarise_labels
 from workflows.nifti_files import format_shape, load_image, read_voxels
 from workflows.report_volumes import Grid, pack_image
-from workflows.report_warnings import Warning, uncertain_voxels
+from workflows.report_warnings import Notice, uncertain_voxels
 from workflows.surface_distances import Mask
 
 _SEGMENTATION_NAME = re.compile(r"(?P<stem>.+)[_-]seg\.nii(?:\.gz)*", re.IGNORECASE)
@@ -39,7 +39,7 @@ class Scan:
     images: dict[str, dict[str, Any]]
     brain: Mask
     under: NDArray[Any]
-    warnings: list[Warning] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
 
 
 def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
@@ -49,7 +49,7 @@ def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
         DatasetError: if there is none.
     """
     scan: Scan | None = None
-    warnings: list[Warning] = []
+    warnings: list[Notice] = []
     for modality in modalities:
         try:
             image = load_image(case.source(modality))
@@ -58,7 +58,7 @@ def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
             if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
                 raise DatasetError(f"{case.source(modality)}: its affine does not describe a volume.")
         except DatasetError as error:
-            warnings.append(Warning("problem", f"{MODALITY_TITLES[modality]} is not shown: {error}"))
+            warnings.append(Notice("problem", f"{MODALITY_TITLES[modality]} is not shown: {error}"))
             continue
         grid = Grid.of(image)
         if scan is None:
@@ -69,9 +69,11 @@ def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
             scan.brain |= voxels != 0
         else:
             text = f"{MODALITY_TITLES[modality]} is not shown: it lies on another grid than the others."
-            warnings.append(Warning("problem", text))
+            warnings.append(Notice("problem", text))
     if scan is None:
-        raise DatasetError(f"{case.id}: no image that can be shown in {case.folder}. {' '.join(w.text for w in warnings)}")
+        raise DatasetError(
+            f"{case.id}: no image that can be shown in {case.folder}. {' '.join(w.text for w in warnings)}"
+        )
     return scan
 
 

@@ -31,32 +31,34 @@ TILT_DEGREES = 5.0
 
 
 @dataclass(frozen=True)
-class Warning:
+class Notice:
     """One sentence or two for the reader: a "problem" forbids trusting the result, a "note" asks for nothing."""
 
     grade: Grade
     text: str
 
 
-def warn_of_input(case: Case, root: Path, modalities: Sequence[str], slice_range: Sequence[int] | None) -> list[Warning]:
+def warn_of_input(
+    case: Case, root: Path, modalities: Sequence[str], slice_range: Sequence[int] | None
+) -> list[Notice]:
     """What the audit's checks find in the files of a case."""
     first, end = slice_range or STUDY_SLICES
     record = check_case(case, root, modalities, (int(first), int(end)))
-    problems = [Warning("problem", f"The input did not pass its checks: {text}.") for text in record.problems]
-    return problems + [Warning("caution", f"Look at the input: {text}.") for text in record.warnings]
+    problems = [Notice("problem", f"The input did not pass its checks: {text}.") for text in record.problems]
+    return problems + [Notice("caution", f"Look at the input: {text}.") for text in record.warnings]
 
 
-def warn_of_grid(grid: Grid) -> list[Warning]:
+def warn_of_grid(grid: Grid) -> list[Notice]:
     """Geometry that the project was not made for."""
     warnings = []
     if any(abs(edge - BRATS_SPACING_MM) > 0.01 for edge in grid.spacing_mm):
         edges = " × ".join(f"{edge:g}" for edge in np.round(grid.spacing_mm, 3))
         warnings.append(
-            Warning("caution", f"A voxel measures {edges} mm; scans as BraTS prepares them measure 1 × 1 × 1 mm.")
+            Notice("caution", f"A voxel measures {edges} mm; scans as BraTS prepares them measure 1 × 1 × 1 mm.")
         )
     if grid.tilt_degrees > TILT_DEGREES:
         warnings.append(
-            Warning(
+            Notice(
                 "note",
                 f"The scan is tilted by {grid.tilt_degrees:.0f}°: slices follow the scan, and L, R, A, P, S and I name "
                 "the nearest direction. Millimetres are exact.",
@@ -65,16 +67,18 @@ def warn_of_grid(grid: Grid) -> list[Warning]:
     return warnings
 
 
-def warn_of_rounding(images: Mapping[str, Mapping[str, Any]]) -> list[Warning]:
+def warn_of_rounding(images: Mapping[str, Mapping[str, Any]]) -> list[Notice]:
     """Modalities whose intensities do not fit 16 bits."""
-    rounded = [f"{MODALITY_TITLES[name]} to ± {image['step'] / 2:.1g}" for name, image in images.items() if not image["exact"]]
+    rounded = [
+        f"{MODALITY_TITLES[name]} to ± {image['step'] / 2:.1g}" for name, image in images.items() if not image["exact"]
+    ]
     text = f"Intensities are shown rounded: {', '.join(rounded)}. The segmentation used the files as they are."
-    return [Warning("note", text)] if rounded else []
+    return [Notice("note", text)] if rounded else []
 
 
 def warn_of_prediction(
     prediction: NDArray[Any], grid: Grid, slice_range: Sequence[int] | None, uncertain: Mask | None
-) -> list[Warning]:
+) -> list[Notice]:
     """Where a prediction should not be trusted, or is empty.
 
     Args:
@@ -86,7 +90,7 @@ def warn_of_prediction(
     tumour = prediction != BACKGROUND
     if not tumour.any():
         return [
-            Warning(
+            Notice(
                 "caution",
                 "No tumour was found. That is a statement of the network, not a finding: a small or unusual tumour "
                 "may have been missed.",
@@ -98,7 +102,7 @@ def warn_of_prediction(
     return warnings
 
 
-def _warn_of_slices(tumour: Mask, grid: Grid, slice_range: Sequence[int]) -> list[Warning]:
+def _warn_of_slices(tumour: Mask, grid: Grid, slice_range: Sequence[int]) -> list[Notice]:
     spacing = grid.spacing_mm[2]
     first, end = in_own_slices(slice_range, spacing)
     in_slice = tumour.sum(axis=(0, 1))
@@ -115,7 +119,7 @@ def _warn_of_slices(tumour: Mask, grid: Grid, slice_range: Sequence[int]) -> lis
         f"{FAR_OUTSIDE_MM:g} mm outside the slices that the network was trained on ({first} to {end - 1} from the "
         "bottom). Look at them with more doubt."
     )
-    return [Warning("caution", text)]
+    return [Notice("caution", text)]
 
 
 def _runs(numbers: NDArray[np.intp]) -> list[str]:
@@ -125,14 +129,14 @@ def _runs(numbers: NDArray[np.intp]) -> list[str]:
     return [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in kept]
 
 
-def _warn_of_uncertainty(tumour: Mask, uncertain: Mask, grid: Grid) -> list[Warning]:
+def _warn_of_uncertainty(tumour: Mask, uncertain: Mask, grid: Grid) -> list[Notice]:
     millilitres = np.count_nonzero(uncertain) * np.prod(grid.spacing_mm) / 1000
     share = np.count_nonzero(uncertain & tumour) / np.count_nonzero(tumour)
     text = (
         f"{millilitres:.1f} ml are uncertain: there the most probable class has less than {UNCERTAIN_BELOW:.0%}. "
         f"Of the predicted tumour that is {share:.0%}. The mark Uncertain shows where."
     )
-    return [Warning("caution" if share > SMALLEST_UNCERTAIN_SHARE else "note", text)]
+    return [Notice("caution" if share > SMALLEST_UNCERTAIN_SHARE else "note", text)]
 
 
 def uncertain_voxels(probabilities: NDArray[Any]) -> Mask:
