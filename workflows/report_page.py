@@ -38,9 +38,9 @@ OUTLINES = {"WT": OEDEMA, "TC": NECROTIC_CORE, "ET": ENHANCING}
 """The class in whose colour a region is outlined: its own outermost."""
 
 JUMP_TITLES = {
-    "lesion": "Largest lesion",
-    "missed": "Largest miss",
-    "invented": "Largest invention",
+    "lesion": "Lesion",
+    "missed": "Miss",
+    "invented": "Invention",
     "uncertain": "Uncertain area",
 }
 INTENSITY_KEYS = ("low", "step", "exact", "window")

@@ -335,25 +335,25 @@ function listen() {
   for (const plane of planes) resized.observe(plane.canvas);
 }
 
-// ---- Opening: the first image and the label maps, then the rest ---------------------------------------------------
+// ---- Opening: the first image and the first label map, then the rest ----------------------------------------------
 
 async function open() {
-  const later = modalities.map(({ name }) => name);
-  const first = later.shift();
-  await Promise.all(layers.map(async (layer) => { volumes[layer] = await unpackLabels(layer, shape); }));
-  volumes[first] = await unpackLevels(first, shape);
+  const [firstImage, ...images] = modalities.map(({ name }) => name);
+  const [firstLayer, ...masks] = [...layers, ...(settings.uncertain ? ["uncertain"] : [])];
+  volumes[firstImage] = await unpackLevels(firstImage, shape);
+  if (firstLayer) volumes[firstLayer] = await unpackLabels(firstLayer, shape);
   listen();
   changed();
   drawNow();
   performance.mark("open");
   document.documentElement.dataset.state = "open";
-  for (const name of later) {
-    await new Promise((resolve) => setTimeout(resolve)); // let a click through
-    volumes[name] = await unpackLevels(name, shape);
-    redraw();
+  for (const [names, unpackEach] of [[masks, unpackLabels], [images, unpackLevels]]) {
+    for (const name of names) {
+      await new Promise((resolve) => setTimeout(resolve)); // let a click through
+      volumes[name] = await unpackEach(name, shape);
+      redraw();
+    }
   }
-  if (settings.uncertain) volumes.uncertain = await unpackLabels("uncertain", shape);
-  redraw();
   performance.mark("ready");
   document.documentElement.dataset.state = "ready";
 }
