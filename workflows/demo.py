@@ -12,6 +12,7 @@ from workflows.figures import draw_prediction
 from workflows.nifti_files import load_image
 from workflows.phantom import generate_dataset
 from workflows.predict import VOLUMES_FILE, predict
+from workflows.report_overview import report_name
 from workflows.split import read_datalist
 from workflows.train import MODEL, train
 
@@ -65,6 +66,7 @@ def _say_where_to_look(run: Path, scores: Path, seg: Path, picture: Path) -> Non
     cases = len({row[COLUMNS[0]] for row in rows})
     print(f"\nDone (phantom data). Mean Dice of {cases} test cases on whole volumes: {means}")
     print(f"  label map    {seg}  {load_image(seg).shape}")
+    print(f"  report       {seg.with_name(report_name(seg.parent.name))}  (open it in a browser)")
     print(f"  picture      {picture}")
     print(f"  scores       {scores / PER_CASE_FILE}")
     print(f"  curves       tensorboard --logdir {run}")
