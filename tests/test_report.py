@@ -201,6 +201,13 @@ def test_tumour_far_below_the_slices_trained_on_is_named_with_its_share():
     assert "0.0 ml of the predicted tumour (25%) lie in axial slices 40 to 49" in warning.text
 
 
+def test_tumour_far_below_and_far_above_is_named_by_its_extent_on_either_side():
+    labels, grid = slab(60, 100)
+    labels[5, 5, [3, 9, 146, 150]] = 1
+    (warning,) = warn_of_prediction(labels, grid, (60, 135), None)
+    assert "lie in axial slices 3 to 9 and 146 to 150, more than 10 mm outside" in warning.text
+
+
 def test_tumour_within_ten_millimetres_of_the_slices_trained_on_needs_no_warning():
     assert warn_of_prediction(*slab(50, 145), (60, 135), None) == []
     assert len(warn_of_prediction(*slab(49, 145), (60, 135), None)) == 1

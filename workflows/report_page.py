@@ -75,7 +75,7 @@ def render_page(content: PageContent) -> str:
     return render(
         "report.html",
         ("viewer.css",),
-        ("volumes.js", "drawing.js", "viewer.js"),
+        ("volumes.js", "drawing.js", "readout.js", "input.js", "viewer.js"),
         content=content,
         volumes=volumes,
         settings=_settings(content),

@@ -38,9 +38,7 @@ class Notice:
     text: str
 
 
-def warn_of_input(
-    case: Case, root: Path, modalities: Sequence[str], slice_range: Sequence[int] | None
-) -> list[Notice]:
+def warn_of_input(case: Case, root: Path, modalities: Sequence[str], slice_range: Sequence[int] | None) -> list[Notice]:
     """What the audit's checks find in the files of a case."""
     first, end = slice_range or STUDY_SLICES
     record = check_case(case, root, modalities, (int(first), int(end)))
@@ -113,7 +111,7 @@ def _warn_of_slices(tumour: Mask, grid: Grid, slice_range: Sequence[int]) -> lis
         return []
     millilitres = in_slice[far].sum() * np.prod(grid.spacing_mm) / 1000
     share = in_slice[far].sum() / in_slice.sum()
-    where = " and ".join(_runs(np.flatnonzero(far)))
+    where = " and ".join(_extents(np.flatnonzero(far), first))
     text = (
         f"{millilitres:.1f} ml of the predicted tumour ({share:.0%}) lie in axial slices {where}, more than "
         f"{FAR_OUTSIDE_MM:g} mm outside the slices that the network was trained on ({first} to {end - 1} from the "
@@ -122,11 +120,10 @@ def _warn_of_slices(tumour: Mask, grid: Grid, slice_range: Sequence[int]) -> lis
     return [Notice("caution", text)]
 
 
-def _runs(numbers: NDArray[np.intp]) -> list[str]:
-    """[3, 4, 5, 9] as ["3 to 5", "9"], the outermost two runs only where there are more."""
-    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
-    kept = runs if len(runs) <= 2 else [runs[0], runs[-1]]
-    return [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in kept]
+def _extents(slices: NDArray[np.intp], first: int) -> list[str]:
+    """[3, 5, 9, 140] as ["3 to 9", "140"] where `first` is 60: below the slices trained on, and above them."""
+    sides = [side for side in (slices[slices < first], slices[slices >= first]) if side.size]
+    return [f"{side[0]} to {side[-1]}" if len(side) > 1 else f"{side[0]}" for side in sides]
 
 
 def _warn_of_uncertainty(tumour: Mask, uncertain: Mask, grid: Grid) -> list[Notice]:
