@@ -43,6 +43,8 @@ LIGHT = (
     "explore_page",
     "explore_sections",
     "explore",
+    "report",
+    "report_overview",
 )
 FILES = [file for package in PACKAGES for file in sorted((REPOSITORY / package).glob("*.py"))]
 

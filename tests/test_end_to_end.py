@@ -261,7 +261,9 @@ def test_a_packed_bundle_holds_what_it_needs_and_nothing_else(packed: Path, tiny
     assert tops - {"LICENSE", "docs"} == {"configs", "models", "networks", "transforms", "workflows"}
     assert [path.name for path in (packed / "models").iterdir()] == ["model.pt"]
     assert (packed / "models" / "model.pt").read_bytes() == tiny_run.checkpoint.read_bytes()
-    assert {path.suffix for path in (packed / "workflows").iterdir()} == {".py"}
+    assert {path.suffix for path in (packed / "workflows").iterdir() if path.is_file()} == {".py"}
+    assets = {path.name for path in (REPOSITORY / "workflows" / "report_assets").iterdir()}
+    assert {path.name for path in (packed / "workflows" / "report_assets").iterdir()} == assets
 
 
 def test_a_packed_bundle_predicts_evaluates_and_trains_elsewhere_with_its_own_code(
@@ -276,6 +278,7 @@ def test_a_packed_bundle_predicts_evaluates_and_trains_elsewhere_with_its_own_co
     record = json.loads((tmp_path / "prediction" / patient.name / f"{patient.name}_seg.json").read_text())
     assert record["settings"]["size_px"] == 32  # the run's, not the 128 of the repository's configuration
     assert voxels(tmp_path / "prediction" / patient.name / f"{patient.name}_seg.nii.gz").shape == (120, 120, 155)
+    assert (tmp_path / "prediction" / patient.name / f"{patient.name}_report.html").exists()
     assert len((tmp_path / "evaluation" / "per_case.csv").read_text().splitlines()) == 1 + 3
     assert len(rows_of(tmp_path / "run")) == 1
 

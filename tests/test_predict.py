@@ -29,7 +29,7 @@ COLUMNS = ["case", "necrotic_core", "oedema", "enhancing_tumour", "WT", "TC", "E
 def run(checkpoint: Path, folder: Path, out: Path, **overrides: Any) -> Path:
     """Predict in this process, and give `out`."""
     named = {"checkpoint": str(checkpoint), "patient_dir": str(folder), "output_dir": str(out), "device": "cpu"}
-    predict([], {**named, **overrides})
+    predict([], {"report": False, **named, **overrides})
     return out
 
 
@@ -66,9 +66,9 @@ def unlabelled(phantom_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def predicted(tiny_run: Run, unlabelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both patients predicted in one go, with probabilities."""
+    """Both patients predicted in one go, with probabilities and reports."""
     out = tmp_path_factory.mktemp("predicted") / "out"
-    return run(tiny_run.checkpoint, unlabelled, out, save_probabilities=True)
+    return run(tiny_run.checkpoint, unlabelled, out, save_probabilities=True, report=True)
 
 
 def test_a_folder_of_patients_gives_a_folder_for_each(predicted: Path):
@@ -76,9 +76,9 @@ def test_a_folder_of_patients_gives_a_folder_for_each(predicted: Path):
         *(
             f"{case}/{case}_{name}"
             for case in ("P1", "P2")
-            for name in ("seg.nii.gz", "seg.json", "probabilities.nii.gz")
+            for name in ("seg.nii.gz", "seg.json", "probabilities.nii.gz", "report.html", "thumbnail.png")
         ),
-        *("volumes.csv", "colours_3d_slicer.ctbl", "colours_itk_snap.label"),
+        *("volumes.csv", "index.html", "colours_3d_slicer.ctbl", "colours_itk_snap.label"),
     }
 
 
@@ -212,8 +212,42 @@ def test_the_command_predicts_one_patient(
     )
     assert ended.status == 0, ended.stderr
     assert "1/1 P2: WT " in ended.stdout
+    assert "P2: P2_report.html (" in ended.stdout
+    assert (tmp_path / "out" / "P2" / "P2_report.html").exists()
+    assert not (tmp_path / "out" / "index.html").exists()  # of a single patient
     before = label_map(predicted, "P2")
     assert np.array_equal(label_map(tmp_path / "out", "P2"), np.where(before == 4, 3, before))
+
+
+def test_no_report_leaves_the_reports_out(
+    tiny_run: Run, unlabelled: Path, tmp_path: Path, command: Callable[..., Started]
+):
+    ended = command(
+        *("predict", unlabelled, "--out", tmp_path, "--checkpoint", tiny_run.checkpoint, "--no_report"),
+        *("--device", "cpu"),
+    )
+    assert ended.status == 0, ended.stderr
+    assert {path.name for path in (tmp_path / "P1").iterdir()} == {"P1_seg.nii.gz", "P1_seg.json"}
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_a_report_tells_what_the_record_says_and_what_was_uncertain(predicted: Path, tiny_run: Run):
+    page = (predicted / "P1" / "P1_report.html").read_text(encoding="utf-8")
+    assert hashlib.sha256(tiny_run.checkpoint.read_bytes()).hexdigest() in page
+    assert json.loads((predicted / "P1" / "P1_seg.json").read_text())["bundle_version"] == "0.1.0"
+    assert 'id="volume-uncertain"' in page
+    assert "P2/P2_report.html" in (predicted / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_segmentation_that_cannot_be_shown_does_not_stop_a_prediction(
+    tiny_run: Run, unlabelled: Path, tmp_path: Path
+):
+    shutil.copytree(unlabelled / "P1", tmp_path / "P1")
+    (tmp_path / "P1" / "P1_seg.nii.gz").write_bytes(b"no image")
+    out = run(tiny_run.checkpoint, tmp_path / "P1", tmp_path / "out", report=True)
+    page = (out / "P1" / "P1_report.html").read_text(encoding="utf-8")
+    assert "own segmentation is not shown" in page
+    assert label_map(out, "P1").any()
 
 
 def test_a_patient_who_is_there_twice_is_named(unlabelled: Path, tmp_path: Path):

@@ -7,6 +7,9 @@ from typing import NamedTuple
 MODALITIES = ("flair", "t1ce", "t1", "t2")
 """Names used in this project, in the order in which the network stacks its channels."""
 
+MODALITY_TITLES = {"flair": "FLAIR", "t1ce": "T1ce", "t1": "T1", "t2": "T2"}
+"""How they are written for people."""
+
 STUDY_MODALITIES = ("flair", "t1ce")
 
 MODALITY_SUFFIXES = {
@@ -55,3 +58,9 @@ BACKGROUND_COLOUR = Colour(128, 128, 128)
 
 WINDOW_COLOUR = Colour(0, 158, 115)
 """Okabe and Ito's bluish green: frames the slices in use, and stands for no class."""
+
+DISAGREEMENT_COLOURS = {  # three more of theirs, by how a prediction departs from a reference
+    "missed": Colour(204, 121, 167),
+    "invented": Colour(0, 158, 115),
+    "another class": Colour(230, 159, 0),
+}

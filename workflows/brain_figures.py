@@ -9,9 +9,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from transforms.labels import CLASS_NAMES
+from transforms.labels import CLASS_NAMES, MODALITY_TITLES
 from workflows.dataset_survey import PROJECTION_PX, QUANTILES, Z_SCORE_EDGES, CaseSurvey, DatasetSurvey
-from workflows.drawing import MODALITY_TITLES, WINDOW_RGB, chart_figure, class_rgb, mark_edges
+from workflows.drawing import WINDOW_RGB, chart_figure, class_rgb, mark_edges
 from workflows.oriented import Plane
 
 RAW_BINS = 80

@@ -10,10 +10,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from skimage.util import montage
 
-from transforms.labels import NUM_CLASSES
+from transforms.labels import MODALITY_TITLES, NUM_CLASSES
 from workflows.case_scene import CaseScene
 from workflows.drawing import (
-    MODALITY_TITLES,
     WINDOW_RGB,
     add_legend,
     class_patches,

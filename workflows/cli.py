@@ -195,6 +195,9 @@ def predict(
     checkpoint: Annotated[Path | None, typer.Option(help="Weights, e.g. RUN/model.pt.")] = None,
     et_label: Annotated[int, typer.Option(help="Label of enhancing tumour: 4, or 3 as from BraTS 2023 on.")] = 4,
     save_probabilities: Annotated[bool, typer.Option(help="Write the class probabilities too.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write a page per patient, to look at in a browser.")
+    ] = True,
     config: Variants = None,
 ) -> None:
     """Segment patients: NIfTI label maps in their own geometry."""
@@ -203,7 +206,7 @@ def predict(
     if et_label not in (3, 4):
         raise typer.BadParameter(f"{et_label} is not a label of enhancing tumour; use 4 or 3.", param_hint="--et-label")
     named = {"patient_dir": folder, "output_dir": out, "checkpoint": checkpoint}
-    fixed = {"et_label": et_label, "save_probabilities": save_probabilities}
+    fixed = {"et_label": et_label, "save_probabilities": save_probabilities, "report": report}
     run_prediction(config or [], {**fixed, **_overrides(named, context.args)})
 
 
@@ -314,6 +317,23 @@ def figures(
     drawn = {"plane": plane.value, "slice_index": slice_index, "slices_per_case": slices_per_case, "caption": caption}
     named = _overrides({"output_dir": out, "dataset_dir": dataset_dir}, context.args)
     draw_figures(run, config or [], {**chosen, **drawn, **named})
+
+
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+def report(
+    folder: Annotated[Path, typer.Argument(help="One patient's folder.", metavar="CASE_FOLDER")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    prediction: Annotated[
+        Path | None, typer.Option(help="Predicted label map; its record and probabilities beside it are shown too.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Label map to compare with; the patient's own if not given and there is one.")
+    ] = None,
+) -> None:
+    """Write one page to scroll through a patient in a browser: scans, label maps, sizes, scores, warnings."""
+    from workflows.report import report_folder
+
+    typer.echo(report_folder(folder, out, prediction, reference))
 
 
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES)

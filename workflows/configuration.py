@@ -33,6 +33,12 @@ def bundle_root() -> str:
     return str(root)
 
 
+def bundle_version() -> str:
+    """The version in the bundle's metadata, which is there where the package is not installed too."""
+    metadata = json.loads((Path(bundle_root()) / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return str(metadata["version"])
+
+
 def config_files(name: str, variants: Iterable[str] = ()) -> list[str]:
     """The paths of `name`.json and of the overlays to merge into it, in this order.
 

@@ -13,6 +13,7 @@ from workflows.figures import draw_prediction
 from workflows.nifti_files import load_image
 from workflows.phantom import generate_dataset
 from workflows.predict import VOLUMES_FILE, predict
+from workflows.report_overview import report_name
 from workflows.score_files import SCORES_FILE, SUMMARY_FILE
 from workflows.split import read_datalist
 from workflows.train import CURVES, MODEL, train
@@ -71,6 +72,7 @@ def _say_where_to_look(run: Path, scores: Path, seg: Path, picture: Path) -> Non
     means = ", ".join(f"{region} {mean:.3f}" for region, mean in summary["mean_dice"].items())
     print(f"\nDone (phantom data). Mean Dice of {summary['cases']} test cases on whole volumes: {means}")
     print(f"  label map    {seg}  {load_image(seg).shape}")
+    print(f"  report       {seg.with_name(report_name(seg.parent.name))}  (open it in a browser)")
     print(f"  picture      {picture}")
     print(f"  scores       {scores / SCORES_FILE}")
     print(f"  curves       {run / CURVES}; more by  tensorboard --logdir {run}")

@@ -18,7 +18,6 @@ from workflows.oriented import Plane
 
 OVERLAY_OPACITY = 0.6
 DPI = 110
-MODALITY_TITLES = {"flair": "FLAIR", "t1ce": "T1ce", "t1": "T1", "t2": "T2"}
 PERCENTILES = (1, 99.5)
 """Of a scan's brain, shown as black and white."""
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.labels import ENHANCING
+from transforms.labels import ENHANCING, MODALITY_TITLES
 from workflows.dataset import Case, find_cases
-from workflows.drawing import MODALITY_TITLES, add_legend, class_patches, grey_limits, save, scan_figure, show_scan
+from workflows.drawing import add_legend, class_patches, grey_limits, save, scan_figure, show_scan
 from workflows.errors import DatasetError
 from workflows.oriented import Plane, as_classes, read_oriented, upright
 

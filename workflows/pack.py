@@ -51,8 +51,9 @@ def _contents(checkpoint: Path) -> Iterator[tuple[str, bytes]]:
             yield name.as_posix(), _configured(file, settings) if configured else file.read_bytes()
     code = Path(__file__).resolve().parents[1]
     for package in PACKAGES:
-        for file in sorted((code / package).glob("*.py")):
-            yield f"{package}/{file.name}", file.read_bytes()
+        for file in sorted((code / package).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield file.relative_to(code).as_posix(), file.read_bytes()
     yield "models/model.pt", checkpoint.read_bytes()
 
 

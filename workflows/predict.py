@@ -21,6 +21,7 @@ from transforms.files import write_whole
 from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
 from workflows.configuration import (
     bundle_root,
+    bundle_version,
     config_files,
     refuse_unknown,
     run_workflow,
@@ -132,11 +133,14 @@ class PredictionFiles:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._start_case)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._record_batch)
         engine.add_event_handler(Events.COMPLETED, self._write_tables)
 
     def _start(self, engine: Engine) -> None:
         self.sha256 = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
+
+    def _start_case(self, engine: Engine) -> None:
         self.case_started = time.monotonic()
 
     def _record_batch(self, engine: Engine) -> None:
@@ -144,7 +148,7 @@ class PredictionFiles:
             volumes = volumes_ml(output["label_map"])
             self.rows.append({"case": batch["case"], **{name: f"{value:.3f}" for name, value in volumes.items()}})
             self._write_record(batch["case"], output["label_map"], volumes)
-            seconds, self.case_started = time.monotonic() - self.case_started, time.monotonic()
+            seconds = time.monotonic() - self.case_started
             shown = ", ".join(f"{region} {volumes[region]:.1f} ml" for region in REGIONS)
             logger.info(f"{len(self.rows)}/{engine.state.epoch_length} {batch['case']}: {shown} ({seconds:.1f} s)")
 
@@ -156,6 +160,7 @@ class PredictionFiles:
             "labels": {str(value): CLASS_NAMES[c] for c, value in self.file_values.items()},
             "volumes_ml": volumes,
             "shape": list(label_map.shape[1:]),
+            "bundle_version": bundle_version(),
             "checkpoint": self.checkpoint.name,
             "checkpoint_sha256": self.sha256,
             "settings": self.settings,

@@ -19,10 +19,9 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from skimage.feature import peak_local_max
 
-from transforms.labels import BACKGROUND, CLASS_NAMES, NUM_CLASSES
+from transforms.labels import BACKGROUND, CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
 from transforms.slices import AXIAL_ORIENTATION
 from workflows.drawing import (
-    MODALITY_TITLES,
     add_legend,
     class_patches,
     grey_limits,

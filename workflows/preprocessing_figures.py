@@ -12,12 +12,12 @@ from matplotlib.image import AxesImage
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from transforms.labels import CLASS_NAMES, NUM_CLASSES
+from transforms.labels import CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
 from transforms.pipelines import Normalisation, expand_labels, preprocessing
 from transforms.soft_labels import SoftLabelsd
 from workflows.case_figures import PANEL_IN, panels
 from workflows.case_scene import CaseScene
-from workflows.drawing import MODALITY_TITLES, add_legend, class_patches, mark_edges, scan_figure, show_scan
+from workflows.drawing import add_legend, class_patches, mark_edges, scan_figure, show_scan
 from workflows.oriented import pixel_aspect, upright
 from workflows.reader import CaseReader
 
