@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.errors import BratsError, root_cause
+from workflows.errors import BratsError, printable, root_cause
 
 HYPHENS_AND_UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
 WITH_OVERRIDES = {**HYPHENS_AND_UNDERSCORES, "allow_extra_args": True, "ignore_unknown_options": True}
@@ -208,7 +208,7 @@ def main() -> None:
         ours: BratsError | None = root_cause(error)
         if ours is None:
             raise
-        print(f"error: {ours}", file=sys.stderr)
+        print(f"error: {printable(str(ours))}", file=sys.stderr)
         sys.exit(1)
 
 

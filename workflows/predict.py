@@ -27,7 +27,8 @@ from workflows.configuration import (
     settings_beside,
 )
 from workflows.dataset import find_cases
-from workflows.errors import ConfigurationError, DatasetError
+from workflows.errors import ConfigurationError
+from workflows.usable_cases import FAULT, entries_with_faults
 
 logger = logging.getLogger(__name__)
 
@@ -102,18 +103,16 @@ def check_weights(network: Any, checkpoint: str | Path) -> None:
 def patients(patient_dir: str | Path, modalities: Sequence[str]) -> list[dict[str, Any]]:
     """The cases in a patient's folder, or in a folder of many, as MONAI's transforms take them.
 
+    Returns:
+        {"case": id, "image": [one file per modality]} for each; under `FAULT` what is wrong where one cannot be used.
     Raises:
-        DatasetError: if none is found, or one lacks a modality.
+        DatasetError: if none is found.
     """
     if not str(patient_dir):
         raise ConfigurationError("no patient named: give a folder by --patient_dir DIR.")
-    cases = find_cases(patient_dir, modalities).cases
-    seen: dict[str, Path] = {}
-    for case in cases:
-        if case.id in seen:
-            raise DatasetError(f"{case.id}: is there twice, in {seen[case.id]} and in {case.folder}; remove one.")
-        seen[case.id] = case.folder
-    return [{"case": case.id, "image": [str(case.source(name)) for name in modalities]} for case in cases]
+    found = find_cases(patient_dir, modalities)
+    closed = [{"case": folder.name, FAULT: f"{folder}: {reason}"} for folder, reason in found.closed.items()]
+    return [*entries_with_faults(found.cases, modalities), *closed]
 
 
 class PredictionFiles:
