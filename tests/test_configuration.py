@@ -53,7 +53,7 @@ def small_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     configs = tmp_path / "bundle" / "configs"
     configs.mkdir(parents=True)
     for name, content in {
-        "train": {"max_epochs": 3, "network_def": {"width": 16}, "_private": 1},
+        "train": {"imports": [], "max_epochs": 3, "network_def": {"width": 16}, "_private": 1},
         "study": {"soft_labels": True, "network_def#width": 32, "+imports": []},
         "small": {"size_px": 32},
         "metadata": {"version": "0.1.0"},
@@ -78,7 +78,7 @@ def test_an_overlay_of_ones_own_is_named_by_its_path(small_bundle: Path, tmp_pat
 def test_an_unknown_variant_lists_those_there_are(small_bundle: Path):
     with pytest.raises(ConfigurationError) as refusal:
         config_files("train", ["studdy"])
-    assert str(refusal.value) == "no configuration 'studdy'; there are small, study, train."
+    assert str(refusal.value) == "no overlay 'studdy'; there are study."
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ def _row(record: CaseRecord, labels: Sequence[str] | dict[str, str]) -> list[Any
     outside = "" if record.outside_window is None else f"{record.outside_window:.1%}"
     counts = [str(record.voxels.get(label, "")) for label in labels]
     cells = [record.id, format_shape(record.shape or ()), *counts, outside, verdict]
-    return [Text(printable(cell), style="red" if verdict == "unusable" else "") for cell in cells]  # Text: ids are no markup
+    return [
+        Text(printable(cell), style="red" if verdict == "unusable" else "") for cell in cells
+    ]  # Text: ids are no markup
 
 
 def _findings(audit: Audit) -> list[str]:

@@ -9,7 +9,8 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -80,6 +81,21 @@ def format_shape(shape: Iterable[int]) -> str:
     return "×".join(map(str, shape))
 
 
+def axial_slices(path: str | Path) -> tuple[int, float]:
+    """Number and distance in mm of the axial slices that a file's header announces.
+
+    Raises:
+        DatasetError: as `load_image`, as far as the header shows it.
+    """
+    file, _ = split_channel(path)
+    header = _read_header(file)
+    affine = header.get_best_affine()
+    if not describes_a_volume(affine):
+        raise DatasetError(f"{file}: its affine does not describe a volume; convert it again from its source.")
+    axial = int(np.flatnonzero(nib.orientations.io_orientation(affine)[:, 0] == 2)[0])
+    return int(header.get_data_shape()[axial]), float(nib.affines.voxel_sizes(affine)[axial])
+
+
 def describes_a_volume(affine: NDArray) -> bool:
     """Whether an affine (4, 4) gives three axes in space and voxels of a size that a scan of a head can have."""
     if not np.isfinite(affine).all():
@@ -110,26 +126,39 @@ def read_volume(image: nib.Nifti1Image, file: str | Path) -> NDArray:
 
 def _read_nifti(file: Path) -> tuple[bytes, type[Any]]:
     """The unpacked file and nibabel's class for it; nothing is unpacked that the header does not announce."""
+    with _opened(file) as (raw, stream, layers):
+        start = stream.read(nib.Nifti2Header.sizeof_hdr)
+        header = _checked_header(start, file)
+        size = header.get_data_offset() + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
+        packed = os.fstat(raw.fileno()).st_size
+        if packed * MAX_GZIP_RATIO**layers < size:  # before any memory is taken for it
+            raise DatasetError(
+                f"{file}: is cut short, {packed} {'packed ' * bool(layers)}of {size} bytes; fetch it again."
+            )
+        content = start + stream.read(max(0, size - len(start)))
+        stream.read(1)  # at its end a gzip stream compares its checksum
+    if len(content) < size:
+        raise DatasetError(f"{file}: is cut short, {len(content)} of {size} bytes; fetch it again.")
+    return content, nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+
+
+def _read_header(file: Path) -> nib.Nifti1Header:
+    with _opened(file) as (_, stream, _):
+        return _checked_header(stream.read(nib.Nifti2Header.sizeof_hdr), file)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[BinaryIO, BinaryIO, int]]:
+    """The file, its unpacked content and how many times it was gzipped; what goes wrong while reading is named."""
     if not file.is_file():
         raise DatasetError(_why_no_file(file))
     try:
         with file.open("rb") as raw:
-            stream, layers = _unpacked(raw)
-            start = stream.read(nib.Nifti2Header.sizeof_hdr)
-            header = _checked_header(start, file)
-            size = header.get_data_offset() + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
-            packed = os.fstat(raw.fileno()).st_size
-            if packed * MAX_GZIP_RATIO**layers < size:  # before any memory is taken for it
-                raise DatasetError(f"{file}: is cut short, {packed} {'packed ' * bool(layers)}of {size} bytes; fetch it again.")
-            content = start + stream.read(max(0, size - len(start)))
-            stream.read(1)  # at its end a gzip stream compares its checksum
+            yield (raw, *_unpacked(raw))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DatasetError(f"{file}: is cut short or damaged ({error}); fetch it again.") from error
     except OSError as error:
-        raise DatasetError(f"{file}: cannot be read ({error.strerror or error}).") from error
-    if len(content) < size:
-        raise DatasetError(f"{file}: is cut short, {len(content)} of {size} bytes; fetch it again.")
-    return content, nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+        raise DatasetError(f"{file}: cannot be read ({error.strerror or error}); see to its permissions.") from error
 
 
 def _why_no_file(file: Path) -> str:
@@ -166,12 +195,16 @@ def _checked_header(start: bytes, file: Path) -> nib.Nifti1Header:
         raise DatasetError(f"{file}: its NIfTI header is invalid ({error}); fetch or convert it again.") from error
     extent = [int(length) for length in shape]
     if len(extent) not in (3, 4, 5) or min(extent) < 1 or any(length > 1 for length in extent[4:]):
-        raise DatasetError(f"{file}: its shape {format_shape(extent)} is not that of a volume; give one 3D image per file.")
+        raise DatasetError(
+            f"{file}: its shape {format_shape(extent)} is not that of a volume; give one 3D image per file."
+        )
     if math.prod(extent) > MAX_VOXELS or math.prod(extent) * voxel_type.itemsize > MAX_IMAGE_BYTES:
         announced = f"{format_shape(extent)} voxels of {voxel_type.itemsize} bytes"
         raise DatasetError(f"{file}: its header announces {announced}, more than any scan has; fetch it again.")
     if not kind.sizeof_hdr + 4 <= offset <= MAX_VOXEL_OFFSET_BYTES:
-        raise DatasetError(f"{file}: its NIfTI header is invalid (the voxels start at byte {offset:g}); fetch it again.")
+        raise DatasetError(
+            f"{file}: its NIfTI header is invalid (the voxels start at byte {offset:g}); fetch it again."
+        )
     if voxel_type.kind not in "iuf" or voxel_type.itemsize > 8:
         raise DatasetError(
             f"{file}: its voxels are colours, complex or extended numbers, not intensities; convert it to float32."

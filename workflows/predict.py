@@ -22,6 +22,7 @@ from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
 from workflows.configuration import (
     bundle_root,
     config_files,
+    own_settings,
     refuse_unknown,
     run_workflow,
     settings_beside,
@@ -29,6 +30,7 @@ from workflows.configuration import (
 from workflows.dataset import find_cases
 from workflows.errors import ConfigurationError
 from workflows.usable_cases import FAULT, entries_with_faults
+from workflows.weights import read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +46,14 @@ def predict(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
     """
     from monai.bundle import ConfigParser
 
+    variants = list(variants)
     files = config_files("inference", variants)
     known = ConfigParser.load_config_files(files)
     refuse_unknown(overrides, known)
     checkpoint = overrides.get("checkpoint") or default_checkpoint()
     check_checkpoint(checkpoint)
-    run_workflow("run", files, {"workflow_type": "infer", **settings_beside(checkpoint), **overrides})
+    own = own_settings(variants, overrides)
+    run_workflow("run", files, {"workflow_type": "infer", **settings_beside(checkpoint, own), **overrides})
 
 
 def default_checkpoint() -> str:
@@ -82,15 +86,7 @@ def check_weights(network: Any, checkpoint: str | Path) -> None:
     Raises:
         ConfigurationError: if it cannot be read as weights alone, or naming the first layer that differs.
     """
-    import torch
-
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and I/O errors alike
-        raise ConfigurationError(
-            f"{checkpoint}: is no PyTorch checkpoint, or holds more than tensors; name a RUN/model.pt or RUN/last.pt."
-        ) from error
-    saved, wanted = state.get("network", state), network.state_dict()
+    saved, wanted = read_weights(checkpoint), network.state_dict()
     for name in [*wanted, *saved]:
         here, there = (tuple(s[name].shape) if name in s else "nothing" for s in (wanted, saved))
         if here != there:
