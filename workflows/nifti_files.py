@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import logging
 import math
 import os
 import re
@@ -29,6 +30,8 @@ MAX_GZIP_RATIO = 1032
 AFFINE_TOLERANCE_MM = 1e-3
 VOXEL_SIZES_MM = (0.01, 100.0)
 """Between a microscope's and a whole head in one voxel: what lies outside is no scan of a head."""
+
+nib.imageglobals.logger.setLevel(logging.CRITICAL)  # it prints every small repair of a header; what matters we say
 
 _CHANNEL = re.compile(r"(?P<file>.+\.nii(?:\.gz){0,2})#(?P<channel>\d)", re.IGNORECASE)
 
@@ -108,16 +111,21 @@ def describes_a_volume(affine: NDArray) -> bool:
     return bool(abs(np.linalg.det(axes)) > 1e-3 and np.isfinite(nib.orientations.io_orientation(affine)).all())
 
 
+def check_geometry(image: nib.Nifti1Image, file: str | Path) -> None:
+    """Raises `DatasetError`, naming `file`, if the image has not three axes in space."""
+    if image.ndim != 3:
+        raise DatasetError(f"{file}: has {image.ndim} axes; one volume per file is expected, so split it first.")
+    if not describes_a_volume(image.affine):
+        raise DatasetError(f"{file}: its affine does not describe a volume; convert it again from its source.")
+
+
 def read_volume(image: nib.Nifti1Image, file: str | Path) -> NDArray:
     """The voxels of one volume.
 
     Raises:
         DatasetError: naming `file`, if the image has not three axes in space, or voxels that are no finite numbers.
     """
-    if image.ndim != 3:
-        raise DatasetError(f"{file}: has {image.ndim} axes; one volume per file is expected, so split it first.")
-    if not describes_a_volume(image.affine):
-        raise DatasetError(f"{file}: its affine does not describe a volume; convert it again from its source.")
+    check_geometry(image, file)
     voxels = read_voxels(image)
     if voxels.dtype.kind == "f" and (broken := voxels.size - np.count_nonzero(np.isfinite(voxels))):
         raise DatasetError(f"{file}: {broken} voxels are not finite; replace them or convert it again from its source.")

@@ -12,7 +12,7 @@ from monai.data import NibabelReader
 from monai.utils import ensure_tuple
 
 from workflows.errors import DatasetError
-from workflows.nifti_files import AFFINE_TOLERANCE_MM, format_shape, load_image, read_volume
+from workflows.nifti_files import AFFINE_TOLERANCE_MM, check_geometry, format_shape, load_image, read_volume
 
 
 class CaseReader(NibabelReader):
@@ -31,6 +31,7 @@ class CaseReader(NibabelReader):
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
         images = [load_image(name) for name in img]
         for name, image in zip(img, images, strict=True):
+            check_geometry(image, name)
             _check_grid(name, image, img[0], images[0])
         reader = _CheckedVoxels()
         reader.filenames = img

@@ -53,7 +53,7 @@ def _entry(same: Sequence[Case], modalities: Sequence[str]) -> dict[str, Any]:
 def _there_twice(one: Case, other: Case) -> str:
     if one.id == other.id:
         return f"{one.id}: is there twice, in {one.folder} and in {other.folder}; remove one."
-    return f"{one.id}: and {other.id} differ by letter case only, which many file systems ignore; rename one."
+    return f"{one.id}: differs from {other.id} by letter case only, which many file systems ignore; rename one."
 
 
 class UsableCases(DataLoader):
