@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from conftest import Run, start
 
 from workflows import configuration
@@ -194,7 +193,7 @@ def test_an_expression_finds_the_configuration_that_it_stands_in(tmp_path: Path)
         ({"dataset_dir": 2020}, "dataset_dir is 2020; it must be text."),
         ({"slice_range": [60]}, "slice_range is [60]; give the first slice and the one after the last."),
         ({"slice_range": [135, 60]}, "slice_range is [135, 60]; it holds no slice."),
-        ({"modalities": ["flair", "pet"]}, "modalities is ['flair', 'pet']; choose from flair, t1, t1ce, t2."),
+        ({"modalities": ["flair", "pet"]}, "modalities is ['flair', 'pet']; choose from flair, t1ce, t1, t2."),
         ({"normalisation": "minmax"}, "normalisation is 'minmax'; choose from zscore, window_maximum."),
         (
             {"network_def#_target_": "networks.unet.UNet3D"},

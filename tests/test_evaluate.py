@@ -144,5 +144,5 @@ def test_a_segmentation_on_another_grid_is_named(tiny_run: Run, tmp_path: Path, 
     nib.save(image.slicer[:-1], seg)
     ended = command("evaluate", "--checkpoint", tiny_run.checkpoint, "--out", tmp_path / "out", "--dataset-dir", data)
     assert one_line(ended) == (
-        f"{case}: its segmentation has 119×120×155 voxels, its images 120×120×155; give the one that belongs to it."
+        f"{case}: {seg}: has 119×120×155 voxels, its images 120×120×155; give the one that belongs to it."
     )

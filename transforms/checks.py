@@ -13,6 +13,8 @@ from monai.transforms import MapTransform
 
 AFFINE_TOLERANCE_MM = 1e-3
 VALUES_NAMED = 5
+FILES = "files"
+"""Under this key the metadata of an image may name the files of its channels, one per line."""
 
 
 class RequireSignald(MapTransform):
@@ -27,7 +29,9 @@ class RequireSignald(MapTransform):
             for number, channel in enumerate(data[key]):
                 lowest, highest = (float(value) for value in torch.aminmax(channel))
                 if lowest == highest:
-                    raise ValueError(f"{key} {number} is empty, every voxel is {lowest:g}; export it again.")
+                    files = _files(data[key], key)
+                    file = files[number] if number < len(files) else f"{key} {number}"
+                    raise ValueError(f"{file}: is empty, every voxel is {lowest:g}; export it again.")
         return dict(data)
 
 
@@ -49,7 +53,10 @@ class KnownLabelsd(MapTransform):
             if bool(unknown.any()):
                 found = torch.unique(torch.as_tensor(label_map)[unknown])[:VALUES_NAMED].tolist()
                 named, known = (", ".join(f"{value:g}" for value in row) for row in (found, self.values))
-                raise ValueError(f"the label map holds {named}, which is no label of this data set ({known}).")
+                file = _files(label_map, key)[0]
+                raise ValueError(
+                    f"{file}: holds the label {named}; this data set has {known}; mend it or leave it out."
+                )
         return dict(data)
 
 
@@ -66,14 +73,19 @@ class SameGridd(MapTransform):
             first_key, first = present[0]
             shapes = [tuple(int(n) for n in volume.meta["spatial_shape"]) for volume in (image, first)]
             if shapes[0] != shapes[1]:
-                here, there = ("×".join(map(str, shape)) for shape in shapes)
-                named = f"its {_named(key)} has {here} voxels, its {_named(first_key)} {there}"
+                wide, wanted = ("×".join(map(str, shape)) for shape in shapes)
+                named = f"{_files(image, key)[0]}: has {wide} voxels, its {_named(first_key)} {wanted}"
                 raise ValueError(f"{named}; give the one that belongs to it.")
-            affines = [np.asarray(volume.meta["original_affine"]) for volume in (image, first)]
-            if not np.allclose(*affines, atol=AFFINE_TOLERANCE_MM, rtol=0):
-                named = f"its {_named(key)} and its {_named(first_key)} have different affines"
+            here, there = (np.asarray(volume.meta["original_affine"]) for volume in (image, first))
+            if not np.allclose(here, there, atol=AFFINE_TOLERANCE_MM, rtol=0):
+                named = f"{_files(image, key)[0]}: has another affine than its {_named(first_key)}"
                 raise ValueError(f"{named}; give the one that belongs to it, or register them first.")
         return dict(data)
+
+
+def _files(image: object, key: Hashable) -> list[str]:
+    meta = image.meta if isinstance(image, MetaTensor) else {}
+    return str(meta.get(FILES) or meta.get("filename_or_obj") or _named(key)).split("\n")
 
 
 def _named(key: Hashable) -> str:

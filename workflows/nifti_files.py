@@ -104,7 +104,8 @@ def describes_a_volume(affine: NDArray) -> bool:
     if not np.isfinite(affine).all():
         return False
     smallest, largest = VOXEL_SIZES_MM
-    sizes = nib.affines.voxel_sizes(affine)
+    with np.errstate(over="ignore"):
+        sizes = nib.affines.voxel_sizes(affine)
     if sizes.min() < smallest or sizes.max() > largest:
         return False
     axes = affine[:3, :3] / sizes

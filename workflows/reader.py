@@ -11,6 +11,7 @@ from monai.config import PathLike
 from monai.data import NibabelReader
 from monai.utils import ensure_tuple
 
+from transforms.checks import FILES
 from workflows.errors import DatasetError
 from workflows.nifti_files import AFFINE_TOLERANCE_MM, check_geometry, format_shape, load_image, read_volume
 
@@ -35,7 +36,8 @@ class CaseReader(NibabelReader):
             _check_grid(name, image, img[0], images[0])
         reader = _CheckedVoxels()
         reader.filenames = img
-        return reader.get_data(images)
+        voxels, meta = reader.get_data(images)
+        return voxels, {**meta, FILES: "\n".join(img)}
 
 
 class _CheckedVoxels(NibabelReader):

@@ -20,7 +20,6 @@ POSITIVE = ("max_epochs", "val_interval", "learning_rate", "slices_per_step", "s
 CHOICES: dict[str, tuple[Any, ...]] = {
     "normalisation": ("zscore", "window_maximum"),
     "et_label": (4, 3),
-    "section": ("training", "validation", "testing"),
 }
 _WORDS = {
     int: "a whole number",

@@ -67,7 +67,7 @@ class UsableCases(DataLoader):
         self.faults: list[Fault] = []
         super().__init__(_WithFaults(dataset), **{"collate_fn": _keep_faults_apart, **options})
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator will do
         """The usable batches; one is held back, so that what follows the last of them is known when it is handed out.
 
         Raises:
