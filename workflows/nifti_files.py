@@ -50,15 +50,16 @@ def load_image(path: str | Path) -> nib.Nifti1Image:
     content, kind = _read_nifti(file)
     try:
         image = kind.from_stream(io.BytesIO(content))
+        if image.ndim > 3:
+            image = nib.funcs.squeeze_image(image)  # some tools write a fourth axis of length 1
+        if channel is None:
+            return image
+        if image.ndim == 4 and channel < image.shape[3]:
+            return image.slicer[..., channel]
     except (HeaderDataError, nib.filebasedimages.ImageFileError, ValueError) as error:
-        raise DatasetError(f"{file}: its NIfTI header is invalid ({error}); fetch or convert it again.") from error
-    if image.ndim > 3:
-        image = nib.funcs.squeeze_image(image)  # some tools write a fourth axis of length 1
-    if channel is None:
-        return image
-    if image.ndim != 4 or channel >= image.shape[3]:
-        raise DatasetError(f"{file}: has no channel {channel}; its shape is {format_shape(image.shape)}.")
-    return image.slicer[..., channel]
+        reason = " ".join(str(error).split())
+        raise DatasetError(f"{file}: its NIfTI header is invalid ({reason}); fetch or convert it again.") from error
+    raise DatasetError(f"{file}: has no channel {channel}; its shape is {format_shape(image.shape)}.")
 
 
 def split_channel(path: str | Path) -> tuple[Path, int | None]:
