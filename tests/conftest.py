@@ -23,6 +23,10 @@ TINY_SETTINGS = {"size_px": 32, "network_def#width": 4, "device": "cpu"}
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-docs", action="store_true", help="write the tables in docs/ that tests compare with")
+
+
 @pytest.fixture(scope="session")
 def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with three patients of 120×120×155 voxels of 2×2×1 mm; nothing may be written into it."""

@@ -227,7 +227,10 @@ def test_an_affine_without_volume_is_a_problem(tmp_path: Path) -> None:
         (folder / f"P1_{modality}.nii.gz").write_bytes(
             gzip.compress(image.header.binaryblock + bytes(4) + np.asarray(image.dataobj).tobytes(order="F"))
         )
-    assert only_record(tmp_path).problems == ["flair: its affine does not describe a volume"]
+    problem = "its affine does not describe a volume; convert it again from its source"
+    assert only_record(tmp_path).problems == [
+        f"P1_{modality}.nii.gz: {problem}" for modality in ("flair", "t1ce", "seg")
+    ]
 
 
 def test_infinite_and_empty_images_are_problems(tmp_path: Path) -> None:
@@ -235,8 +238,8 @@ def test_infinite_and_empty_images_are_problems(tmp_path: Path) -> None:
     infinite[12, 12, 10:12] = np.nan, np.inf
     write_case(tmp_path, "P1", flair=infinite, t1ce=np.zeros(SHAPE, np.int16))
     assert only_record(tmp_path).problems == [
-        "flair: 2 voxels are not finite",
-        "t1ce: is empty, every voxel is 0",
+        "P1_flair.nii.gz: 2 voxels are not finite; replace them or convert it again from its source",
+        "t1ce: is empty, every voxel is 0; export it again",
     ]
 
 
@@ -341,7 +344,8 @@ def test_a_window_that_leaves_the_volume_is_a_warning(tmp_path: Path) -> None:
     write_case(tmp_path, "P1")
     assert only_record(tmp_path, slice_range=(4, 20)).warnings == []
     assert only_record(tmp_path, slice_range=(60, 135)).warnings == [
-        "the slices in use, 60–134, leave its 20 slices of 1 mm"
+        "label map: no tumour in the slices in use",
+        "the slices in use, 60–134, leave its 20 slices of 1 mm",
     ]
 
 
@@ -370,7 +374,7 @@ def test_masks_as_different_as_real_ones_are_no_reason_for_a_warning(tmp_path: P
     slightly = brain(1)
     inside = np.flatnonzero(slightly)
     slightly.flat[inside[: len(inside) // 40]] = 0  # intersection over union 0.975
-    write_case(tmp_path, "P1", t1ce=slightly, labels=tumour(1, 2, 4, first_slice=0))
+    write_case(tmp_path, "P1", t1ce=slightly, labels=tumour(1, 2, 4))
     assert only_record(tmp_path).warnings == []
 
 

@@ -108,7 +108,7 @@ def test_a_misspelt_override_of_a_prediction_names_the_nearest(command: Command,
 
 def test_an_unknown_overlay_lists_those_there_are(command: Command, tiny_run: Run, tmp_path: Path):
     message = one_line(command("train", "--dataset-dir", tiny_run.data, "--config", "sead"))
-    assert message.startswith("no configuration 'sead'; there are basic_unet, demo, evaluate")
+    assert message == "no overlay 'sead'; there are basic_unet, demo, seed, seed_dice."
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -7,19 +7,23 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import Run, start
 
 from workflows import configuration
 from workflows.configuration import (
     bundle_root,
     config_files,
     known_settings,
+    overlays_of,
     parse_overrides,
     refuse_unknown,
     run_configuration,
     running_parser,
     settings_beside,
 )
-from workflows.errors import ConfigurationError
+from workflows.errors import ConfigurationError, DatasetError
+from workflows.setting_checks import check_values
+from workflows.train import datalist
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -53,7 +57,7 @@ def small_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     configs = tmp_path / "bundle" / "configs"
     configs.mkdir(parents=True)
     for name, content in {
-        "train": {"max_epochs": 3, "network_def": {"width": 16}, "_private": 1},
+        "train": {"imports": [], "max_epochs": 3, "network_def": {"width": 16}, "_private": 1},
         "study": {"soft_labels": True, "network_def#width": 32, "+imports": []},
         "small": {"size_px": 32},
         "metadata": {"version": "0.1.0"},
@@ -78,7 +82,7 @@ def test_an_overlay_of_ones_own_is_named_by_its_path(small_bundle: Path, tmp_pat
 def test_an_unknown_variant_lists_those_there_are(small_bundle: Path):
     with pytest.raises(ConfigurationError) as refusal:
         config_files("train", ["studdy"])
-    assert str(refusal.value) == "no configuration 'studdy'; there are small, study, train."
+    assert str(refusal.value) == "no overlay 'studdy'; there are study."
 
 
 @pytest.mark.parametrize(
@@ -171,3 +175,84 @@ def test_an_expression_finds_the_configuration_that_it_stands_in(tmp_path: Path)
     assert running_parser() is None
     workflow = ConfigWorkflow(str(file), meta_file=None, logging_file=False, workflow_type="train")
     assert workflow.run() == [64]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a setting may be
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_epochs": "six"}, "max_epochs is 'six'; it must be a whole number."),
+        ({"max_epochs": 1.5}, "max_epochs is 1.5; it must be a whole number."),
+        ({"max_epochs": 0}, "max_epochs is 0; it must be greater than 0."),
+        ({"slices_per_step": "all"}, "slices_per_step is 'all'; it must be a whole number or None."),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'; it must be a number."),
+        ({"soft_labels": "maybe"}, "soft_labels is 'maybe'; it must be True or False."),
+        ({"dataset_dir": 2020}, "dataset_dir is 2020; it must be text."),
+        ({"slice_range": [60]}, "slice_range is [60]; give the first slice and the one after the last."),
+        ({"slice_range": [135, 60]}, "slice_range is [135, 60]; it holds no slice."),
+        ({"modalities": ["flair", "pet"]}, "modalities is ['flair', 'pet']; choose from flair, t1ce, t1, t2."),
+        ({"normalisation": "minmax"}, "normalisation is 'minmax'; choose from zscore, window_maximum."),
+        (
+            {"network_def#_target_": "networks.unet.UNet3D"},
+            "network_def: no network is called 'networks.unet.UNet3D'; did you mean networks.unet.UNet2D?",
+        ),
+        ({"network_def#_target_": "BasicUNt"}, "network_def: no network is called 'BasicUNt'; did you mean BasicUNet?"),
+        ({"network_def#widht": 8}, "network_def: networks.unet.UNet2D has no argument 'widht'; did you mean width?"),
+        ({"network_def#out_channels": 3}, "network_def: the network has 3 classes; the labels have 4."),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused(settings: dict[str, object], message: str):
+    with pytest.raises(ConfigurationError) as refusal:
+        check_values(parser_of("train", settings), bundle_root())
+    assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("name", ["train", "inference"])
+def test_the_bundles_own_settings_and_overlays_pass(name: str):
+    configs = Path(bundle_root()) / "configs"
+    for overlay in (None, *overlays_of(name, configs)):
+        check_values(parser_of(name, {}, *([overlay] if overlay else [])), bundle_root())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"learning_rate": 1},
+        {"slices_per_step": None},
+        {"slice_range": (0, 155)},
+        {"seed": "$1 + 1"},
+        {"size_px": "@seed"},
+    ],
+)
+def test_a_setting_of_a_fitting_kind_or_an_expression_passes(settings: dict[str, object]):
+    check_values(parser_of("train", settings), bundle_root())
+
+
+def parser_of(name: str, settings: dict[str, object], *overlays: str):
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(config_files(name, overlays))
+    parser.update(settings)
+    return parser
+
+
+def test_a_wrong_setting_ends_the_bundle_before_any_work(tmp_path: Path, tiny_run: Run):
+    arguments = ("run", "training", "--config_file", REPOSITORY / "bundle" / "configs" / "train.json")
+    wrong = ("--max_epochs", "six", "--dataset_dir", tiny_run.data, "--run_dir", "run")
+    ended = start("-m", "monai.bundle", *arguments, *wrong, cwd=tmp_path, PYTHONPATH=str(REPOSITORY))
+    assert ended.status == 1
+    assert ended.last_line == "error: max_epochs is 'six'; it must be a whole number."
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_window_outside_a_volume_is_refused_by_its_header(tiny_run: Run):
+    from workflows.train import check_window
+
+    split = datalist(tiny_run.data, ["flair", "t1ce"], str(tiny_run.folder / "split.json"), tiny_run.folder, 0)
+    check_window(split, [60, 135])
+    with pytest.raises(DatasetError, match=r"^BraTS20_Training_00\d: slice range 60 to 156 .* within 0 to 155\.$"):
+        check_window(split, [60, 156])

@@ -395,6 +395,16 @@ def test_damage_is_a_dataset_error_of_one_line(tmp_path: Path, damage: Callable[
     assert "\n" not in str(caught.value)
 
 
+def test_a_fourth_axis_of_one_with_an_affine_of_nan_is_refused(tmp_path: Path) -> None:  # found by tests/fuzzing.py
+    image = nib.Nifti1Image(np.ones((*SHAPE, 1), np.int16), LPS)
+    content = bytearray(image.to_bytes())
+    struct.pack_into("<f", content, 280, float("nan"))  # srow_x
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"a\.nii: its NIfTI header is invalid \(.*\); fetch") as caught:
+        load_image(tmp_path / "a.nii")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_file_a_folder_and_a_missing_channel_are_named(tmp_path: Path) -> None:
     (tmp_path / "folder.nii").mkdir()
     write_image(tmp_path / "a.nii")

@@ -269,4 +269,6 @@ def test_a_segmentation_on_another_grid_is_named(tiny_run: Run, tmp_path: Path, 
     image = nib.load(seg)
     nib.save(image.slicer[:-1], seg)
     ended = command("evaluate", "--checkpoint", tiny_run.checkpoint, "--out", tmp_path / "out", "--dataset-dir", data)
-    assert one_line(ended) == f"{case}: its segmentation has another shape or affine than its images."
+    assert one_line(ended) == (
+        f"{case}: {seg}: has 119×120×155 voxels, its images 120×120×155; give the one that belongs to it."
+    )

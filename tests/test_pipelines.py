@@ -157,7 +157,7 @@ def test_two_files_of_different_shape_are_refused_by_name(write_patient: WritePa
         image_chain()(patient)
     cause = root_cause(failure.value)
     assert isinstance(cause, DatasetError)
-    assert str(cause).startswith(f"{patient['image'][1]}: has another shape or affine than {patient['image'][0]}")
+    assert str(cause).startswith(f"{patient['image'][1]}: has 48×48×30 voxels, {patient['image'][0]} 48×48×40")
 
 
 def test_channels_of_a_4d_file_are_read_as_the_single_files_are(tmp_path, write_patient: WritePatient, head: Head):

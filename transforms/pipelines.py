@@ -33,6 +33,7 @@ from monai.transforms import (
 )
 
 from transforms.batches import OnSlicesOfBatchd
+from transforms.checks import KnownLabelsd, RequireSignald, SameGridd
 from transforms.intensity import DivideByWindowMaximumd, RandGainOffsetd, ZeroBackgroundd
 from transforms.labels import ENHANCING, NUM_CLASSES
 from transforms.nifti import save_like_source
@@ -67,6 +68,7 @@ def preprocessing(
     return Compose(
         [
             *_load("image", reader),
+            RequireSignald(keys="image"),
             Orientationd(keys="image", axcodes=AXIAL_ORIENTATION, labels=None),
             ZeroBackgroundd(keys="image"),
             *normalise_before,
@@ -111,10 +113,14 @@ def training_preprocessing(
 
 
 def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageReader | None = None) -> list[Transform]:
-    """Transforms that read a label map on its own grid as class indices, (1, H, W, D) uint8."""
-    chain = _load(key, reader)
+    """Transforms that read a label map on its own grid as class indices, (1, H, W, D) uint8.
+
+    They refuse values that are not among `label_values`, and a grid other than that of the files of "image".
+    """
+    chain = [*_load(key, reader), SameGridd(keys=("image", key), allow_missing_keys=True)]
     if label_values:
         values, classes = zip(*label_values.items(), strict=True)
+        chain.append(KnownLabelsd(keys=key, values=values))
         chain.append(MapLabelValued(keys=key, orig_labels=values, target_labels=classes, dtype=np.uint8))
     return [*chain, CastToTyped(keys=key, dtype=torch.uint8)]
 

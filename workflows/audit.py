@@ -111,7 +111,7 @@ def audit_dataset(
         stray=tuple(file.relative_to(dataset.root).as_posix() for file in dataset.stray),
         convention=convention,
         duplicates=tuple(find_duplicates(records)),
-        errors=errors,
+        errors=(*errors, *(f"{folder}: {reason}" for folder, reason in dataset.closed.items())),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from workflows.audit import Audit
 from workflows.case_checks import CaseRecord
 from workflows.dataset import DATALIST_LABEL
+from workflows.errors import printable
 from workflows.nifti_files import format_shape
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def print_table(audit: Audit, console: Console | None = None) -> None:
         table.add_row(*_row(record, labels))
     console.print(table, markup=False, emoji=False, highlight=False)
     for line in ["", *_findings(audit), *_summary(audit)]:
-        console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _label_columns(audit: Audit) -> dict[str, str]:
@@ -57,7 +58,9 @@ def _row(record: CaseRecord, labels: Sequence[str] | dict[str, str]) -> list[Any
     outside = "" if record.outside_window is None else f"{record.outside_window:.1%}"
     counts = [str(record.voxels.get(label, "")) for label in labels]
     cells = [record.id, format_shape(record.shape or ()), *counts, outside, verdict]
-    return [Text(cell, style="red" if verdict == "unusable" else "") for cell in cells]  # Text: ids are no markup
+    return [
+        Text(printable(cell), style="red" if verdict == "unusable" else "") for cell in cells
+    ]  # Text: ids are no markup
 
 
 def _findings(audit: Audit) -> list[str]:

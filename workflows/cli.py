@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from workflows.errors import BratsError, root_cause
+from workflows.errors import BratsError, printable, root_cause
 
 if TYPE_CHECKING:
     from workflows.surface_distances import Definition
@@ -368,7 +368,7 @@ def main() -> None:
         ours: BratsError | None = root_cause(error)
         if ours is None:
             raise
-        print(f"error: {ours}", file=sys.stderr)
+        print(f"error: {printable(str(ours))}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workflows.errors import ConfigurationError, show_errors_in_one_line
+from workflows.setting_checks import check_values
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
+PATH_SETTINGS = ("dataset_dir", "run_dir", "split_file", "patient_dir", "output_dir", "checkpoint")
 RUN_CONFIGURATION = "config.json"
+EXPRESSIONS_OF_OURS = ("$len(@modalities)",)
 SETTINGS_OF_A_NETWORK = ("modalities", "slice_range", "size_px", "normalisation", "network_def", "brain_only")
 """What inference must take over from the training of the checkpoint it uses."""
 TUNED_SETTINGS_FILE = "post_processing.json"
@@ -53,10 +56,24 @@ def config_files(name: str, variants: Iterable[str] = ()) -> list[str]:
         candidates = [folder / f"{variant}.json", Path(variant)]
         found = next((file for file in candidates if file.is_file()), None)
         if found is None:
-            known = sorted(file.stem for file in folder.glob("*.json") if file.stem != "metadata")
-            raise ConfigurationError(f"no configuration {variant!r}; there are {', '.join(known)}.")
+            raise ConfigurationError(f"no overlay {variant!r}; there are {', '.join(overlays_of(name, folder))}.")
         files.append(found)
     return [str(file) for file in files]
+
+
+def overlays_of(name: str, folder: Path) -> list[str]:
+    """The files of a bundle that change settings of `name`.json and are no configuration of their own, by name."""
+    known, overlays = _names_in(folder / f"{name}.json"), []
+    for file in sorted(folder.glob("*.json")):
+        names = _names_in(file)
+        merged = {key.lstrip("+") for key in json.loads(file.read_text()) if key.startswith("+")}
+        if file.stem not in (name, "metadata") and "run" not in names and names & known and merged <= known:
+            overlays.append(file.stem)
+    return overlays
+
+
+def _names_in(file: Path) -> set[str]:
+    return {key.lstrip("+").replace("::", "#").split("#")[0] for key in json.loads(file.read_text())}
 
 
 def run_workflow(run_id: str, files: Sequence[str], overrides: Mapping[str, Any]) -> None:
@@ -67,7 +84,17 @@ def run_workflow(run_id: str, files: Sequence[str], overrides: Mapping[str, Any]
 
     for module in ("scripts", "workflows"):
         logging.getLogger(f"monai.bundle.{module}").setLevel(logging.WARNING)
-    run(run_id=run_id, config_file=list(files), **overrides)
+    paths = {name: literal_path(overrides[name]) for name in PATH_SETTINGS if overrides.get(name)}
+    run(run_id=run_id, config_file=list(files), **{**overrides, **paths})
+
+
+def literal_path(path: str | Path) -> str:
+    """A path as a setting that MONAI takes literally, whatever it is called.
+
+    As text it would evaluate a folder called `$import os`, and read the # of another one as its own separator.
+    """
+    text = str(Path(path).absolute())  # no $, @ or % at its start
+    return f"$''.join(map(chr, {tuple(map(ord, text))}))" if "#" in text or "::" in text else text
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -111,16 +138,17 @@ def known_settings(root: str | Path) -> set[str]:
     names = {"_meta_"}
     for file in sorted((Path(root) / "configs").glob("*.json")):
         if file.name != "metadata.json":
-            names |= {key.lstrip("+").replace("::", "#").split("#")[0] for key in json.loads(file.read_text())}
+            names |= _names_in(file)
     return names
 
 
 def check_settings() -> None:
-    """The first step of every `run`: refuse a misspelt setting before anything is generated, read or written."""
+    """The first step of every `run`: refuse a setting that cannot be meant before anything is read or written."""
     show_errors_in_one_line()
     parser = running_parser()
     if parser is not None:
         refuse_unknown(parser.get(), known_settings(bundle_root()))
+        check_values(parser, bundle_root())
 
 
 def running_parser() -> ConfigParser | None:
@@ -139,12 +167,62 @@ def running_parser() -> ConfigParser | None:
     return None
 
 
-def settings_beside(checkpoint: str | Path) -> dict[str, Any]:
+def settings_beside(checkpoint: str | Path, named: Collection[str] = ()) -> dict[str, Any]:
     """The settings in `SETTINGS_OF_A_NETWORK` with which a run trained its checkpoint, and those in `TUNED_SETTINGS`
-    that were chosen for it; empty where it is alone."""
-    own = {name: value for name, value in run_configuration(checkpoint).items() if name in SETTINGS_OF_A_NETWORK}
-    tuned = _json_beside(checkpoint, TUNED_SETTINGS_FILE)
-    return own | {name: value for name, value in tuned.items() if name in TUNED_SETTINGS}
+    that were chosen for it; empty where it is alone.
+
+    A configuration is code, and this one is read unasked: what came with a checkpoint from elsewhere must run nothing.
+
+    Args:
+        named: settings that the user gives, which are not taken from there.
+    Raises:
+        ConfigurationError: naming a setting that would run code other than building a network of ours or of MONAI.
+    """
+    settings: dict[str, Any] = {}
+    for file, names in ((RUN_CONFIGURATION, SETTINGS_OF_A_NETWORK), (TUNED_SETTINGS_FILE, TUNED_SETTINGS)):
+        found = _json_beside(checkpoint, file)
+        settings |= {name: found[name] for name in names if name in found and name not in named}
+    for name, value in settings.items():
+        if code := _code_in(value):
+            raise ConfigurationError(
+                f"{Path(checkpoint).parent}: {name} beside the weights holds the code {code[:100]!r}, which is not "
+                f"run unasked; if you trust it, give {name} in a configuration of your own by --config FILE."
+            )
+    return settings
+
+
+def own_settings(variants: Iterable[str], overrides: Iterable[str]) -> set[str]:
+    """The settings that the user gives as a whole: on the command line, or in an overlay named by its path."""
+    inside = Path(bundle_root()) / "configs"
+    files = [Path(variant) for variant in variants if not (inside / f"{variant}.json").is_file()]
+    named = [key for file in files for key in json.loads(file.read_text())]
+    return {name for name in (*named, *overrides) if "#" not in name and "::" not in name}
+
+
+def _code_in(value: object) -> str | None:
+    """The first expression, macro or foreign class in a setting; None where there is none."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key == "_target_" and not _is_network(inner):
+                return str(inner)
+            if (key.startswith("_") and key != "_target_") or (key != "_target_" and _code_in(inner)):
+                return _code_in(inner) or str(key)
+        return None
+    if isinstance(value, list):
+        return next((code for code in map(_code_in, value) if code), None)
+    harmless = not isinstance(value, str) or value in EXPRESSIONS_OF_OURS or not value.startswith(("$", "%"))
+    return None if harmless else str(value)
+
+
+def _is_network(target: object) -> bool:
+    from monai.networks import nets
+
+    if not isinstance(target, str):
+        return False
+    module, _, name = target.rpartition(".")
+    return module == "networks.unet" or (
+        module in ("", "monai.networks.nets") and inspect.isclass(vars(nets).get(name))
+    )
 
 
 def run_configuration(checkpoint: str | Path) -> dict[str, Any]:
@@ -156,5 +234,5 @@ def _json_beside(checkpoint: str | Path, name: str) -> dict[str, Any]:
     file = Path(checkpoint).parent / name
     try:
         return dict(json.loads(file.read_text())) if file.is_file() else {}
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ConfigurationError(f"{file}: is not valid JSON ({error}).") from error

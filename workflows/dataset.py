@@ -21,7 +21,7 @@ from transforms.labels import (
     SEGMENTATION_SUFFIX,
     STUDY_MODALITIES,
 )
-from workflows.errors import DatasetError
+from workflows.errors import DatasetError, printable
 from workflows.label_conventions import (
     BRATS_FROM_2023,
     BRATS_TO_2022,
@@ -32,6 +32,9 @@ from workflows.label_conventions import (
 
 EXTENSIONS = (".nii", ".nii.gz", ".nii.gz.gz")
 """In order of preference where a folder holds one image twice: the least packed is read fastest."""
+
+MAX_ID_BYTES = 200
+"""A file may have a name of 255 bytes, and what is written for a case has its id in its name."""
 
 DATALIST_LABEL = "label"
 DECATHLON_FILE = "dataset.json"
@@ -100,12 +103,14 @@ class FoundDataset:
         cases: sorted by id.
         stray: files, and folders not entered, that belong to no case.
         convention: what the label values mean; None until `with_convention` has read the label maps.
+        closed: folders that could not be looked into, with the reason.
     """
 
     root: Path
     cases: tuple[Case, ...]
     stray: tuple[Path, ...] = ()
     convention: LabelConvention | None = None
+    closed: Mapping[Path, str] = field(default_factory=dict)
 
     def with_convention(self) -> FoundDataset:
         """The same data set with its label convention decided, once for all its cases."""
@@ -126,7 +131,8 @@ def find_cases(root: Path | str, modalities: Sequence[str] = STUDY_MODALITIES) -
     cases: list[Case] = []
     files: list[Path] = []
     decathlon_files: set[Path] = set()
-    for folder, names, skipped in walk_files(root):
+    closed: dict[Path, str] = {}
+    for folder, names, skipped in walk_files(root, closed):
         files += [folder / name for name in names] + skipped
         if DECATHLON_FILE in names and (listed := _decathlon_cases(folder)) is not None:
             cases += listed
@@ -136,8 +142,10 @@ def find_cases(root: Path | str, modalities: Sequence[str] = STUDY_MODALITIES) -
     used = decathlon_files.union(*(_files_of(case) for case in cases))
     stray = tuple(sorted(file for file in files if file not in used))
     if not cases:
+        for folder, reason in closed.items():
+            raise DatasetError(f"{folder}: {reason}")
         raise DatasetError(_nothing_found(root, stray))
-    return FoundDataset(root, tuple(sorted(cases, key=lambda case: (case.id, case.folder))), stray)
+    return FoundDataset(root, tuple(sorted(cases, key=lambda case: (case.id, case.folder))), stray, closed=closed)
 
 
 def load_entry(case: Case, modalities: Sequence[str], root: Path | str) -> dict[str, str]:
@@ -169,10 +177,35 @@ def safe_relative_path(text: object, source: object) -> PurePosixPath:
     return PurePosixPath(text)
 
 
-def walk_files(root: Path) -> Iterator[tuple[Path, list[str], list[Path]]]:
-    """Every folder with its file names and the folders not entered: hidden ones and what macOS adds to a zip."""
+def check_case_id(case_id: str) -> None:
+    """Refuse an id that cannot name a folder and files of its own: output goes to `<id>/<id>_seg.nii.gz`.
+
+    Raises:
+        DatasetError: saying what is wrong with it.
+    """
+    if not case_id.strip(". ") or {"/", "\\"} & set(case_id):
+        raise DatasetError(f"{case_id}: is no name for a case, since a folder is named after it; rename its files.")
+    if not printable(case_id) == case_id or "\n" in case_id:
+        raise DatasetError(f"{case_id}: its name holds control characters or bytes that are no text; rename its files.")
+    if len(case_id.encode()) > MAX_ID_BYTES:
+        raise DatasetError(f"{case_id}: its name has more than {MAX_ID_BYTES} bytes; rename its files.")
+
+
+def walk_files(root: Path, closed: dict[Path, str] | None = None) -> Iterator[tuple[Path, list[str], list[Path]]]:
+    """Every folder with its file names and the folders not entered: hidden ones and what macOS adds to a zip.
+
+    Args:
+        closed: takes up the folders that could not be looked into, with the reason.
+    """
+
+    def note(error: OSError) -> None:
+        if closed is not None:
+            closed[Path(error.filename)] = (
+                f"this folder cannot be read ({error.strerror}); ask its owner for the right to."
+            )
+
     entered = set()  # a link to a folder above would be walked for ever
-    for name, folders, files in os.walk(root, followlinks=True):
+    for name, folders, files in os.walk(root, followlinks=True, onerror=note):
         real = os.path.realpath(name)
         if real in entered:
             folders.clear()
@@ -245,7 +278,7 @@ def _decathlon_cases(folder: Path) -> list[Case] | None:
     source = folder / DECATHLON_FILE
     try:
         content = json.loads(source.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{source}: cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict) or not {"modality", "training"} <= content.keys():
         return None

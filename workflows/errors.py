@@ -32,6 +32,33 @@ def root_cause(error: BaseException) -> BratsError | None:
     return None
 
 
+def about_case(case: str, error: BaseException) -> DatasetError | None:
+    """What a chain of exceptions says about one case, in one line that begins with its id.
+
+    Returns:
+        None for what is not about the case: a setting, a full disk, a mistake in the code.
+    """
+    ours = root_cause(error)
+    if ours is not None:
+        message = str(ours)
+        if not isinstance(ours, DatasetError):
+            return None
+        return DatasetError(message if message.startswith(f"{case}: ") else f"{case}: {message}")
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return DatasetError(f"{case}: {cause}") if isinstance(cause, ValueError) else None
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal or a table: control characters and bytes that are no UTF-8 are written out.
+
+    A file's name may hold an escape sequence, which a terminal would obey.
+    """
+    shown = "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def show_errors_in_one_line() -> None:
     """From now on an uncaught `BratsError` ends the process with one line on stderr and status 1."""
     sys.excepthook = _print_one_line
@@ -42,4 +69,4 @@ def _print_one_line(kind: type[BaseException], error: BaseException, trace: Trac
     if ours is None:
         traceback.print_exception(kind, error, trace)
     else:
-        print(f"error: {ours}", file=sys.stderr)
+        print(f"error: {printable(str(ours))}", file=sys.stderr)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import logging
 import math
+import os
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,8 +22,16 @@ from numpy.typing import NDArray
 
 from workflows.errors import DatasetError
 
-MAX_VOXELS = 2**28  # 2 GiB as float64; a four-channel BraTS case has 2**25
+MAX_VOXELS = 2**27  # 512×512×512; a four-channel BraTS case has 2**25
+MAX_IMAGE_BYTES = 2**29  # unpacked; a four-channel BraTS case takes 2**28 as float64
 MAX_VOXEL_OFFSET_BYTES = 2**24
+MAX_GZIP_RATIO = 1032
+"""Bytes to which one byte of a gzip file can unpack, https://zlib.net/zlib_tech.html."""
+AFFINE_TOLERANCE_MM = 1e-3
+VOXEL_SIZES_MM = (0.01, 100.0)
+"""Between a microscope's and a whole head in one voxel: what lies outside is no scan of a head."""
+
+nib.imageglobals.logger.setLevel(logging.CRITICAL)  # it prints every small repair of a header; what matters we say
 
 _CHANNEL = re.compile(r"(?P<file>.+\.nii(?:\.gz){0,2})#(?P<channel>\d)", re.IGNORECASE)
 
@@ -39,15 +50,16 @@ def load_image(path: str | Path) -> nib.Nifti1Image:
     content, kind = _read_nifti(file)
     try:
         image = kind.from_stream(io.BytesIO(content))
+        if image.ndim > 3:
+            image = nib.funcs.squeeze_image(image)  # some tools write a fourth axis of length 1
+        if channel is None:
+            return image
+        if image.ndim == 4 and channel < image.shape[3]:
+            return image.slicer[..., channel]
     except (HeaderDataError, nib.filebasedimages.ImageFileError, ValueError) as error:
-        raise DatasetError(f"{file}: its NIfTI header is invalid ({error}).") from error
-    if image.ndim > 3:
-        image = nib.funcs.squeeze_image(image)  # some tools write a fourth axis of length 1
-    if channel is None:
-        return image
-    if image.ndim != 4 or channel >= image.shape[3]:
-        raise DatasetError(f"{file}: has no channel {channel}; its shape is {format_shape(image.shape)}.")
-    return image.slicer[..., channel]
+        reason = " ".join(str(error).split())
+        raise DatasetError(f"{file}: its NIfTI header is invalid ({reason}); fetch or convert it again.") from error
+    raise DatasetError(f"{file}: has no channel {channel}; its shape is {format_shape(image.shape)}.")
 
 
 def split_channel(path: str | Path) -> tuple[Path, int | None]:
@@ -73,33 +85,106 @@ def format_shape(shape: Iterable[int | str]) -> str:
     return "×".join(map(str, shape))
 
 
+def axial_slices(path: str | Path) -> tuple[int, float]:
+    """Number and distance in mm of the axial slices that a file's header announces.
+
+    Raises:
+        DatasetError: as `load_image`, as far as the header shows it.
+    """
+    file, _ = split_channel(path)
+    header = _read_header(file)
+    affine = header.get_best_affine()
+    if not describes_a_volume(affine):
+        raise DatasetError(f"{file}: its affine does not describe a volume; convert it again from its source.")
+    axial = int(np.flatnonzero(nib.orientations.io_orientation(affine)[:, 0] == 2)[0])
+    return int(header.get_data_shape()[axial]), float(nib.affines.voxel_sizes(affine)[axial])
+
+
+def describes_a_volume(affine: NDArray) -> bool:
+    """Whether an affine (4, 4) gives three axes in space and voxels of a size that a scan of a head can have."""
+    if not np.isfinite(affine).all():
+        return False
+    smallest, largest = VOXEL_SIZES_MM
+    with np.errstate(over="ignore"):
+        sizes = nib.affines.voxel_sizes(affine)
+    if sizes.min() < smallest or sizes.max() > largest:
+        return False
+    axes = affine[:3, :3] / sizes
+    return bool(abs(np.linalg.det(axes)) > 1e-3 and np.isfinite(nib.orientations.io_orientation(affine)).all())
+
+
+def check_geometry(image: nib.Nifti1Image, file: str | Path) -> None:
+    """Raises `DatasetError`, naming `file`, if the image has not three axes in space."""
+    if image.ndim != 3:
+        raise DatasetError(f"{file}: has {image.ndim} axes; one volume per file is expected, so split it first.")
+    if not describes_a_volume(image.affine):
+        raise DatasetError(f"{file}: its affine does not describe a volume; convert it again from its source.")
+
+
+def read_volume(image: nib.Nifti1Image, file: str | Path) -> NDArray:
+    """The voxels of one volume.
+
+    Raises:
+        DatasetError: naming `file`, if the image has not three axes in space, or voxels that are no finite numbers.
+    """
+    check_geometry(image, file)
+    voxels = read_voxels(image)
+    if voxels.dtype.kind == "f" and (broken := voxels.size - np.count_nonzero(np.isfinite(voxels))):
+        raise DatasetError(f"{file}: {broken} voxels are not finite; replace them or convert it again from its source.")
+    return voxels
+
+
 def _read_nifti(file: Path) -> tuple[bytes, type[Any]]:
     """The unpacked file and nibabel's class for it; nothing is unpacked that the header does not announce."""
-    if not file.is_file():
-        raise DatasetError(f"{file}: no such file.")
-    try:
-        with file.open("rb") as raw:
-            stream = _unpacked(raw)
-            start = stream.read(nib.Nifti2Header.sizeof_hdr)
-            header = _checked_header(start, file)
-            size = header.get_data_offset() + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
-            content = start + stream.read(max(0, size - len(start)))
-            stream.read(1)  # at its end a gzip stream compares its checksum
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DatasetError(f"{file}: is cut short or damaged ({error}); fetch it again.") from error
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be read ({error.strerror or error}).") from error
+    with _opened(file) as (raw, stream, layers):
+        start = stream.read(nib.Nifti2Header.sizeof_hdr)
+        header = _checked_header(start, file)
+        size = header.get_data_offset() + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
+        packed = os.fstat(raw.fileno()).st_size
+        if packed * MAX_GZIP_RATIO**layers < size:  # before any memory is taken for it
+            raise DatasetError(
+                f"{file}: is cut short, {packed} {'packed ' * bool(layers)}of {size} bytes; fetch it again."
+            )
+        content = start + stream.read(max(0, size - len(start)))
+        stream.read(1)  # at its end a gzip stream compares its checksum
     if len(content) < size:
         raise DatasetError(f"{file}: is cut short, {len(content)} of {size} bytes; fetch it again.")
     return content, nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
 
 
-def _unpacked(raw: io.BufferedReader) -> BinaryIO:
+def _read_header(file: Path) -> nib.Nifti1Header:
+    with _opened(file) as (_, stream, _):
+        return _checked_header(stream.read(nib.Nifti2Header.sizeof_hdr), file)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[BinaryIO, BinaryIO, int]]:
+    """The file, its unpacked content and how many times it was gzipped; what goes wrong while reading is named."""
+    if not file.is_file():
+        raise DatasetError(_why_no_file(file))
+    try:
+        with file.open("rb") as raw:
+            yield (raw, *_unpacked(raw))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DatasetError(f"{file}: is cut short or damaged ({error}); fetch it again.") from error
+    except OSError as error:
+        raise DatasetError(f"{file}: cannot be read ({error.strerror or error}); see to its permissions.") from error
+
+
+def _why_no_file(file: Path) -> str:
+    if file.is_symlink():
+        return f"{file}: is a link that leads to no file; fetch what it stands for, or mend the link."
+    return f"{file}: no such file." if not file.exists() else f"{file}: no such file: a folder or device has that name."
+
+
+def _unpacked(raw: io.BufferedReader) -> tuple[BinaryIO, int]:
+    """The file's content, and how many times it was gzipped: not at all, once or twice."""
     stream: Any = raw
-    for _ in range(2):
-        if stream.peek(2)[:2] == b"\x1f\x8b":
-            stream = gzip.GzipFile(fileobj=stream, mode="rb")
-    return stream
+    layers = 0
+    while layers < 2 and stream.peek(2)[:2] == b"\x1f\x8b":
+        stream = gzip.GzipFile(fileobj=stream, mode="rb")
+        layers += 1
+    return stream, layers
 
 
 def _checked_header(start: bytes, file: Path) -> nib.Nifti1Header:
@@ -112,19 +197,26 @@ def _checked_header(start: bytes, file: Path) -> nib.Nifti1Header:
         raise DatasetError(f"{file}: is a web page, not a NIfTI image; the download failed.")
     kind = nib.Nifti2Header if start[4:7] == b"n+2" else nib.Nifti1Header if start[344:347] == b"n+1" else None
     if kind is None or len(start) < kind.sizeof_hdr:
-        raise DatasetError(f"{file}: is not a NIfTI image.")
+        raise DatasetError(f"{file}: is not a NIfTI image; convert it, or fetch it again.")
     try:
         header = kind(start[: kind.sizeof_hdr])
         shape, offset, voxel_type = header.get_data_shape(), header.get_data_offset(), header.get_data_dtype()
     except (HeaderDataError, ValueError, OverflowError) as error:
-        raise DatasetError(f"{file}: its NIfTI header is invalid ({error}).") from error
+        raise DatasetError(f"{file}: its NIfTI header is invalid ({error}); fetch or convert it again.") from error
     extent = [int(length) for length in shape]
     if len(extent) not in (3, 4, 5) or min(extent) < 1 or any(length > 1 for length in extent[4:]):
-        raise DatasetError(f"{file}: its shape {format_shape(extent)} is not that of a volume.")
-    if math.prod(extent) > MAX_VOXELS:
-        raise DatasetError(f"{file}: its header announces {format_shape(extent)} voxels, more than any scan has.")
+        raise DatasetError(
+            f"{file}: its shape {format_shape(extent)} is not that of a volume; give one 3D image per file."
+        )
+    if math.prod(extent) > MAX_VOXELS or math.prod(extent) * voxel_type.itemsize > MAX_IMAGE_BYTES:
+        announced = f"{format_shape(extent)} voxels of {voxel_type.itemsize} bytes"
+        raise DatasetError(f"{file}: its header announces {announced}, more than any scan has; fetch it again.")
     if not kind.sizeof_hdr + 4 <= offset <= MAX_VOXEL_OFFSET_BYTES:
-        raise DatasetError(f"{file}: its NIfTI header is invalid (the voxels start at byte {offset}).")
-    if voxel_type.kind not in "iuf":
-        raise DatasetError(f"{file}: its voxels are colours or complex numbers, not intensities.")
+        raise DatasetError(
+            f"{file}: its NIfTI header is invalid (the voxels start at byte {offset:g}); fetch it again."
+        )
+    if voxel_type.kind not in "iuf" or voxel_type.itemsize > 8:
+        raise DatasetError(
+            f"{file}: its voxels are colours, complex or extended numbers, not intensities; convert it to float32."
+        )
     return header

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from transforms.files import write_whole
 from workflows.configuration import bundle_root, settings_beside
 from workflows.errors import ConfigurationError
 from workflows.predict import check_checkpoint
+from workflows.weights import SAFETENSORS, read_weights
 
 PACKAGES = ("transforms", "networks", "workflows")
 CONFIGURED_BY_THE_RUN = ("train.json", "inference.json")
@@ -54,7 +56,19 @@ def _contents(checkpoint: Path) -> Iterator[tuple[str, bytes]]:
         for file in sorted((code / package).rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 yield file.relative_to(code).as_posix(), file.read_bytes()
-    yield "models/model.pt", checkpoint.read_bytes()
+    yield "models/model.pt", _weights(checkpoint)
+
+
+def _weights(checkpoint: Path) -> bytes:
+    """The checkpoint as it is, or a safetensors file as PyTorch's, under whose name a bundle is looked for."""
+    import torch
+
+    weights = read_weights(checkpoint)  # also refuses what holds more than tensors
+    if checkpoint.suffix != SAFETENSORS:
+        return checkpoint.read_bytes()
+    content = io.BytesIO()
+    torch.save(weights, content)
+    return content.getvalue()
 
 
 def _configured(file: Path, settings: dict[str, object]) -> bytes:

@@ -23,12 +23,15 @@ from workflows.configuration import (
     bundle_root,
     bundle_version,
     config_files,
+    own_settings,
     refuse_unknown,
     run_workflow,
     settings_beside,
 )
 from workflows.dataset import find_cases
-from workflows.errors import ConfigurationError, DatasetError
+from workflows.errors import ConfigurationError
+from workflows.usable_cases import FAULT, entries_with_faults
+from workflows.weights import read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +47,14 @@ def predict(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
     """
     from monai.bundle import ConfigParser
 
+    variants = list(variants)
     files = config_files("inference", variants)
     known = ConfigParser.load_config_files(files)
     refuse_unknown(overrides, known)
     checkpoint = overrides.get("checkpoint") or default_checkpoint()
     check_checkpoint(checkpoint)
-    run_workflow("run", files, {"workflow_type": "infer", **settings_beside(checkpoint), **overrides})
+    own = own_settings(variants, overrides)
+    run_workflow("run", files, {"workflow_type": "infer", **settings_beside(checkpoint, own), **overrides})
 
 
 def default_checkpoint() -> str:
@@ -82,15 +87,7 @@ def check_weights(network: Any, checkpoint: str | Path) -> None:
     Raises:
         ConfigurationError: if it cannot be read as weights alone, or naming the first layer that differs.
     """
-    import torch
-
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and I/O errors alike
-        raise ConfigurationError(
-            f"{checkpoint}: is no PyTorch checkpoint, or holds more than tensors; name a RUN/model.pt or RUN/last.pt."
-        ) from error
-    saved, wanted = state.get("network", state), network.state_dict()
+    saved, wanted = read_weights(checkpoint), network.state_dict()
     for name in [*wanted, *saved]:
         here, there = (tuple(s[name].shape) if name in s else "nothing" for s in (wanted, saved))
         if here != there:
@@ -103,18 +100,16 @@ def check_weights(network: Any, checkpoint: str | Path) -> None:
 def patients(patient_dir: str | Path, modalities: Sequence[str]) -> list[dict[str, Any]]:
     """The cases in a patient's folder, or in a folder of many, as MONAI's transforms take them.
 
+    Returns:
+        {"case": id, "image": [one file per modality]} for each; under `FAULT` what is wrong where one cannot be used.
     Raises:
-        DatasetError: if none is found, or one lacks a modality.
+        DatasetError: if none is found.
     """
     if not str(patient_dir):
         raise ConfigurationError("no patient named: give a folder by --patient_dir DIR.")
-    cases = find_cases(patient_dir, modalities).cases
-    seen: dict[str, Path] = {}
-    for case in cases:
-        if case.id in seen:
-            raise DatasetError(f"{case.id}: is there twice, in {seen[case.id]} and in {case.folder}; remove one.")
-        seen[case.id] = case.folder
-    return [{"case": case.id, "image": [str(case.source(name)) for name in modalities]} for case in cases]
+    found = find_cases(patient_dir, modalities)
+    closed = [{"case": folder.name, FAULT: f"{folder}: {reason}"} for folder, reason in found.closed.items()]
+    return [*entries_with_faults(found.cases, modalities), *closed]
 
 
 class PredictionFiles:

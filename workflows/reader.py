@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from monai.config import PathLike
 from monai.data import NibabelReader
 from monai.utils import ensure_tuple
 
+from transforms.checks import FILES
 from workflows.errors import DatasetError
-from workflows.nifti_files import load_image
+from workflows.nifti_files import AFFINE_TOLERANCE_MM, check_geometry, format_shape, load_image, read_volume
 
 
 class CaseReader(NibabelReader):
@@ -30,8 +32,24 @@ class CaseReader(NibabelReader):
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
         images = [load_image(name) for name in img]
         for name, image in zip(img, images, strict=True):
-            if image.shape != images[0].shape or not np.allclose(image.affine, images[0].affine, atol=1e-3):
-                raise DatasetError(f"{name}: has another shape or affine than {img[0]}; register the images first.")
-        reader = NibabelReader()
+            check_geometry(image, name)
+            _check_grid(name, image, img[0], images[0])
+        reader = _CheckedVoxels()
         reader.filenames = img
-        return reader.get_data(images)
+        voxels, meta = reader.get_data(images)
+        return voxels, {**meta, FILES: "\n".join(img)}
+
+
+class _CheckedVoxels(NibabelReader):
+    """MONAI's conversion of nibabel images, with the checks of `read_volume`."""
+
+    def _get_array_data(self, img: Any, filename: str) -> np.ndarray:
+        return np.asarray(read_volume(img, filename), order="C")
+
+
+def _check_grid(name: str, image: nib.Nifti1Image, first_name: str, first: nib.Nifti1Image) -> None:
+    if image.shape != first.shape:
+        shapes = f"{format_shape(image.shape)} voxels, {first_name} {format_shape(first.shape)}"
+        raise DatasetError(f"{name}: has {shapes}; register the images first.")
+    if not np.allclose(image.affine, first.affine, atol=AFFINE_TOLERANCE_MM, rtol=0):
+        raise DatasetError(f"{name}: has another affine than {first_name}; register the images first.")

@@ -11,6 +11,7 @@ from typing import Any
 
 from transforms.files import write_whole
 from transforms.labels import NUM_CLASSES
+from transforms.windows import slice_window
 from workflows.configuration import (
     RUN_CONFIGURATION,
     config_files,
@@ -18,8 +19,9 @@ from workflows.configuration import (
     run_workflow,
     running_parser,
 )
-from workflows.errors import ConfigurationError
+from workflows.errors import ConfigurationError, DatasetError
 from workflows.label_conventions import LABEL_CONVENTIONS
+from workflows.nifti_files import axial_slices
 from workflows.split import SECTIONS, obtain_datalist, samples
 
 logger = logging.getLogger(__name__)
@@ -87,6 +89,21 @@ def check_network(network: Any, modalities: Sequence[str], size_px: int) -> None
         network.train(was_training)
     if scores.shape[1] != NUM_CLASSES:
         raise ConfigurationError(f"the network has {scores.shape[1]} classes; the labels have {NUM_CLASSES}.")
+
+
+def check_window(datalist: Mapping[str, Any], slice_range: Sequence[int]) -> None:
+    """Compare the window of slices with every header, before any image is read.
+
+    Raises:
+        DatasetError: naming the first case whose volume the window leaves.
+    """
+    cases = [case for section in SECTIONS for case in datalist[section]]
+    for case in cases:
+        depth, spacing_mm = axial_slices(case["image"][0])
+        try:
+            slice_window(slice_range, spacing_mm, depth)
+        except ValueError as error:
+            raise DatasetError(f"{case['case']}: {error}") from error
 
 
 def end_run(run_dir: str) -> None:

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Sampler
 
 from transforms.pipelines import expand_labels
 from transforms.slices import plain
-from workflows.errors import DatasetError
+from workflows.errors import about_case
 
 logger = logging.getLogger(__name__)
 
@@ -46,16 +46,14 @@ class NamedCases(CacheDataset):
 
 @contextmanager
 def naming(case: str) -> Iterator[None]:
-    """Turn a transform's `ValueError`, which MONAI wraps, into one line about the patient."""
+    """Turn what a reader or a transform says of a patient, which MONAI wraps, into one line with the patient's id."""
     try:
         yield
     except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        if isinstance(cause, ValueError):
-            raise DatasetError(f"{case}: {cause}") from error
-        raise
+        ours = about_case(case, error)
+        if ours is None:
+            raise
+        raise ours from error
 
 
 class SliceDataset(Dataset):

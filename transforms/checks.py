@@ -1,0 +1,92 @@
+"""What a sample must be so that the steps after it mean something; raised before they run."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+AFFINE_TOLERANCE_MM = 1e-3
+VALUES_NAMED = 5
+FILES = "files"
+"""Under this key the metadata of an image may name the files of its channels, one per line."""
+
+
+class RequireSignald(MapTransform):
+    """Refuse an image (C, H, W, D) with a channel of one value only.
+
+    Raises:
+        ValueError: giving the channel's number, from 0, and the value.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(data):
+            for number, channel in enumerate(data[key]):
+                lowest, highest = (float(value) for value in torch.aminmax(channel))
+                if lowest == highest:
+                    files = _files(data[key], key)
+                    file = files[number] if number < len(files) else f"{key} {number}"
+                    raise ValueError(f"{file}: is empty, every voxel is {lowest:g}; export it again.")
+        return dict(data)
+
+
+class KnownLabelsd(MapTransform):
+    """Refuse a label map with a value that is not one of `values`.
+
+    Raises:
+        ValueError: naming the first of the others.
+    """
+
+    def __init__(self, keys: KeysCollection, values: Iterable[int]) -> None:
+        super().__init__(keys)
+        self.values = sorted(values)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(data):
+            label_map = data[key]
+            unknown = ~torch.isin(torch.as_tensor(label_map), torch.as_tensor(self.values, dtype=label_map.dtype))
+            if bool(unknown.any()):
+                found = torch.unique(torch.as_tensor(label_map)[unknown])[:VALUES_NAMED].tolist()
+                named, known = (", ".join(f"{value:g}" for value in row) for row in (found, self.values))
+                file = _files(label_map, key)[0]
+                raise ValueError(
+                    f"{file}: holds the label {named}; this data set has {known}; mend it or leave it out."
+                )
+        return dict(data)
+
+
+class SameGridd(MapTransform):
+    """Refuse a sample whose files do not share shape and affine; what was done to the images since does not matter.
+
+    Raises:
+        ValueError: giving both shapes, or saying that the affines differ.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        present = [(key, data[key]) for key in self.key_iterator(data) if isinstance(data[key], MetaTensor)]
+        for key, image in present[1:]:
+            first_key, first = present[0]
+            shapes = [tuple(int(n) for n in volume.meta["spatial_shape"]) for volume in (image, first)]
+            if shapes[0] != shapes[1]:
+                wide, wanted = ("×".join(map(str, shape)) for shape in shapes)
+                named = f"{_files(image, key)[0]}: has {wide} voxels, its {_named(first_key)} {wanted}"
+                raise ValueError(f"{named}; give the one that belongs to it.")
+            here, there = (np.asarray(volume.meta["original_affine"]) for volume in (image, first))
+            if not np.allclose(here, there, atol=AFFINE_TOLERANCE_MM, rtol=0):
+                named = f"{_files(image, key)[0]}: has another affine than its {_named(first_key)}"
+                raise ValueError(f"{named}; give the one that belongs to it, or register them first.")
+        return dict(data)
+
+
+def _files(image: object, key: Hashable) -> list[str]:
+    meta = image.meta if isinstance(image, MetaTensor) else {}
+    return str(meta.get(FILES) or meta.get("filename_or_obj") or _named(key)).split("\n")
+
+
+def _named(key: Hashable) -> str:
+    return {"image": "images", "label": "segmentation"}.get(str(key), str(key))

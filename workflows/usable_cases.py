@@ -1,0 +1,148 @@
+"""The cases of a batch of patients that can be used, and why the others cannot: one bad file never stops the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.data import DataLoader, list_data_collate
+from torch.utils.data import Dataset
+
+from workflows.dataset import Case, check_case_id
+from workflows.errors import BratsError, DatasetError, about_case, printable
+
+logger = logging.getLogger(__name__)
+
+FAULT = "fault"
+"""Under this key an entry of the data says, in one line, why its case cannot be used."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why one case cannot be used, in one line that begins with its id."""
+
+    case: str
+    message: str
+
+
+def entries_with_faults(cases: Sequence[Case], modalities: Sequence[str]) -> list[dict[str, Any]]:
+    """The cases as MONAI's transforms take them, in their order; one entry for cases of one id, which have a fault.
+
+    Two ids that differ by letter case only count as one: where file names ignore it, one would overwrite the other.
+    """
+    named: dict[str, list[Case]] = {}
+    for case in cases:
+        named.setdefault(case.id.casefold(), []).append(case)
+    return [_entry(same, modalities) for same in named.values()]
+
+
+def _entry(same: Sequence[Case], modalities: Sequence[str]) -> dict[str, Any]:
+    case = same[0]
+    try:
+        check_case_id(case.id)
+        if len(same) > 1:
+            raise DatasetError(_there_twice(*same[:2]))
+        return {"case": case.id, "image": [str(case.source(name)) for name in modalities]}
+    except DatasetError as error:
+        return {"case": case.id, FAULT: str(error)}
+
+
+def _there_twice(one: Case, other: Case) -> str:
+    if one.id == other.id:
+        return f"{one.id}: is there twice, in {one.folder} and in {other.folder}; remove one."
+    return f"{one.id}: differs from {other.id} by letter case only, which many file systems ignore; rename one."
+
+
+class UsableCases(DataLoader):
+    """MONAI's loader that leaves out the cases that cannot be read, and tells at the end which.
+
+    Args:
+        dataset: one item per case, {"case": id, …}; an item of its `data` may hold a `FAULT` instead.
+    """
+
+    def __init__(self, dataset: Dataset, **options: Any) -> None:
+        self.faults: list[Fault] = []
+        super().__init__(_WithFaults(dataset), **{"collate_fn": _keep_faults_apart, **options})
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator will do
+        """The usable batches; one is held back, so that what follows the last of them is known when it is handed out.
+
+        Raises:
+            DatasetError: if no case is usable.
+        """
+        self.faults.clear()
+        held: list[Any] = []
+        for batch, faults in super().__iter__():
+            for fault in faults:
+                logger.warning(f"left out: {fault.message}")
+            self.faults += faults
+            if batch is not None:
+                yield from held
+                held = [batch]
+        if not held:
+            self.report()
+        yield from held
+
+    def attach(self, engine: Engine) -> None:
+        """Keep the engine's count of iterations to that of the usable batches."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self._count)
+
+    def _count(self, engine: Engine) -> None:
+        if self.batch_size == 1:
+            engine.state.epoch_length = len(self) - len(self.faults)
+
+    def report(self) -> None:
+        """The last step of a run.
+
+        Raises:
+            DatasetError: listing the cases that were left out, one line each; of a single patient its line alone.
+        """
+        if not self.faults:
+            return
+        total = len(self.dataset)  # type: ignore[arg-type]
+        if total == 1:
+            raise DatasetError(self.faults[0].message)
+        lines = "".join(f"\n  {fault.message}" for fault in self.faults)
+        done = "the others are done" if len(self.faults) < total else "mend them or name another folder"
+        raise DatasetError(f"{len(self.faults)} of {total} cases could not be used; {done}.{lines}")
+
+
+class _WithFaults(Dataset):
+    """A data set whose items are samples, or a `Fault` where there is none."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        entry = self.dataset.data[index]
+        case = str(entry["case"])
+        if FAULT in entry:
+            return Fault(case, _one_line(entry[FAULT]))
+        try:
+            return self.dataset[index]
+        except Exception as error:  # whatever one broken file provokes in a library, the other cases are done
+            ours = about_case(case, error) or _unexpected(case, error)
+            return Fault(case, _one_line(str(ours)))
+
+
+def _unexpected(case: str, error: Exception) -> BratsError:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return DatasetError(f"{case}: cannot be read ({type(cause).__name__}: {cause}).")
+
+
+def _one_line(message: str) -> str:
+    return printable(" ".join(message.split("\n")))
+
+
+def _keep_faults_apart(items: Sequence[Any]) -> tuple[Any, list[Fault]]:
+    samples = [item for item in items if not isinstance(item, Fault)]
+    faults = [item for item in items if isinstance(item, Fault)]
+    return (list_data_collate(samples) if samples else None), faults
