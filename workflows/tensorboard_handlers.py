@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from transforms.labels import CLASS_COLOURS, CLASS_NAMES, NUM_CLASSES, REGIONS
+from transforms.regions import background_outside_brain
 from workflows.configuration import RUN_CONFIGURATION, run_configuration
 from workflows.drawing import OVERLAY_OPACITY, class_rgb, grey_limits
 from workflows.training_data import SliceDataset
@@ -131,10 +132,11 @@ class SliceOverlays:
     Args:
         dataset: what the validator's batches come from.
         count: slices in all, spread over the patients and, within a patient, over the stack.
+        brain_only: show what would be predicted if nothing outside the brain could be tumour.
     """
 
-    def __init__(self, writer: SummaryWriter, dataset: SliceDataset, count: int = 4) -> None:
-        self.writer, self.dataset, self.count = writer, dataset, count
+    def __init__(self, writer: SummaryWriter, dataset: SliceDataset, count: int = 4, brain_only: bool = False) -> None:
+        self.writer, self.dataset, self.count, self.brain_only = writer, dataset, count, brain_only
         self.tags: dict[tuple[int, int], str] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -157,8 +159,10 @@ class SliceOverlays:
         places = zip(state.batch["case"].tolist(), state.batch["slice"].tolist(), strict=True)
         for row, place in enumerate(places):
             if place in self.tags:
-                label_maps = [state.output[key][row].argmax(0).cpu().numpy() for key in ("pred", "label")]
-                picture = side_by_side(state.batch["image"][row, 0].cpu().numpy(), label_maps)
+                image, scores = state.output["image"][row], state.output["pred"][row].float().softmax(0)
+                shown = background_outside_brain(scores, image) if self.brain_only else scores
+                label_maps = [classes.argmax(0).cpu().numpy() for classes in (shown, state.output["label"][row])]
+                picture = side_by_side(image[0].cpu().numpy(), label_maps)
                 self.writer.add_image(self.tags[place], picture, state.epoch)
 
 
