@@ -130,7 +130,7 @@ def _picture(picture: Picture) -> str:
     file, words = quote(picture.file), escape(picture.caption)
     return (
         f'<figure><a href="{file}"><img src="{file}" alt="{words}" width="{width}" height="{height}" '
-        f'style="max-width:{width}px" loading="lazy"></a><figcaption>{words}</figcaption></figure>'
+        f'style="max-width:{width}px"></a><figcaption>{words}</figcaption></figure>'
     )
 
 
