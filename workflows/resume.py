@@ -13,7 +13,7 @@ from workflows.configuration import run_configuration
 from workflows.errors import ConfigurationError
 from workflows.predict import check_weights
 from workflows.split import RUN_SPLIT_FILE
-from workflows.train import LAST, current_configuration, save_configuration
+from workflows.train import LAST, current_configuration
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def own_dataset_dir(run_dir: str) -> str | None:
 
 
 def accept(run_dir: str, dataset_dir: str, split_file: str | None, network: Any) -> None:
-    """Compare the running configuration with the one the run was started with; say what has changed, and keep it.
+    """Compare the running configuration with the one the run was started with; say what has changed.
 
     Raises:
         ConfigurationError: naming the settings that cannot be changed within a run, or the first layer that differs.
@@ -54,7 +54,6 @@ def accept(run_dir: str, dataset_dir: str, split_file: str | None, network: Any)
         for change in changes.values():
             logger.warning(f"changed since the run began: {change}")
     check_weights(network, folder / LAST)
-    save_configuration(folder, dataset_dir)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
@@ -81,9 +80,9 @@ def _shown(flat: Mapping[str, Any], name: str) -> str:
 
 def _is_part_of_the_state(name: str, before: Mapping[str, Any]) -> bool:
     top = name.split("#")[0]
-    # The length of a run shapes the learning rate of each of its steps where the schedule asks for it.
+    # MONAI writes `@train#dataloader` as `@train::dataloader`; that is not the whole of `train`. The length of a run shapes the learning rate of each of its steps where the schedule asks for it.
     schedule = json.dumps(before.get("lr_scheduler", ""))
-    return top in PART_OF_THE_STATE or re.search(rf"@{re.escape(top)}(?![#\w])", schedule) is not None
+    return top in PART_OF_THE_STATE or re.search(rf"@{re.escape(top)}(?![#:\w])", schedule) is not None
 
 
 def _refuse_other_split(folder: Path, split_file: str | None) -> None:

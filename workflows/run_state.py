@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,12 @@ from monai.handlers import EarlyStopHandler
 from monai.utils import set_determinism
 
 from transforms.files import write_whole
-from workflows.errors import BratsError, ConfigurationError
+from workflows.errors import BratsError, ConfigurationError, root_cause
 from workflows.stopping import StopRequest
 from workflows.training_data import draw_seed
 
 logger = logging.getLogger(__name__)
 
-STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 class RunState:
@@ -36,6 +34,7 @@ class RunState:
         objects: by name, what has a `state_dict`.
         metrics: the trainer's; their sums are saved within an epoch.
         resume: continue from the file where it exists.
+        keep_settings: called once the configuration has turned out to fit the state.
     """
 
     def __init__(
@@ -45,9 +44,10 @@ class RunState:
         metrics: Mapping[str, Any],
         seed: int,
         resume: bool = False,
+        keep_settings: Callable[[], object] = lambda: None,
     ) -> None:
         self.path, self.objects, self.metrics = Path(path), dict(objects), dict(metrics)
-        self.seed, self.resume = seed, resume
+        self.seed, self.resume, self.keep_settings = seed, resume, keep_settings
         self.stop = StopRequest()
         self.stopped_at = ""
         self._unfinished: dict[str, Any] = {}
@@ -91,6 +91,7 @@ class RunState:
         batches = getattr(getattr(engine, "data_loader", None), "batch_sampler", None)
         if hasattr(batches, "continue_from"):
             batches.continue_from(*divmod(iteration, length))
+        self.keep_settings()
         self._say_where(engine)
 
     def _check_steps(self, state: Mapping[str, Any], length: int, engine: Engine) -> None:
@@ -196,12 +197,10 @@ def _steps_into_epoch(engine: Engine) -> int:
 
 def _advice(error: BaseException) -> str | None:
     """What a person can do about an error of the machine; None for any other error."""
+    if ours := root_cause(error):
+        return None if ours is error else str(ours).rstrip(".")
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, BratsError):
-            return None
-        if isinstance(seen, OSError) and seen.errno in STORAGE_ERRORS:
-            return f"{seen.filename or 'the disk'}: {seen.strerror}; make room for it or allow writing"
         if isinstance(seen, RuntimeError) and "DataLoader worker" in str(seen):
             return "a process that loads data was killed, often for want of memory; use fewer of them"
         seen = seen.__cause__ or seen.__context__

@@ -63,7 +63,7 @@ def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False) -
     """Make the run's folder, save the configuration in it and seed every random generator.
 
     Args:
-        resume: continue what the folder holds; its configuration is saved by `resume.accept`, which compares them.
+        resume: continue what the folder holds; its configuration is kept until the state turns out to fit the new one.
     Raises:
         ConfigurationError: if the folder holds another run.
     """
@@ -82,8 +82,9 @@ def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False) -
     logger.info(f"run folder {folder.resolve()}; watch it with  tensorboard --logdir {folder}")
 
 
-def save_configuration(folder: Path, dataset_dir: str) -> None:
+def save_configuration(run_dir: str | Path, dataset_dir: str) -> None:
     """Keep what the running workflow was configured with as the run's `config.json`."""
+    folder = Path(run_dir)
     if configuration := current_configuration():
         own = {"dataset_dir": str(Path(dataset_dir).resolve()), "run_dir": str(folder.resolve()), "resume": False}
         text = json.dumps({**configuration, **own}, indent=2)

@@ -57,8 +57,6 @@ def naming(case: str) -> Iterator[None]:
             cause = cause.__cause__
         if isinstance(cause, ValueError):
             raise DatasetError(f"{case}: {cause}") from error
-        if isinstance(cause, OSError):
-            raise DatasetError(f"{case}: {cause.filename or 'a file'}: {cause.strerror or cause}") from error
         raise
 
 
