@@ -80,7 +80,8 @@ def _shown(flat: Mapping[str, Any], name: str) -> str:
 
 def _is_part_of_the_state(name: str, before: Mapping[str, Any]) -> bool:
     top = name.split("#")[0]
-    # MONAI writes `@train#dataloader` as `@train::dataloader`; that is not the whole of `train`. The length of a run shapes the learning rate of each of its steps where the schedule asks for it.
+    # The length of a run shapes the learning rate of each step, if the schedule asks for it. A reference to a part of a
+    # setting, which MONAI writes `@train::dataloader`, is not one to the whole.
     schedule = json.dumps(before.get("lr_scheduler", ""))
     return top in PART_OF_THE_STATE or re.search(rf"@{re.escape(top)}(?![#:\w])", schedule) is not None
 
