@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -335,3 +336,18 @@ def test_a_bar_is_shown_on_a_terminal_and_nothing_elsewhere(monkeypatch: pytest.
     engine.run([0] * 5, max_epochs=1)
     assert ("training" in shown.getvalue()) is is_terminal
     assert bool(shown.getvalue()) is is_terminal
+
+
+def test_an_epoch_with_a_figure_is_better_than_a_first_one_without(tmp_path: Path):
+    figures = iter([math.nan, 0.2, math.nan, 0.1])
+    network = nn.Linear(1, 1)
+    engine = Engine(lambda engine, batch: None)
+
+    def score(engine: Engine) -> None:
+        engine.state.metrics["figure"] = next(figures)
+        nn.init.constant_(network.weight, engine.state.epoch)
+
+    engine.add_event_handler(Events.EPOCH_COMPLETED, score)
+    SaveCheckpoint(tmp_path / "model.pt", {"network": network}, score="figure").attach(engine)
+    engine.run([0], max_epochs=4)
+    assert torch.load(tmp_path / "model.pt", weights_only=True)["weight"].item() == 2

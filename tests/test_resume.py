@@ -124,7 +124,7 @@ def begun(begun_run: Path, tmp_path: Path) -> Path:
 
 def at_work_on(run: Path, name: str) -> Callable[[], bool]:
     """Whether a file of a run is being written at this moment."""
-    return lambda: run.is_dir() and any(name in file and ".partial." in file for file in os.listdir(run))
+    return lambda: run.is_dir() and any(name in file.name and ".partial." in file.name for file in run.iterdir())
 
 
 def assert_same(value: Any, other: Any, where: str = "") -> None:
@@ -149,7 +149,7 @@ def assert_same_run(run: Path, other: Path) -> None:
     for name in ("model.pt", "last.pt"):
         assert_same(torch.load(run / name, weights_only=True), torch.load(other / name, weights_only=True), name)
     assert (run / "training.log").read_text() == (other / "training.log").read_text()
-    assert [file for file in os.listdir(run) if ".partial." in file] == []
+    assert list(run.glob(".*.partial.*")) == []
 
 
 # ---------------------------------------------------------------------------------------------------------------------

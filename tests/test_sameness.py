@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Run
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from monai.data import DataLoader
 
@@ -41,17 +42,13 @@ def trained(tiny_run: Run, tiny_settings: dict[str, Any], tmp_path: Path) -> Cal
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     trained: Callable[..., dict[str, torch.Tensor]], tiny_run: Run
 ):
-    threads = torch.get_num_threads()
-    again = trained("again")
     torch.rand(7)  # what was drawn before a run makes no difference
-    assert torch.get_num_threads() == threads
+    again = trained("again")
     assert equal(again, weights_of(tiny_run.folder))
     assert not equal(trained("other", seed=1), again)
 
 
-def test_two_loading_processes_give_the_weights_of_none(
-    trained: Callable[..., dict[str, torch.Tensor]], tiny_run: Run
-):
+def test_two_loading_processes_give_the_weights_of_none(trained: Callable[..., dict[str, torch.Tensor]], tiny_run: Run):
     assert equal(trained("loaded", **{"train#dataloader#num_workers": 2}), weights_of(tiny_run.folder))
 
 
@@ -109,7 +106,9 @@ def predicted(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def predict(reverse: bool = False, **settings: Any) -> dict[str, Any]:
         folder = tmp_path_factory.mktemp("prediction")
         named = {"patient_dir": str(tiny_run.data), "output_dir": str(folder), "checkpoint": str(tiny_run.checkpoint)}
-        network = {"size_px": 32, "network_def#width": 4, "device": "cpu"}
+        # The size of the default configuration: on the 2×2 pixels that the lowest level has of 32×32, instance
+        # normalisation magnifies the rounding of a sum beyond what this test allows.
+        network = {"size_px": 128, "network_def#width": 4, "device": "cpu"}
         workflow = ConfigWorkflow(config_files("inference"), **named, **network, **settings)
         workflow.initialize()
         if reverse:
@@ -119,8 +118,6 @@ def predicted(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callab
         def keep(engine: Any) -> None:
             for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
                 seen[batch["case"]] = (output["pred"].clone(), output["label_map"].clone())
-
-        from ignite.engine import Events
 
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, keep)
         evaluator.run()
@@ -136,15 +133,15 @@ def assert_same_prediction(one: dict[str, Any], other: dict[str, Any]) -> None:
         assert torch.equal(label_map, other[case][1]), case
 
 
+@pytest.mark.slow
 def test_the_prediction_of_a_patient_depends_neither_on_batch_size_nor_on_processes_nor_on_the_order_of_patients(
-    predicted: Callable[..., dict[str, Any]]
+    predicted: Callable[..., dict[str, Any]],
 ):
     first = predicted()
     assert len(first) == 3
     assert len({int(label_map.sum()) for _, label_map in first.values()}) == 3  # three different patients
     assert_same_prediction(first, predicted(slices_per_batch=1))
     assert_same_prediction(first, predicted(slices_per_batch=7))
-    assert_same_prediction(first, predicted(reverse=True, **{"dataloader#num_workers": 2}))
-    reversed_order = predicted(reverse=True)
+    reversed_order = predicted(reverse=True, **{"dataloader#num_workers": 2})
     assert list(reversed_order) == list(first)[::-1]
     assert_same_prediction(first, reversed_order)

@@ -21,7 +21,6 @@ from workflows.training_data import draw_seed
 logger = logging.getLogger(__name__)
 
 
-
 class RunState:
     """Saves the state after every epoch, and within one when the run is asked to stop; continues from it.
 
@@ -89,7 +88,7 @@ class RunState:
         engine.state.iteration, engine.state.epoch = iteration, iteration // length
         self._unfinished = state.get("metrics", {})
         batches = getattr(getattr(engine, "data_loader", None), "batch_sampler", None)
-        if hasattr(batches, "continue_from"):
+        if batches is not None and hasattr(batches, "continue_from"):
             batches.continue_from(*divmod(iteration, length))
         self.keep_settings()
         self._say_where(engine)
