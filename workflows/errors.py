@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from types import TracebackType
@@ -38,7 +39,7 @@ def root_cause(error: BaseException) -> BratsError | None:
         if isinstance(seen, BratsError):
             return seen
         if isinstance(seen, OSError) and seen.errno in DISK_ERRORS:
-            return BratsError(f"{seen.filename or 'the disk'}: {seen.strerror}; {DISK_ERRORS[seen.errno]}.")
+            return BratsError(f"{os.fsdecode(seen.filename or 'the disk')}: {seen.strerror}; {DISK_ERRORS[seen.errno]}.")
         seen = seen.__cause__ or seen.__context__
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -76,10 +77,20 @@ def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False) -
             f"{folder}: holds an earlier run ({', '.join(taken)}); name another folder, or continue it by --resume."
         )
     remove_partial(folder)
-    if not (folder / LAST).exists():
+    if (folder / LAST).exists():
+        _check_writable(folder)
+    else:
         save_configuration(folder, dataset_dir)
     set_determinism(seed)
     logger.info(f"run folder {folder.resolve()}; watch it with  tensorboard --logdir {folder}")
+
+
+def _check_writable(folder: Path) -> None:
+    """Before any patient is read; TensorBoard's thread would otherwise be the first to find out."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(folder)) from error
 
 
 def save_configuration(run_dir: str | Path, dataset_dir: str) -> None:
