@@ -39,7 +39,9 @@ def root_cause(error: BaseException) -> BratsError | None:
         if isinstance(seen, BratsError):
             return seen
         if isinstance(seen, OSError) and seen.errno in DISK_ERRORS:
-            return BratsError(f"{os.fsdecode(seen.filename or 'the disk')}: {seen.strerror}; {DISK_ERRORS[seen.errno]}.")
+            return BratsError(
+                f"{os.fsdecode(seen.filename or 'the disk')}: {seen.strerror}; {DISK_ERRORS[seen.errno]}."
+            )
         seen = seen.__cause__ or seen.__context__
     return None
 

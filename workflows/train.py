@@ -88,7 +88,8 @@ def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False) -
 def _check_writable(folder: Path) -> None:
     """Before any patient is read; TensorBoard's thread would otherwise be the first to find out."""
     try:
-        tempfile.TemporaryFile(dir=folder).close()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(folder)) from error
 
