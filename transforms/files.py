@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path of the same ending beside `path`, then move the result into place.
 
-    The folder is made where it is missing. If `write` fails, `path` keeps what it held.
+    The folder is made where it is missing. If `write` fails, `path` keeps what it held; after a return it holds the
+    new content even if the machine loses its power.
+
+    Raises:
+        OSError: with `path` as its file name, where the system did not say which file it was about.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
     try:
         write(partial)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(partial)):
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only folder has just said so
+            partial.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what `write_whole` left in a folder when its process was killed."""
+    for partial in folder.glob(".*.partial.*"):
+        process = partial.name.split(".")[1]
+        # In a container the next process often has the number of the last one.
+        if process.isdigit() and (int(process) == os.getpid() or not psutil.pid_exists(int(process))):
+            partial.unlink(missing_ok=True)

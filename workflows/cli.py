@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from workflows.errors import BratsError, printable, root_cause
+from workflows.stopping import exit_on_sigterm
 
 if TYPE_CHECKING:
     from workflows.surface_distances import Definition
@@ -179,12 +180,15 @@ def train(
         Path | None, typer.Option("--split", "--split-file", help="Datalist; made by itself if not given.")
     ] = None,
     config: Variants = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or begin it.")] = False,
 ) -> None:
     """Train a network; RUN/model.pt holds the best weights."""
     from workflows.train import train as run_training
 
+    if resume and out is None:
+        raise typer.BadParameter("name the run to continue by --out RUN.", param_hint="--resume")
     named = {"dataset_dir": dataset_dir, "run_dir": out, "split_file": split_file}
-    run_training(config or [], _overrides(named, context.args))
+    run_training(config or [], _overrides(named, context.args), resume)
 
 
 @app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
@@ -362,6 +366,7 @@ def demo(
 def main() -> None:
     """Run the command; what a person can mend ends with one line on stderr and status 1."""
     warnings.filterwarnings("ignore", message="parsing config_file")  # the files are this project's own
+    exit_on_sigterm()
     try:
         app()
     except Exception as error:

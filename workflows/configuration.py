@@ -82,8 +82,8 @@ def run_workflow(run_id: str, files: Sequence[str], overrides: Mapping[str, Any]
 
     from monai.bundle import run
 
-    for module in ("scripts", "workflows"):
-        logging.getLogger(f"monai.bundle.{module}").setLevel(logging.WARNING)
+    for module in ("scripts", "workflows"):  # the second warns of files outside the bundle, as a resumed run's is
+        logging.getLogger(f"monai.bundle.{module}").setLevel(logging.ERROR)
     paths = {name: literal_path(overrides[name]) for name in PATH_SETTINGS if overrides.get(name)}
     run(run_id=run_id, config_file=list(files), **{**overrides, **paths})
 

@@ -59,7 +59,7 @@ def _complete(data: Path) -> bool:
 
 
 def _train(data: Path, run: Path) -> None:
-    train(["demo"], {"dataset_dir": str(data), "run_dir": str(run)})
+    train(["demo"], {"dataset_dir": str(data), "run_dir": str(run)}, resume=True)
     (run / "finished").touch()
 
 

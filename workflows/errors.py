@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import traceback
 from types import TracebackType
@@ -19,8 +21,16 @@ class ConfigurationError(BratsError):
     """A setting, a checkpoint or an output folder that cannot be used."""
 
 
+DISK_ERRORS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room for it"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "allow access to it, or name another place"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTCONN, errno.ESTALE, errno.EIO), "see that its disk is there"),
+}
+"""What a person can do about errors of the operating system, by their number."""
+
+
 def root_cause(error: BaseException) -> BratsError | None:
-    """The `BratsError` that started a chain of exceptions, if one did.
+    """The `BratsError` that started a chain of exceptions, if one did, or what a disk refused.
 
     MONAI wraps what a transform or a configuration expression raises, so ours may lie several causes down.
     """
@@ -28,6 +38,10 @@ def root_cause(error: BaseException) -> BratsError | None:
     while seen is not None:
         if isinstance(seen, BratsError):
             return seen
+        if isinstance(seen, OSError) and seen.errno in DISK_ERRORS:
+            return BratsError(
+                f"{os.fsdecode(seen.filename or 'the disk')}: {seen.strerror}; {DISK_ERRORS[seen.errno]}."
+            )
         seen = seen.__cause__ or seen.__context__
     return None
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from torch.optim import Optimizer
 
 from transforms.files import write_whole
 from transforms.regions import background_outside_brain
+from workflows.run_state import write_checkpoint
 from workflows.scores import CaseSums, case_dice, training_scores
 
 logger = logging.getLogger(__name__)
@@ -47,6 +50,14 @@ class CaseScores(IgniteMetricHandler):
         super().__init__(metric_fn=CaseSums(), save_details=False)
         self.prefix, self.brain_only = prefix, brain_only
 
+    def state_dict(self) -> OrderedDict:
+        """The sums so far, for a run that stops within an epoch."""
+        return OrderedDict(rows=self.metric_fn.get_buffer())
+
+    def load_state_dict(self, state_dict: Mapping) -> None:
+        self.metric_fn.reset()
+        self.metric_fn.extend(state_dict["rows"])
+
     def iteration_completed(self, engine: Engine) -> None:
         state: Any = engine.state  # Ignite declares output and batch as integers
         output, case = state.output, state.batch["case"]
@@ -69,6 +80,7 @@ class TrainingLog:
     """`training.log`: one CSV row per epoch with the columns `LOG_COLUMNS`, and a plain line where no table is shown.
 
     Attach it to the trainer after the handler that validates, and before those that report or change the learning rate.
+    A run that continues keeps the rows of the epochs before.
     """
 
     def __init__(self, path: str | Path, validator: Engine, optimizer: Optimizer) -> None:
@@ -92,6 +104,10 @@ class TrainingLog:
 
     def _start(self, engine: Engine) -> None:
         self.started, self.first_epoch = time.monotonic(), engine.state.epoch
+        if self.first_epoch and self.path.exists():
+            with self.path.open(newline="") as log:
+                rows = [row for row in csv.DictReader(log) if int(row["epoch"]) <= self.first_epoch]
+            self.rows = [{column: row.get(column, "") for column in LOG_COLUMNS} for row in rows]
 
     def _write(self, path: Path) -> None:
         text = io.StringIO()
@@ -118,7 +134,7 @@ class WholeFile(BaseSaveHandler):
         self.path = Path(path)
 
     def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
-        write_whole(self.path, lambda partial: torch.save(checkpoint, partial))
+        write_checkpoint(self.path, checkpoint)
 
     def remove(self, filename: str) -> None:
         """Nothing: the next checkpoint takes the old one's place."""
@@ -149,18 +165,29 @@ class SaveCheckpoint:
     def attach(self, engine: Engine) -> None:
         if self.engine_name:
             self.objects[self.engine_name] = engine
-        checkpoint = Checkpoint(
+        self.checkpoint = Checkpoint(
             to_save=self.objects,
             save_handler=WholeFile(self.path),
             score_function=self._signed_score if self.score else None,
             score_name=self.score,
             n_saved=1,
         )
-        engine.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.checkpoint)
+
+    def state_dict(self) -> OrderedDict:
+        """The best figure so far."""
+        return self.checkpoint.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping) -> None:
+        """Without the file the next epoch's is the best there is."""
+        if Path(self.path).exists():
+            self.checkpoint.load_state_dict(state_dict)
 
     def _signed_score(self, engine: Engine) -> float:
+        """The higher the better; no number is worse than any, for nothing compares with it."""
         assert self.score is not None
-        return self.sign * engine.state.metrics[self.score]
+        score = self.sign * engine.state.metrics[self.score]
+        return -math.inf if math.isnan(score) else score
 
 
 class ClipGradients:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transforms.files import write_whole
+from transforms.files import remove_partial, write_whole
 from transforms.labels import NUM_CLASSES
 from transforms.windows import slice_window
 from workflows.configuration import (
@@ -23,16 +25,28 @@ from workflows.errors import ConfigurationError, DatasetError
 from workflows.label_conventions import LABEL_CONVENTIONS
 from workflows.nifti_files import axial_slices
 from workflows.split import SECTIONS, obtain_datalist, samples
+from workflows.stopping import exit_status
+
+if TYPE_CHECKING:
+    from workflows.run_state import RunState
 
 logger = logging.getLogger(__name__)
 
 MODEL, LAST, LOG, CURVES = "model.pt", "last.pt", "training.log", "curves.png"
+RESUME = "resume"
 
 
-def train(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
-    """Run `train.json` with overlays and overrides, as `python -m monai.bundle run training` would."""
+def train(variants: Iterable[str], overrides: Mapping[str, Any], resume: bool = False) -> None:
+    """Run `train.json` with overlays and overrides, as `python -m monai.bundle run training` would.
+
+    Args:
+        resume: continue the run in `overrides["run_dir"]`, with its own configuration where nothing else is named.
+    """
     from monai.bundle import ConfigParser
 
+    if resume:
+        own = Path(overrides["run_dir"]) / RUN_CONFIGURATION
+        variants = [*([str(own)] if own.is_file() else []), *variants, RESUME]
     files = config_files("train", variants)
     refuse_unknown(overrides, ConfigParser.load_config_files(files))
     run_workflow("training", files, overrides)
@@ -48,9 +62,11 @@ def new_run_dir() -> str:
     return str(path)
 
 
-def begin_run(run_dir: str, dataset_dir: str, seed: int) -> None:
+def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False) -> None:
     """Make the run's folder, save the configuration in it and seed every random generator.
 
+    Args:
+        resume: continue what the folder holds; its configuration is kept until the state turns out to fit the new one.
     Raises:
         ConfigurationError: if the folder holds another run.
     """
@@ -58,15 +74,41 @@ def begin_run(run_dir: str, dataset_dir: str, seed: int) -> None:
 
     folder = Path(run_dir)
     taken = [name for name in (MODEL, LAST, LOG) if (folder / name).exists()]
-    if taken:
-        raise ConfigurationError(f"{folder}: holds an earlier run ({', '.join(taken)}); name another folder.")
-    parser = running_parser()
-    if parser is not None:
-        own = {"dataset_dir": str(Path(dataset_dir).resolve()), "run_dir": str(folder.resolve())}
-        text = json.dumps({**parser.get(), **own}, indent=2, default=str)
-        write_whole(folder / RUN_CONFIGURATION, lambda path: path.write_text(text))
+    if taken and not resume:
+        raise ConfigurationError(
+            f"{folder}: holds an earlier run ({', '.join(taken)}); name another folder, or continue it by --resume."
+        )
+    remove_partial(folder)
+    if (folder / LAST).exists():
+        _check_writable(folder)
+    else:
+        save_configuration(folder, dataset_dir)
     set_determinism(seed)
     logger.info(f"run folder {folder.resolve()}; watch it with  tensorboard --logdir {folder}")
+
+
+def _check_writable(folder: Path) -> None:
+    """Before any patient is read; TensorBoard's thread would otherwise be the first to find out."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(folder)) from error
+
+
+def save_configuration(run_dir: str | Path, dataset_dir: str) -> None:
+    """Keep what the running workflow was configured with as the run's `config.json`."""
+    folder = Path(run_dir)
+    if configuration := current_configuration():
+        own = {"dataset_dir": str(Path(dataset_dir).resolve()), "run_dir": str(folder.resolve()), "resume": False}
+        text = json.dumps({**configuration, **own}, indent=2)
+        write_whole(folder / RUN_CONFIGURATION, lambda path: path.write_text(text))
+
+
+def current_configuration() -> dict[str, Any]:
+    """The running workflow's configuration as JSON holds it; empty outside of one."""
+    parser = running_parser()
+    return dict(json.loads(json.dumps(parser.get(), default=str))) if parser is not None else {}
 
 
 def check_network(network: Any, modalities: Sequence[str], size_px: int) -> None:
@@ -106,12 +148,21 @@ def check_window(datalist: Mapping[str, Any], slice_range: Sequence[int]) -> Non
             raise DatasetError(f"{case['case']}: {error}") from error
 
 
-def end_run(run_dir: str) -> None:
-    """Draw the run's curves and say where the results are."""
+def end_run(run_dir: str, state: RunState) -> None:
+    """Draw the run's curves and say where the results are.
+
+    Raises:
+        SystemExit: with the signal's status, if the run was asked to stop.
+    """
     from workflows.curves import draw_curves
 
     folder = Path(run_dir)
-    draw_curves(folder)
+    if (folder / LOG).exists():
+        draw_curves(folder)
+    if state.stop.signal:
+        again = f"continue with  brats-unet train --resume --out {folder}"
+        print(f"stopped by {state.stop.signal.name} {state.stopped_at}; {again}", file=sys.stderr)
+        raise SystemExit(exit_status(state.stop.signal))
     logger.info(f"best weights {folder / MODEL}, full state {folder / LAST}, figures {folder / LOG} and {CURVES}")
 
 

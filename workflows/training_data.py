@@ -11,9 +11,11 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 from monai.data import CacheDataset
+from monai.transforms import Randomizable
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -120,8 +122,23 @@ class SliceDataset(Dataset):
             "slice": torch.tensor([position for _, position in places]),
         }
         if self.augmentation is not None:
+            if isinstance(indices, SeededBatch) and isinstance(self.augmentation, Randomizable):
+                self.augmentation.set_random_state(seed=indices.seed)
             batch = {key: plain(value) for key, value in self.augmentation(batch).items()}
         return batch
+
+
+class SeededBatch(list[int]):
+    """The slices of a batch and the seed of its augmentation, which is the same in whichever process it happens."""
+
+    def __init__(self, slices: Sequence[int], seed: int) -> None:
+        super().__init__(slices)
+        self.seed = seed
+
+
+def draw_seed(*numbers: int) -> int:
+    """One seed below 2 ** 32 from several numbers; similar numbers give seeds that have nothing in common."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class SliceBatches(Sampler[list[int]]):
@@ -131,12 +148,16 @@ class SliceBatches(Sampler[list[int]]):
         slices_per_batch: None for one patient per batch, all its slices in order, as the study did.
         shuffle: mix the slices of all patients anew in every epoch; where not all patients fit in memory, of as many
             as are read together. With one patient per batch, the order of the patients.
-        seed: the order of epoch n follows from `seed` and n alone.
+        seed: the order of epoch n and the augmentation of its batches follow from `seed` and n alone.
     """
 
     def __init__(self, dataset: SliceDataset, slices_per_batch: int | None, shuffle: bool, seed: int = 0) -> None:
         self.dataset, self.slices_per_batch, self.shuffle, self.seed = dataset, slices_per_batch, shuffle, seed
-        self.epoch = 0
+        self.epoch, self.done_in_epoch = 0, 0
+
+    def continue_from(self, epochs: int, batches: int) -> None:
+        """The next iteration is the epoch after `epochs`, without its first `batches`."""
+        self.epoch, self.done_in_epoch = epochs, batches
 
     def __len__(self) -> int:
         if self.slices_per_batch is None:
@@ -145,6 +166,12 @@ class SliceBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         self.epoch += 1
+        epoch, skipped, self.done_in_epoch = self.epoch, self.done_in_epoch, 0
+        for number, batch in enumerate(self._batches()):
+            if number >= skipped:
+                yield SeededBatch(batch, draw_seed(self.seed, epoch, number))
+
+    def _batches(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         cases = self._permuted(range(len(self.dataset.slices_per_case)), generator)
         if self.slices_per_batch is None:
