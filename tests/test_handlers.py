@@ -274,7 +274,7 @@ def test_a_save_that_fails_leaves_the_checkpoint_before(tmp_path: Path):
     network, file = Epochs(), tmp_path / "last.pt"
     run_scored([0.1], SaveCheckpoint(file, {"network": network}), network=network)
     before = file.read_bytes()
-    with pytest.raises(Exception, match="pickle|local object"):
+    with pytest.raises(Exception, match=r"pickle|local object"):
         run_scored([0.1], SaveCheckpoint(file, {"network": network, "other": Unwritable()}), network=network)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
