@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -229,7 +230,11 @@ def tiny_settings() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def restored_interpreter() -> Iterator[None]:
-    """A workflow extends the import path and changes how uncaught errors look; the next test finds both as before."""
-    hook, path = sys.excepthook, list(sys.path)
+    """A workflow extends the import path, changes how uncaught errors look, and logs to where pytest now captures
+    output; the next test finds all as before."""
+    hook, path, handlers = sys.excepthook, list(sys.path), list(logging.root.handlers)
     yield
     sys.excepthook, sys.path[:] = hook, path
+    for handler in list(logging.root.handlers):
+        if type(handler) is logging.StreamHandler and handler not in handlers:
+            logging.root.removeHandler(handler)

@@ -191,9 +191,10 @@ def test_seed_dice_differs_from_seed_in_the_loss_only():
 def test_every_overlay_changes_settings_that_exist(variant: str):
     if variant == "metadata":
         pytest.skip("describes the bundle and configures nothing")
-    known = read("inference" if variant in ("evaluate", "figures", "inference") else "train")
+    known = read("inference" if variant in ("evaluate", "figures", "inference", "tune") else "train")
     added = {
-        "evaluate": {"split_file", "section", "datalist", "scores"},
+        "evaluate": {"split_file", "section", "datalist", "scores", "soft_labels", "rules", "hd95"},
+        "tune": {"section", "scores"},
         "figures": {
             *("cases", "count", "figure_seed", "plane", "slice_index", "slices_per_case", "caption", "figures"),
         },

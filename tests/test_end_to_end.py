@@ -279,7 +279,7 @@ def test_a_packed_bundle_predicts_evaluates_and_trains_elsewhere_with_its_own_co
     assert record["settings"]["size_px"] == 32  # the run's, not the 128 of the repository's configuration
     assert voxels(tmp_path / "prediction" / patient.name / f"{patient.name}_seg.nii.gz").shape == (120, 120, 155)
     assert (tmp_path / "prediction" / patient.name / f"{patient.name}_report.html").exists()
-    assert len((tmp_path / "evaluation" / "per_case.csv").read_text().splitlines()) == 1 + 3
+    assert len((tmp_path / "evaluation" / "per_case.csv").read_text().splitlines()) == 1 + 6  # regions and classes
     assert len(rows_of(tmp_path / "run")) == 1
 
 

@@ -157,12 +157,11 @@ def end_run(run_dir: str, state: RunState) -> None:
     from workflows.curves import draw_curves
 
     folder = Path(run_dir)
-    if (folder / LOG).exists():
-        draw_curves(folder)
     if state.stop.signal:
         again = f"continue with  brats-unet train --resume --out {folder}"
         print(f"stopped by {state.stop.signal.name} {state.stopped_at}; {again}", file=sys.stderr)
         raise SystemExit(exit_status(state.stop.signal))
+    draw_curves(folder)
     logger.info(f"best weights {folder / MODEL}, full state {folder / LAST}, figures {folder / LOG} and {CURVES}")
 
 
