@@ -8,7 +8,7 @@ demo: $(VENV)/installed  ## data, training, evaluation, one prediction (phantom)
 	$(BIN)/brats-unet demo
 
 test: $(VENV)/installed-for-tests  ## the fast tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: $(VENV)/installed-for-tests  ## what takes longer than a minute or so
 	$(BIN)/python -m pytest -m slow

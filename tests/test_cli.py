@@ -108,7 +108,7 @@ def test_a_misspelt_override_of_a_prediction_names_the_nearest(command: Command,
 
 def test_an_unknown_overlay_lists_those_there_are(command: Command, tiny_run: Run, tmp_path: Path):
     message = one_line(command("train", "--dataset-dir", tiny_run.data, "--config", "sead"))
-    assert message == "no overlay 'sead'; there are basic_unet, demo, seed, seed_dice."
+    assert message == "no overlay 'sead'; there are basic_unet, demo, figures, resume, seed, seed_dice, tune."
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_a_folder_that_holds_a_run_is_not_trained_into(command: Command, tiny_ru
     before = tiny_run.checkpoint.read_bytes()
     message = one_line(command("train", "--dataset-dir", tiny_run.data, "--out", tiny_run.folder))
     assert message == (
-        f"{tiny_run.folder}: holds an earlier run (model.pt, last.pt, training.log); name another folder."
+        f"{tiny_run.folder}: holds an earlier run (model.pt, last.pt, training.log); name another folder, or continue it by --resume."
     )
     assert tiny_run.checkpoint.read_bytes() == before
 

@@ -128,7 +128,7 @@ def test_the_studys_loss_is_the_cross_entropy_of_the_network_on_its_own_slices(t
 
     split = json.loads((tiny_run.folder / "split.json").read_text())
     entry = split["testing"][0]
-    chain = training_preprocessing(32, (60, 135), label_values={1: 1, 2: 2, 4: 3})
+    chain = training_preprocessing(32, (60, 135), label_values={0: 0, 1: 1, 2: 2, 4: 3})
     files = {
         "image": [tiny_run.data / entry[name] for name in ("flair", "t1ce")],
         "label": tiny_run.data / entry["label"],

@@ -194,8 +194,9 @@ def test_the_prediction_of_many_finishes_the_good_and_lists_the_bad(table: Table
 
 def test_what_is_written_is_whole_and_nothing_else(table: Table):
     good = {fault.name or fault.id for fault in FAULTS if "predict" not in fault.refused_by} | {"two_patients"}
-    tables = {"volumes.csv", "colours_3d_slicer.ctbl", "colours_itk_snap.label"}
-    expected = {f"{name}/{name}_seg{ending}" for name in good for ending in (".nii.gz", ".json")} | tables
+    tables = {"volumes.csv", "index.html", "colours_3d_slicer.ctbl", "colours_itk_snap.label"}
+    endings = ("seg.nii.gz", "seg.json", "report.html", "thumbnail.png")
+    expected = {f"{name}/{name}_{ending}" for name in good for ending in endings} | tables
     assert {
         str(path.relative_to(table.predictions)) for path in table.predictions.rglob("*") if path.is_file()
     } == expected

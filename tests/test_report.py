@@ -248,8 +248,9 @@ def test_a_failed_check_of_the_input_is_a_problem_in_words(tmp_path: Path):
     patient = write_lopsided(tmp_path)
     image = nib.load(patient.t1ce)
     nib.save(nib.Nifti1Image(np.zeros(image.shape, np.int16), image.affine), patient.t1ce)
-    assert "problem: The input did not pass its checks: t1ce: is empty, every voxel is 0." in sentences(
-        reported(patient)
+    assert (
+        "problem: The input did not pass its checks: t1ce: is empty, every voxel is 0; export it again."
+        in sentences(reported(patient))
     )
 
 

@@ -159,6 +159,12 @@ class RunState:
         raise BratsError(f"{advice}; {kept}: continue with  {again}") from error
 
 
+def itself(handler: Any) -> Any:
+    """The handler. MONAI's check of a bundle's properties wants a `_target_` of every handler before the one that
+    validates, and a plain reference has none."""
+    return handler
+
+
 def write_checkpoint(path: Path, content: Any) -> None:
     """Save as PyTorch does, whole or not at all.
 
