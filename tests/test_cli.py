@@ -183,7 +183,8 @@ def test_a_folder_that_holds_a_run_is_not_trained_into(command: Command, tiny_ru
     before = tiny_run.checkpoint.read_bytes()
     message = one_line(command("train", "--dataset-dir", tiny_run.data, "--out", tiny_run.folder))
     assert message == (
-        f"{tiny_run.folder}: holds an earlier run (model.pt, last.pt, training.log); name another folder, or continue it by --resume."
+        f"{tiny_run.folder}: holds an earlier run (model.pt, last.pt, training.log); "
+        "name another folder, or continue it by --resume."
     )
     assert tiny_run.checkpoint.read_bytes() == before
 
