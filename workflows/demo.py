@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from transforms.labels import STUDY_MODALITIES
+from transforms.labels import REGIONS, STUDY_MODALITIES
 from workflows.configuration import TUNED_SETTINGS_FILE
 from workflows.evaluate import run_evaluation
 from workflows.figures import draw_prediction
@@ -69,7 +69,7 @@ def _first_test_patient(run: Path, data: Path) -> Path:
 
 def _say_where_to_look(run: Path, scores: Path, seg: Path, picture: Path) -> None:
     summary = json.loads((scores / SUMMARY_FILE).read_text())
-    means = ", ".join(f"{region} {mean:.3f}" for region, mean in summary["mean_dice"].items())
+    means = ", ".join(f"{region} {summary['mean_dice'][region]:.3f}" for region in REGIONS)
     print(f"\nDone (phantom data). Mean Dice of {summary['cases']} test cases on whole volumes: {means}")
     print(f"  label map    {seg}  {load_image(seg).shape}")
     print(f"  report       {seg.with_name(report_name(seg.parent.name))}  (open it in a browser)")
