@@ -38,7 +38,7 @@ def write_image(file: Path, voxels: np.ndarray | None = None) -> Path:
     voxels = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE) if voxels is None else voxels
     content = nib.Nifti1Image(voxels, LPS).to_bytes()
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(gzip.compress(content) if ".gz" in file.name else content)
+    file.write_bytes(gzip.compress(content, mtime=0) if ".gz" in file.name else content)
     return file
 
 
@@ -308,8 +308,8 @@ def test_an_image_in_place_of_a_label_map_is_named(tmp_path: Path) -> None:
 def test_content_decides_whatever_the_ending_says(tmp_path: Path) -> None:
     plain = write_image(tmp_path / "a.nii").read_bytes()
     (tmp_path / "b.nii.gz").write_bytes(plain)
-    (tmp_path / "c.nii").write_bytes(gzip.compress(plain))
-    (tmp_path / "d.nii.gz.gz").write_bytes(gzip.compress(gzip.compress(plain)))
+    (tmp_path / "c.nii").write_bytes(gzip.compress(plain, mtime=0))
+    (tmp_path / "d.nii.gz.gz").write_bytes(gzip.compress(gzip.compress(plain), mtime=0))
     for file in sorted(tmp_path.iterdir()):
         np.testing.assert_array_equal(read_voxels(load_image(file)).ravel(), np.arange(720))
 
@@ -343,13 +343,13 @@ def header_announcing(*shape: int) -> bytes:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (gzip.compress(b""), "is empty"),
+        (gzip.compress(b"", mtime=0), "is empty"),
         (LFS_POINTER, "Git LFS pointer.*git lfs pull"),
         (b"<!DOCTYPE html><html>Sign in</html>", "web page"),
         (b"PK\3\4" + bytes(1000), "not a NIfTI image"),
         (header_announcing(240, 240, 155), "cut short, 352 of"),
         (header_announcing(30000, 30000, 30000), "more than any scan has"),
-        (gzip.compress(header_announcing(2000, 2000, 2000)), "more than any scan has"),
+        (gzip.compress(header_announcing(2000, 2000, 2000), mtime=0), "more than any scan has"),
         (header_announcing(240, 240), "not that of a volume"),
         (header_announcing(0, 240, 155), "not that of a volume"),
         (header_announcing(2, 2, 2, 2, 2), "not that of a volume"),
@@ -366,7 +366,7 @@ def damage_header(position: int, kind: str, value: float) -> Callable[[bytes], b
     def damage(content: bytes) -> bytes:
         changed = bytearray(gzip.decompress(content))
         struct.pack_into(kind, changed, position, value)
-        return gzip.compress(changed)
+        return gzip.compress(changed, mtime=0)
 
     return damage
 
