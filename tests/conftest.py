@@ -230,11 +230,19 @@ def tiny_settings() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def restored_interpreter() -> Iterator[None]:
-    """A workflow extends the import path, changes how uncaught errors look, and logs to where pytest now captures
-    output; the next test finds all as before."""
-    hook, path, handlers = sys.excepthook, list(sys.path), list(logging.root.handlers)
+    """A workflow extends the import path, changes how uncaught errors look, and logs to where pytest then captured
+    output, in a fixture or a test; the next test finds all as before."""
+    hook, path = sys.excepthook, list(sys.path)
+    _stop_logging_to_streams()
     yield
     sys.excepthook, sys.path[:] = hook, path
-    for handler in list(logging.root.handlers):
-        if type(handler) is logging.StreamHandler and handler not in handlers:
-            logging.root.removeHandler(handler)
+    _stop_logging_to_streams()
+
+
+def _stop_logging_to_streams() -> None:
+    """Undo what the bundle's logging.conf sets."""
+    for logger in map(logging.getLogger, (None, "workflows", "ignite")):
+        logger.propagate = True
+        for handler in list(logger.handlers):
+            if type(handler) is logging.StreamHandler:  # pytest's own are of derived classes
+                logger.removeHandler(handler)
