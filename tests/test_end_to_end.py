@@ -374,5 +374,5 @@ def test_the_demo_beats_every_threshold_and_is_not_done_twice(tmp_path: Path, py
     before = listing(demo)
     second = python("-m", "workflows", "demo", "--out", "demo", cwd=tmp_path)
     assert second.status == 0, second.stderr
-    assert second.stdout.count("is there, skipped") == 5
+    assert second.stdout.count("is there, skipped") == 6
     assert listing(demo) == before
