@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from conftest import WritePatient
+from ignite.engine import Engine
 
 from transforms.pipelines import preprocessing, training_preprocessing
-from transforms.slices import with_neighbours
+from transforms.slices import own_channels, with_neighbours
+from workflows.handlers import CaseScores
 from workflows.inferers import AxialInferer, flip_averaged
 from workflows.reader import CaseReader
 from workflows.training_data import SliceDataset
@@ -23,6 +25,30 @@ def test_a_slice_goes_with_the_one_below_and_the_one_above_and_zeros_lie_beyond(
     assert stacked.shape == (1, 6, 1, 1, 3)
     assert stacked[0, :, 0, 0, 0].tolist() == [0, 0, 1, 10, 2, 20]
     assert stacked[0, :, 0, 0, 2].tolist() == [2, 20, 3, 30, 0, 0]
+
+
+def test_the_own_channels_among_those_of_two_neighbours_on_either_side_are_the_slice():
+    volume = torch.rand(3, 2, 4, 4, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(own_channels(with_neighbours(volume, 2), 2), volume)
+    assert torch.equal(own_channels(volume, 0), volume)
+
+
+def test_training_figures_know_the_brain_by_the_slice_itself_and_not_by_its_neighbours():
+    target = torch.zeros(1, 4, 1, 2)
+    target[:, 0] = 1  # no tumour
+    image = torch.zeros(1, 3, 1, 2)  # one modality: below, own, above
+    image[:, 0] = 1  # brain in the slice below only
+    tumour = torch.zeros(1, 4, 1, 2)
+    tumour[:, 3] = 9  # the network calls both pixels enhancing tumour
+    dice = {}
+    for neighbours in (0, 1):
+        scores = CaseScores(brain_only=True, neighbours=neighbours)
+        engine = Engine(lambda engine, batch: {"pred": tumour, "label": target, "image": image})
+        engine.state.metric_details = {}
+        scores.attach(engine, "mean_region_dice")
+        engine.run([{"case": torch.tensor([0])}], max_epochs=1)
+        dice[neighbours] = engine.state.metrics["et_dice"]
+    assert dice == {0: 0.0, 1: 1.0}
 
 
 @pytest.mark.parametrize("window", [(5, 35), (0, 40), None], ids=["window", "all", "brain"])

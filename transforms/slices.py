@@ -60,6 +60,12 @@ def stack_slices(volume: Tensor) -> Tensor:
     return volume.permute(3, 0, 1, 2).contiguous()
 
 
+def own_channels(slices: Tensor, neighbours: int, channel_dim: int = 1) -> Tensor:
+    """A slice's own modalities among the channels that `with_neighbours` gives it."""
+    modalities = slices.shape[channel_dim] // (2 * neighbours + 1)
+    return slices.narrow(channel_dim, neighbours * modalities, modalities)
+
+
 class SelectSlicesd(MapTransform):
     """Dictionary version of `select_slices`.
 

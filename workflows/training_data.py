@@ -86,7 +86,7 @@ class SliceDataset(Dataset):
         neighbours: int = 0,
         workers: int = 2,
     ) -> None:
-        self.augmentation, self.images_per_slice = augmentation, 2 * neighbours + 1
+        self.augmentation, self.neighbours = augmentation, neighbours
         self.names = [patient.get("case", str(number)) for number, patient in enumerate(data)]
         rate = affordable_cache_rate(len(data), expected_bytes_per_case)
         self.volumes = NamedCases(
@@ -143,7 +143,7 @@ class SliceDataset(Dataset):
 
     def _channels(self, images: Tensor, position: int) -> Tensor:
         """A slice's own channels among those of its neighbours, the lowest first: (C, H, W)."""
-        return images[position : position + self.images_per_slice].flatten(0, 1)
+        return images[position : position + 2 * self.neighbours + 1].flatten(0, 1)
 
 
 class SeededBatch(list[int]):
