@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import CropForeground, CropForegroundd, MapTransform
+from monai.utils import ensure_tuple
 from torch import Tensor
 
 BOX_START, BOX_END = "brain_box_start", "brain_box_end"
@@ -49,8 +50,8 @@ class CropToBraind(CropForegroundd):
     """Dictionary version of `SquareAroundBrain`; invertible, and leaves the box for `CropToSameBoxd`."""
 
     def __init__(self, keys: KeysCollection, margin_px: int = 0) -> None:
-        key = keys if isinstance(keys, str) else next(iter(keys))  # type: ignore[call-overload]
-        super().__init__(keys, source_key=key, start_coord_key=BOX_START, end_coord_key=BOX_END)
+        first = str(ensure_tuple(keys)[0])
+        super().__init__(keys, source_key=first, start_coord_key=BOX_START, end_coord_key=BOX_END)
         self.cropper = SquareAroundBrain(margin_px)
 
 
