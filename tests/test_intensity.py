@@ -74,6 +74,13 @@ def test_gain_and_offset_differ_between_slices_and_modalities_and_are_one_number
     assert all(len(gains[b, c].unique()) == 1 for b in range(6) for c in range(2))
 
 
+def test_the_slices_of_one_modality_change_alike_where_channels_are_neighbouring_slices():
+    transform = RandGainOffsetd("image", gain_range=0.2, offset_range=0.1, modalities=2).set_random_state(1)
+    changed = transform({"image": torch.ones(5, 6, 2, 2)})["image"]  # three slices of two modalities each
+    assert torch.equal(changed[:, :2], changed[:, 2:4]) and torch.equal(changed[:, :2], changed[:, 4:])
+    assert len(changed.unique()) == 10
+
+
 def test_gain_and_offset_stay_within_their_ranges():
     ones, twos = torch.ones(500, 2, 1, 1), torch.full((500, 2, 1, 1), 2.0)
     transform = RandGainOffsetd("image", gain_range=0.2, offset_range=0.1)

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Resized
 from torch.nn import functional
 
+from transforms.batches import artefacts
 from transforms.labels import NUM_CLASSES
 from transforms.pipelines import (
     augmentation,
@@ -296,6 +297,26 @@ def test_augmentation_leaves_as_many_background_zeros_as_there_were():
 def test_gain_and_offset_differ_between_the_slices_of_a_batch():
     after = augmentation(flip_probability=0.0, affine_probability=0).set_random_state(3)(labelled_batch())["image"]
     assert len(after[:, :, 4, 6].unique()) == 12
+
+
+def test_artefacts_change_the_brain_and_leave_the_background_zero_and_the_label_alone():
+    before = labelled_batch()
+    chain = augmentation(0, 0, gain_range=0, offset_range=0, artefact_probability=1).set_random_state(3)
+    after = chain(labelled_batch())
+    image = torch.as_tensor(after["image"])
+    assert torch.isfinite(image).all()
+    assert not image[before["image"] == 0].any()
+    assert (image != before["image"])[before["image"] != 0].all()
+    assert torch.equal(torch.as_tensor(after["label"]), before["label"])
+
+
+def test_each_artefact_alone_changes_a_batch(phantom_cases: list[dict[str, Any]]):
+    chain = training_preprocessing(64, STUDY_WINDOW, label_values=BRATS_VALUES)
+    slices = chain(phantom_cases[0])["image"][10:20].float()
+    for change in artefacts(1.0):
+        after = torch.as_tensor(change({"image": slices.clone()})["image"])
+        assert not torch.equal(after, slices), change.transform
+        assert (after - slices).abs().mean() < slices.abs().mean(), change.transform  # disturbed, not destroyed
 
 
 # Back to the patient's grid

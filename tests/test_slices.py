@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from transforms.slices import SelectSlicesd, StackSlicesd, select_slices, spacing_mm, stack_slices
+from transforms.slices import SelectSlicesd, StackSlicesd, brain_window, select_slices, spacing_mm, stack_slices
 from transforms.windows import slice_window
 
 STUDY_WINDOW = (60, 135)
@@ -30,6 +30,26 @@ def test_the_studys_window_is_75_mm_from_60_mm_up_at_any_spacing(spacing: float,
     assert slice_window(STUDY_WINDOW, spacing, depth) == window
     chosen = SelectSlicesd(keys="image", slice_range=STUDY_WINDOW)({"image": volume_of(spacing, depth)})["image"]
     assert chosen[0, 0, 0].tolist() == list(range(*window))
+
+
+def test_the_slices_with_brain_are_those_from_the_first_to_the_last_with_signal_are_kept():
+    image = torch.zeros(2, 4, 4, 10)
+    image[1, 2, 2, 3], image[0, 1, 1, 7] = -1, 1
+    assert brain_window(image) == (3, 8)
+    label = torch.arange(10).expand(1, 4, 4, 10)
+    chosen = SelectSlicesd(keys=("label", "image"), slice_range=None)({"image": image, "label": label})
+    assert chosen["label"][0, 0, 0].tolist() == [3, 4, 5, 6, 7]
+    assert torch.equal(chosen["image"], image[..., 3:8])
+
+
+def test_a_volume_without_signal_keeps_all_its_slices():
+    assert brain_window(torch.zeros(2, 4, 4, 10)) == (0, 10)
+
+
+def test_neighbours_beyond_the_volume_are_zero():
+    volume = volume_of(1.0, 5) + 1
+    chosen = SelectSlicesd("image", slice_range=(0, 5), neighbours=2)({"image": volume})["image"]
+    assert chosen[0, 0, 0].tolist() == [0, 0, 1, 2, 3, 4, 5, 0, 0]
 
 
 def test_a_window_beyond_the_volume_is_refused_with_the_range_there_is():

@@ -16,6 +16,7 @@ from monai.data import DataLoader
 from monai.transforms import Compose, RandFlipd, Transform
 
 from transforms.pipelines import training_preprocessing
+from workflows.errors import ConfigurationError
 from workflows.training_data import (
     CASES_MIXED_WHEN_UNCACHED,
     MEMORY_SHARE_FOR_CACHE,
@@ -176,6 +177,41 @@ def test_without_a_batch_size_a_batch_is_one_patient_with_its_slices_in_order():
 
 
 # Where not all fits in memory
+
+
+# Slices without tumour: every fourth one of `CountedPatient`
+
+
+def test_an_epoch_shows_every_slice_with_tumour_once_and_the_share_asked_for_without():
+    dataset, _ = dataset_of(3, slices=20)  # 45 with tumour, 15 without
+    batches = SliceBatches(dataset, 8, shuffle=True, tumour_free_share=0.1)
+    seen = list(chain(*epoch_of(dataset, batches)))
+    with_tumour = [value for value in seen if value % 4]
+    assert len(with_tumour) == 45 and len(set(with_tumour)) == 45
+    assert len(seen) - len(with_tumour) == 5  # a tenth of 50
+    assert len(batches) == 7
+
+
+def test_other_slices_without_tumour_are_drawn_in_every_epoch():
+    dataset, _ = dataset_of(3, slices=20)
+    batches = SliceBatches(dataset, 8, shuffle=True, tumour_free_share=0.1)
+    drawn = [{value for value in chain(*epoch_of(dataset, batches)) if value % 4 == 0} for _ in range(12)]
+    assert len({frozenset(values) for values in drawn}) > 1
+    assert set().union(*drawn) == {value for value in every_slice(dataset) if value % 4 == 0}
+
+
+def test_a_share_that_there_are_not_slices_enough_for_shows_all():
+    dataset, _ = dataset_of(2, slices=8)
+    batches = SliceBatches(dataset, 4, shuffle=True, tumour_free_share=0.9)
+    assert sorted(chain(*epoch_of(dataset, batches))) == every_slice(dataset)
+    assert len(batches) == 4
+
+
+@pytest.mark.parametrize(("share", "slices_per_batch"), [(1.0, 4), (-0.1, 4), (0.2, None)])
+def test_a_share_that_cannot_be_is_refused(share: float, slices_per_batch: int | None):
+    dataset, _ = dataset_of(2)
+    with pytest.raises(ConfigurationError, match=rf"^tumour_free_share is {share}; "):
+        SliceBatches(dataset, slices_per_batch, shuffle=True, tumour_free_share=share)
 
 
 def test_what_does_not_fit_in_memory_is_announced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):

@@ -1,12 +1,23 @@
-"""MONAI's spatial transforms on a whole batch of slices, which they would otherwise take for one 3D image."""
+"""MONAI's random transforms on a whole batch of slices, which they would otherwise take for one 3D image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Randomizable, Transform
+from monai.transforms import (
+    MapTransform,
+    RandAdjustContrastd,
+    RandBiasFieldd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandGibbsNoised,
+    Randomizable,
+    RandSimulateLowResolutiond,
+    Transform,
+)
 from torch import Tensor
 
 
@@ -32,3 +43,30 @@ class OnSlicesOfBatchd(MapTransform, Randomizable):
         flat = self.transform({key: batch.flatten(0, 1) for key, batch in batches.items()})  # (B·C, H, W)
         changed = {key: flat[key].reshape(batch.shape).to(batch.dtype) for key, batch in batches.items()}
         return {**data, **changed}
+
+
+class InsideBraind(OnSlicesOfBatchd):
+    """The same for changes of grey values: what was zero stays zero, as the background is at prediction too."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        changed = super().__call__(data)
+        for key in self.key_iterator(data):
+            changed[key] = torch.where(data[key] != 0, changed[key], data[key])
+        return changed
+
+
+def artefacts(probability: float) -> list[Transform]:
+    """MONAI's noise, blur, coarse resolution, contrast, bias field and Gibbs ringing, each with this probability.
+
+    They change the brain's grey values in {"image": (B, C, H, W), …} and leave the background zero. How strong they
+    are at most follows nnU-Net (Isensee et al. 2021, supplement) where it has them.
+    """
+    changes: list[Transform] = [
+        RandGaussianNoised("image", prob=probability, std=0.2),
+        RandGaussianSmoothd("image", prob=probability, sigma_x=(0.25, 1.0), sigma_y=(0.25, 1.0)),
+        RandSimulateLowResolutiond("image", prob=probability, upsample_mode="bilinear", zoom_range=(0.5, 1.0)),
+        RandAdjustContrastd("image", prob=probability, gamma=(0.7, 1.5), retain_stats=True),
+        RandBiasFieldd("image", prob=probability, coeff_range=(0.0, 0.1)),
+        RandGibbsNoised("image", prob=probability, alpha=(0.0, 0.5)),
+    ]
+    return [InsideBraind("image", change) for change in changes]

@@ -59,19 +59,22 @@ class DivideByWindowMaximumd(MapTransform):
 
 
 class RandGainOffsetd(RandomizableTransform, MapTransform):
-    """image × (1 + gain) + offset inside the brain, drawn for every slice and modality of a batch.
+    """image × (1 + gain) + offset inside the brain, drawn for every slice and modality of a batch (B, C, H, W).
 
     MONAI's `RandShiftIntensity` would shift the background too, which must stay zero.
 
     Args:
         gain_range: gains are uniform within ± this.
         offset_range: offsets likewise, in the unit of the image (standard deviations after z-scoring).
+        modalities: of the channels, so that a modality's neighbouring slices change alike; None if each is one.
     """
 
-    def __init__(self, keys: KeysCollection, gain_range: float, offset_range: float) -> None:
+    def __init__(
+        self, keys: KeysCollection, gain_range: float, offset_range: float, modalities: int | None = None
+    ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob=1.0)
-        self.gain_range, self.offset_range = gain_range, offset_range
+        self.gain_range, self.offset_range, self.modalities = gain_range, offset_range, modalities
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         changed = dict(data)
@@ -83,5 +86,7 @@ class RandGainOffsetd(RandomizableTransform, MapTransform):
         return changed
 
     def _draw(self, limit: float, batch: Tensor) -> Tensor:
-        values = self.R.uniform(-limit, limit, size=(batch.shape[0], batch.shape[1], 1, 1))
-        return torch.as_tensor(values, dtype=batch.dtype, device=batch.device)
+        channels = batch.shape[1]
+        modalities = self.modalities or channels
+        values = torch.as_tensor(self.R.uniform(-limit, limit, size=(batch.shape[0], modalities, 1, 1)))
+        return values.repeat(1, channels // modalities, 1, 1).to(batch)

@@ -18,6 +18,7 @@ from monai.transforms import (
     CastToTyped,
     Compose,
     CopyItemsd,
+    DeleteItemsd,
     EnsureChannelFirstd,
     EnsureTyped,
     Invertd,
@@ -32,8 +33,9 @@ from monai.transforms import (
     Transform,
 )
 
-from transforms.batches import OnSlicesOfBatchd
+from transforms.batches import OnSlicesOfBatchd, artefacts
 from transforms.checks import KnownLabelsd, RequireSignald, SameGridd
+from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind, CropToSameBoxd
 from transforms.intensity import DivideByWindowMaximumd, RandGainOffsetd, ZeroBackgroundd
 from transforms.labels import ENHANCING, NUM_CLASSES
 from transforms.nifti import save_like_source
@@ -42,6 +44,9 @@ from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd
 from transforms.soft_labels import SoftLabelsd
 
 Normalisation = Literal["zscore", "window_maximum"]
+
+CROP_MARGIN_PX = 4
+"""Room for the brain's edge to be seen as one, on either side of the square around it."""
 
 Z_SCORE_LIMIT = 5.0
 """Brain voxels further than this many standard deviations from their mean are vessels or artefacts."""
@@ -52,6 +57,7 @@ def preprocessing(
     slice_range: Sequence[int],
     normalisation: Normalisation = "zscore",
     reader: ImageReader | None = None,
+    crop_to_brain: bool = False,
 ) -> Compose:
     """From the files of one patient to the whole stack of slices the network reads; every step can be inverted.
 
@@ -60,6 +66,7 @@ def preprocessing(
         slice_range: the window that `normalisation` looks at where it looks at one, in slices of 1 mm. All slices of
             the volume are returned.
         normalisation: "zscore" over the brain voxels of each modality, or "window_maximum", the study's division.
+        crop_to_brain: cut slices to the square around the brain before they are resized.
     Returns:
         A chain for {"image": [one file per modality], …}; "image" becomes (modalities, size_px, size_px, D) float32
         in the orientation `AXIAL_ORIENTATION`.
@@ -72,6 +79,7 @@ def preprocessing(
             Orientationd(keys="image", axcodes=AXIAL_ORIENTATION, labels=None),
             ZeroBackgroundd(keys="image"),
             *normalise_before,
+            *([CropToBraind(keys="image", margin_px=CROP_MARGIN_PX)] if crop_to_brain else []),
             Resized(keys="image", spatial_size=(size_px, size_px, -1), mode="trilinear"),
             *normalise_after,
             # Rounded as in the training cache, so that a network sees the same values there and here.
@@ -88,6 +96,9 @@ def training_preprocessing(
     soft_labels: bool = False,
     label_values: Mapping[int, int] | None = None,
     reader: ImageReader | None = None,
+    crop_to_brain: bool = False,
+    neighbours: int = 0,
+    whole_brain: bool = False,
 ) -> Compose:
     """`preprocessing`, the label map on the same grid, and both as stacks of the window's slices, compact enough to
     cache: at 75 slices of 128×128 pixels and two modalities 6.1 MB per patient, with soft labels 8.6 MB.
@@ -95,19 +106,23 @@ def training_preprocessing(
     Args:
         label_values: class index of each label value that the files hold, e.g. {1: 1, 2: 2, 4: 3}.
         soft_labels: resize the one-hot label map bilinearly, as the study did, instead of taking nearest neighbours.
+        whole_brain: keep all slices that show any brain instead of the window.
+        neighbours: images of so many slices are kept beyond the window on either side, see `SliceDataset`.
     Returns:
-        A chain for {"image": [files], "label": file, …}: "image" (slices, modalities, size_px, size_px) float16,
+        A chain for {"image": [files], "label": file, …}: "image" (slices + 2 · neighbours, modalities, size_px,
+        size_px) float16,
         "label" (slices, 1, size_px, size_px) uint8 class indices, or with `soft_labels` (slices, 3, size_px, size_px)
         uint8, the tumour classes' shares of a pixel × 255.
     """
     return Compose(
         [
-            preprocessing(size_px, slice_range, normalisation, reader),
+            preprocessing(size_px, slice_range, normalisation, reader, crop_to_brain),
             *load_labels("label", label_values, reader),
-            *label_slices(size_px, slice_range, soft_labels),
-            SelectSlicesd(keys="image", slice_range=slice_range),
+            *label_slices(size_px, None if whole_brain else slice_range, soft_labels),
+            SelectSlicesd(keys="image", slice_range=None if whole_brain else slice_range, neighbours=neighbours),
             CastToTyped(keys="image", dtype=torch.float16),
             StackSlicesd(keys="image"),
+            DeleteItemsd(keys=(BOX_START, BOX_END)),
         ]
     ).flatten()  # a chain within a chain counts as random, and nothing after it would be cached
 
@@ -125,9 +140,11 @@ def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageR
     return [*chain, CastToTyped(keys=key, dtype=torch.uint8)]
 
 
-def label_slices(size_px: int, slice_range: Sequence[int], soft_labels: bool = False) -> list[Transform]:
+def label_slices(size_px: int, slice_range: Sequence[int] | None, soft_labels: bool = False) -> list[Transform]:
     """Transforms that bring "label", (1, H, W, D) class indices on its own grid, onto the network's slices.
 
+    Args:
+        slice_range: None for the slices that show any brain in "image", which is on the network's grid already.
     Returns:
         A list for a chain; "label" becomes what `training_preprocessing` says of it.
     """
@@ -139,6 +156,7 @@ def label_slices(size_px: int, slice_range: Sequence[int], soft_labels: bool = F
     )
     return [
         Orientationd(keys="label", axcodes=AXIAL_ORIENTATION, labels=None),
+        CropToSameBoxd(keys="label"),
         *resize,
         SelectSlicesd(keys="label", slice_range=slice_range),
         StackSlicesd(keys="label"),
@@ -152,14 +170,18 @@ def augmentation(
     scale_range: float = 0.15,
     gain_range: float = 0.2,
     offset_range: float = 0.1,
+    modalities: int | None = None,
+    artefact_probability: float = 0,
 ) -> Compose:
     """Random changes of a training batch.
 
-    Flips, rotation and scaling are drawn for the batch, gain and offset for every slice and modality.
+    Flips, rotation, scaling and artefacts are drawn for the batch, gain and offset for every slice and modality.
 
     Args:
         rotation_degrees: rotations are uniform within ± this.
         scale_range: height and width are scaled by 1 ± up to this, each for itself.
+        modalities: how many of the channels these are, where the others are those of neighbouring slices.
+        artefact_probability: of each of `artefacts`.
     Returns:
         A chain for {"image": (B, C, H, W) float, "label": (B, 1 or more, H, W), …}.
     """
@@ -179,7 +201,8 @@ def augmentation(
     return Compose(
         [
             *(OnSlicesOfBatchd(keys=keys, transform=transform) for transform in spatial),
-            RandGainOffsetd(keys="image", gain_range=gain_range, offset_range=offset_range),
+            RandGainOffsetd("image", gain_range, offset_range, modalities),
+            *(artefacts(artefact_probability) if artefact_probability else []),
         ]
     )
 
@@ -197,11 +220,13 @@ def postprocessing(
         "argmax_map" the most probable class and "label_map" the same after cleaning, both (1, H, W, D) uint8 class
         indices; all are on the grid of the patient's files.
     """
+    cropped = any(isinstance(transform, CropToBraind) for transform in preprocess.transforms)
     return Compose(
         [
             Activationsd(keys="pred", softmax=True),
             *([BackgroundOutsideBraind(keys="pred", image_key="image")] if brain_only else []),
             Invertd(keys="pred", transform=preprocess, orig_keys="image", nearest_interp=False, to_tensor=True),
+            *([BackgroundIsTheRestd(keys="pred")] if cropped else []),
             CopyItemsd(keys="pred", names="argmax_map"),
             AsDiscreted(keys="argmax_map", argmax=True),
             CastToTyped(keys="argmax_map", dtype=torch.uint8),

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 PATH_SETTINGS = ("dataset_dir", "run_dir", "split_file", "patient_dir", "output_dir", "checkpoint")
 RUN_CONFIGURATION = "config.json"
-EXPRESSIONS_OF_OURS = ("$len(@modalities)",)
-SETTINGS_OF_A_NETWORK = ("modalities", "slice_range", "size_px", "normalisation", "network_def", "brain_only")
+IN_CHANNELS = "$len(@modalities) * (2 * @neighbours + 1)"
+EXPRESSIONS_OF_OURS = ("$len(@modalities)", IN_CHANNELS)
+SETTINGS_OF_A_NETWORK = (
+    *("modalities", "slice_range", "whole_brain", "size_px", "normalisation", "crop_to_brain", "neighbours"),
+    *("network_def", "brain_only"),
+)
 """What inference must take over from the training of the checkpoint it uses."""
 TUNED_SETTINGS_FILE = "post_processing.json"
 TUNED_SETTINGS = ("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3")

@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from monai.transforms import Compose, Transform
 
+from transforms.crop import BOX_END, BOX_START
 from transforms.labels import BACKGROUND
 from transforms.pipelines import expand_labels, label_slices
 from transforms.regions import background_outside_brain
@@ -135,7 +136,7 @@ class Evaluation:
             case, label = batch["case"], output["label"]
             check_grids(case, output["argmax_map"], label)
             self._add_stages(case, output["argmax_map"], label)
-            self._add_study(case, batch["image"], scores, label)
+            self._add_study(case, batch, scores, label)
             final, true = (np.asarray(volume.cpu())[0] for volume in (output["label_map"], label))
             self.rows += rows_of_case(case, final, true, label.pixdim.tolist(), self.rules, self.hd95)
             self.tumour_accuracies.append(tumour_accuracy(final, true))
@@ -152,13 +153,15 @@ class Evaluation:
             affine = np.asarray(label.affine, dtype=np.float64)
             stage.cases[case] = false_positives(whole, label[0].cpu().numpy(), affine, self.slice_range)
 
-    def _add_study(self, case: str, image: MetaTensor, scores: torch.Tensor, label: MetaTensor) -> None:
+    def _add_study(self, case: str, batch: Mapping[Any, Any], scores: torch.Tensor, label: MetaTensor) -> None:
+        image = batch["image"]
         try:
             slice_window(self.slice_range, spacing_mm(image), image.shape[-1])
         except ValueError as error:
             logger.warning(f"{case}: left out of the study's table, since the {error}")
             return
-        target = expand_labels(self.to_study_label({"label": label})["label"])
+        box = {key: batch[key] for key in (BOX_START, BOX_END) if key in batch}
+        target = expand_labels(self.to_study_label({**box, "label": label})["label"])
         shown, scored = (self.to_study_image({"image": like(volume, image)})["image"] for volume in (image, scores))
         probabilities = scored.float().softmax(dim=1)
         if self.brain_only:

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 
 from transforms.files import write_whole
 from transforms.regions import background_outside_brain
+from transforms.slices import own_channels
 from workflows.run_state import write_checkpoint
 from workflows.scores import CaseSums, case_dice, training_scores
 
@@ -44,11 +45,12 @@ class CaseScores(IgniteMetricHandler):
     Args:
         prefix: put before the names, e.g. "val_".
         brain_only: score what would be predicted if nothing outside the brain could be tumour.
+        neighbours: as in `transforms.slices.with_neighbours`.
     """
 
-    def __init__(self, prefix: str = "", brain_only: bool = False) -> None:
+    def __init__(self, prefix: str = "", brain_only: bool = False, neighbours: int = 0) -> None:
         super().__init__(metric_fn=CaseSums(), save_details=False)
-        self.prefix, self.brain_only = prefix, brain_only
+        self.prefix, self.brain_only, self.neighbours = prefix, brain_only, neighbours
 
     def state_dict(self) -> OrderedDict:
         """The sums so far, for a run that stops within an epoch."""
@@ -63,7 +65,8 @@ class CaseScores(IgniteMetricHandler):
         output, case = state.output, state.batch["case"]
         probabilities = output["pred"].detach().float().softmax(dim=1)
         if self.brain_only:
-            probabilities = background_outside_brain(probabilities, output["image"], channel_dim=1)
+            image = own_channels(output["image"], self.neighbours)
+            probabilities = background_outside_brain(probabilities, image, channel_dim=1)
         self.metric_fn(probabilities, output["label"], case=case)
 
     def completed(self, engine: Engine, name: str) -> None:

@@ -19,6 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from transforms.labels import CLASS_COLOURS, CLASS_NAMES, NUM_CLASSES, REGIONS
 from transforms.regions import background_outside_brain
+from transforms.slices import own_channels
 from workflows.configuration import RUN_CONFIGURATION, run_configuration
 from workflows.drawing import OVERLAY_OPACITY, class_rgb, grey_limits
 from workflows.training_data import SliceDataset
@@ -159,7 +160,8 @@ class SliceOverlays:
         places = zip(state.batch["case"].tolist(), state.batch["slice"].tolist(), strict=True)
         for row, place in enumerate(places):
             if place in self.tags:
-                image, scores = state.output["image"][row], state.output["pred"][row].float().softmax(0)
+                image = own_channels(state.output["image"][row], self.dataset.neighbours, channel_dim=0)
+                scores = state.output["pred"][row].float().softmax(0)
                 shown = background_outside_brain(scores, image) if self.brain_only else scores
                 label_maps = [classes.argmax(0).cpu().numpy() for classes in (shown, state.output["label"][row])]
                 picture = side_by_side(image[0].cpu().numpy(), label_maps)

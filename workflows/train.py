@@ -111,7 +111,7 @@ def current_configuration() -> dict[str, Any]:
     return dict(json.loads(json.dumps(parser.get(), default=str))) if parser is not None else {}
 
 
-def check_network(network: Any, modalities: Sequence[str], size_px: int) -> None:
+def check_network(network: Any, modalities: Sequence[str], size_px: int, neighbours: int = 0) -> None:
     """Try the network on one empty slice before any patient is read.
 
     Raises:
@@ -122,10 +122,11 @@ def check_network(network: Any, modalities: Sequence[str], size_px: int) -> None
     was_training = network.training
     try:
         with torch.no_grad():
-            scores = network.eval()(torch.zeros(1, len(modalities), size_px, size_px))
+            scores = network.eval()(torch.zeros(1, len(modalities) * (2 * neighbours + 1), size_px, size_px))
     except (ValueError, RuntimeError) as error:
         raise ConfigurationError(
-            f"the network does not fit size_px {size_px} and {len(modalities)} modalities: {error}"
+            f"the network does not fit size_px {size_px} and {len(modalities)} modalities"
+            f"{f' of {2 * neighbours + 1} slices' if neighbours else ''}: {error}"
         ) from error
     finally:
         network.train(was_training)

@@ -21,17 +21,23 @@ from torch.utils.data import Dataset, Sampler
 
 from transforms.pipelines import expand_labels
 from transforms.slices import plain
-from workflows.errors import about_case
+from workflows.errors import ConfigurationError, about_case
 
 logger = logging.getLogger(__name__)
 
 MEMORY_SHARE_FOR_CACHE = 0.7  # the rest is for the network, its activations and everybody else
 CASES_MIXED_WHEN_UNCACHED = 8
+BRATS_SLICES = 155
 
 
 def bytes_per_case(modalities: int, size_px: int, slices: int, soft_labels: bool = False) -> int:
     """Memory of one cached case: 16 bits per modality and pixel, 8 for the label map or 3 × 8 for soft labels."""
     return slices * size_px**2 * (2 * modalities + (3 if soft_labels else 1))
+
+
+def slices_to_keep(slice_range: Sequence[int], neighbours: int = 0, whole_brain: bool = False) -> int:
+    """Cached slices of a case of 1 mm slices, at most; with `whole_brain` those of a whole volume of BraTS."""
+    return (BRATS_SLICES if whole_brain else slice_range[1] - slice_range[0]) + 2 * neighbours
 
 
 class NamedCases(CacheDataset):
@@ -66,6 +72,8 @@ class SliceDataset(Dataset):
         transform: ends in {"image": (slices, C, H, W) float16, "label": (slices, 1 or more, H, W) uint8}.
         expected_bytes_per_case: see `bytes_per_case`; decides how many patients fit in memory.
         augmentation: applied to whole batches.
+        neighbours: slices below and above whose channels go with those of a slice, see `with_neighbours`; `transform`
+            then gives so many images more than labels on either side, and what is cached stays one copy of each slice.
         workers: threads that fill the cache.
     """
 
@@ -75,9 +83,10 @@ class SliceDataset(Dataset):
         transform: Callable,
         expected_bytes_per_case: int = 0,
         augmentation: Callable | None = None,
+        neighbours: int = 0,
         workers: int = 2,
     ) -> None:
-        self.augmentation = augmentation
+        self.augmentation, self.neighbours = augmentation, neighbours
         self.names = [patient.get("case", str(number)) for number, patient in enumerate(data)]
         rate = affordable_cache_rate(len(data), expected_bytes_per_case)
         self.volumes = NamedCases(
@@ -86,7 +95,7 @@ class SliceDataset(Dataset):
         self.cached_cases = self.volumes.cache_num
         self._uncached = lru_cache(maxsize=CASES_MIXED_WHEN_UNCACHED)(self.volumes.__getitem__)
         # Reading a patient that does not fit in memory just to count its slices costs one pass, once.
-        self.slices_per_case = [len(self.case(index)["image"]) for index in range(len(data))]
+        self.slices_per_case = [len(self.case(index)["label"]) for index in range(len(data))]
         self.first_slice = [0, *accumulate(self.slices_per_case)]
 
     def __len__(self) -> int:
@@ -95,6 +104,11 @@ class SliceDataset(Dataset):
     def case(self, index: int) -> dict[str, Any]:
         """All slices of one patient."""
         return self.volumes[index] if index < self.cached_cases else self._uncached(index)
+
+    def tumour_free(self, case: int) -> list[int]:
+        """The data set's numbers of a patient's slices whose label is background throughout."""
+        empty = (self.case(case)["label"] == 0).flatten(1).all(dim=1)
+        return [self.first_slice[case] + position for position in torch.nonzero(empty).flatten().tolist()]
 
     def locate(self, index: int) -> tuple[int, int]:
         """The patient and the patient's slice that the data set's slice `index` is."""
@@ -116,7 +130,7 @@ class SliceDataset(Dataset):
         places = [self.locate(index) for index in indices]
         rows = [(self.case(case), position) for case, position in places]
         batch = {
-            "image": torch.stack([row["image"][position] for row, position in rows]).float(),
+            "image": torch.stack([self._channels(row["image"], position) for row, position in rows]).float(),
             "label": torch.stack([row["label"][position] for row, position in rows]),
             "case": torch.tensor([case for case, _ in places]),
             "slice": torch.tensor([position for _, position in places]),
@@ -126,6 +140,10 @@ class SliceDataset(Dataset):
                 self.augmentation.set_random_state(seed=indices.seed)
             batch = {key: plain(value) for key, value in self.augmentation(batch).items()}
         return batch
+
+    def _channels(self, images: Tensor, position: int) -> Tensor:
+        """A slice's own channels among those of its neighbours, the lowest first: (C, H, W)."""
+        return images[position : position + 2 * self.neighbours + 1].flatten(0, 1)
 
 
 class SeededBatch(list[int]):
@@ -149,11 +167,33 @@ class SliceBatches(Sampler[list[int]]):
         shuffle: mix the slices of all patients anew in every epoch; where not all patients fit in memory, of as many
             as are read together. With one patient per batch, the order of the patients.
         seed: the order of epoch n and the augmentation of its batches follow from `seed` and n alone.
+        tumour_free_share: at most this share of an epoch's slices is without tumour, others being drawn anew in every
+            epoch; None for every slice once in every epoch. Not for one patient per batch.
     """
 
-    def __init__(self, dataset: SliceDataset, slices_per_batch: int | None, shuffle: bool, seed: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: SliceDataset,
+        slices_per_batch: int | None,
+        shuffle: bool,
+        seed: int = 0,
+        tumour_free_share: float | None = None,
+    ) -> None:
+        if tumour_free_share is not None and not (0 <= tumour_free_share < 1 and shuffle and slices_per_batch):
+            raise ConfigurationError(
+                f"tumour_free_share is {tumour_free_share}; it takes 0 to less than 1, and batches of mixed slices."
+            )
         self.dataset, self.slices_per_batch, self.shuffle, self.seed = dataset, slices_per_batch, shuffle, seed
+        self.tumour_free_share = tumour_free_share
         self.epoch, self.done_in_epoch = 0, 0
+        self.per_epoch = len(dataset)
+        if tumour_free_share is not None:
+            self.tumour_free = [i for case in range(len(dataset.slices_per_case)) for i in dataset.tumour_free(case)]
+            with_tumour = len(dataset) - len(self.tumour_free)
+            self.tumour_free_kept = min(
+                len(self.tumour_free), round(with_tumour * tumour_free_share / (1 - tumour_free_share))
+            )
+            self.per_epoch = with_tumour + self.tumour_free_kept
 
     def continue_from(self, epochs: int, batches: int) -> None:
         """The next iteration is the epoch after `epochs`, without its first `batches`."""
@@ -162,7 +202,7 @@ class SliceBatches(Sampler[list[int]]):
     def __len__(self) -> int:
         if self.slices_per_batch is None:
             return len(self.dataset.slices_per_case)
-        return -(-len(self.dataset) // self.slices_per_batch)
+        return -(-self.per_epoch // self.slices_per_batch)
 
     def __iter__(self) -> Iterator[list[int]]:
         self.epoch += 1
@@ -177,15 +217,22 @@ class SliceBatches(Sampler[list[int]]):
         if self.slices_per_batch is None:
             yield from (self._slices_of([case]) for case in cases)
             return
-        step, pending = self._cases_per_group(), list[int]()
+        step, pending, left_out = self._cases_per_group(), list[int](), self._left_out(generator)
         for first in range(0, len(cases), step):
             # What is left of a group goes first into the next one's batch, while its patients are still at hand.
-            pending += self._permuted(self._slices_of(cases[first : first + step]), generator)
+            shown = [index for index in self._slices_of(cases[first : first + step]) if index not in left_out]
+            pending += self._permuted(shown, generator)
             while len(pending) >= self.slices_per_batch:
                 yield pending[: self.slices_per_batch]
                 del pending[: self.slices_per_batch]
         if pending:
             yield pending
+
+    def _left_out(self, generator: torch.Generator) -> set[int]:
+        """Slices without tumour that are not shown in this epoch."""
+        if self.tumour_free_share is None:
+            return set()
+        return set(self._permuted(self.tumour_free, generator)[self.tumour_free_kept :])
 
     def _cases_per_group(self) -> int:
         everything = len(self.dataset.slices_per_case)

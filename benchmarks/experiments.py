@@ -1,0 +1,234 @@
+"""Which changes of the configuration segment better: named experiments, cross-validated fold by fold on real cases.
+
+    BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME … [--folds 0 1 2 3] [--runs FOLDER]
+    python benchmarks/experiments.py table
+    python benchmarks/experiments.py list
+
+DIR holds the cases that folds.json names. An experiment is benchmarks/experiments/NAME.json. What is finished is
+skipped: a fold whose figures stand in docs/experiments, and the training of a fold whose weights are in FOLDER. `table`
+writes docs/experiments.md from all figures; `run` does so at its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from transforms.labels import ENHANCING, REGIONS
+from workflows.dataset import find_cases, load_entry
+from workflows.errors import BratsError, ConfigurationError, DatasetError
+from workflows.json_files import write_json
+from workflows.label_conventions import LABEL_CONVENTIONS
+from workflows.volume_scores import score_case
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = Path(__file__).with_suffix("")
+FOLDS = EXPERIMENTS / "folds.json"
+RESULTS = ROOT / "docs" / "experiments"
+SECTION = "validation"
+"""Where the datalist of a fold holds the fold's cases; nothing is chosen on them, see `PROTOCOL`."""
+PROTOCOL = {"val_interval": "@max_epochs"}
+"""The weights after the last epoch are scored: validating once, at the end, leaves nothing to choose on the fold."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What differs from train.json.
+
+    Attributes:
+        change: in words, what differs from the experiment it is based on.
+        config: overlays of the bundle that come before its own.
+        train: overlay of train.json.
+        evaluate: overrides of inference.json.
+        weights_of: the experiment whose weights it takes where it differs in the prediction alone.
+        verdict: what was decided, where the rule of the table is not enough.
+    """
+
+    name: str
+    change: str
+    based_on: str | None = None
+    config: list[str] = field(default_factory=list)
+    train: dict[str, Any] = field(default_factory=dict)
+    evaluate: dict[str, Any] = field(default_factory=dict)
+    weights_of: str | None = None
+    verdict: str = ""
+
+
+def load_experiment(name: str) -> Experiment:
+    """The experiment with the settings of all that it is based on merged in.
+
+    Raises:
+        ConfigurationError: if there is none of this name, naming those there are.
+    """
+    file = EXPERIMENTS / f"{name}.json"
+    if name not in names():
+        raise ConfigurationError(f"no experiment {name!r}; there are {', '.join(names())}.")
+    own = json.loads(file.read_text())
+    if not own.get("based_on"):
+        return Experiment(name, **own)
+    base = load_experiment(own["based_on"])
+    merged = {part: {**getattr(base, part), **own.get(part, {})} for part in ("train", "evaluate")}
+    weights = own.get("weights_of") or (base.weights_of if "train" not in own else None)
+    config = [*base.config, *own.get("config", [])]
+    return Experiment(name, **{**own, **merged, "config": config, "weights_of": weights})
+
+
+def names() -> list[str]:
+    return sorted(file.stem for file in EXPERIMENTS.glob("*.json") if file != FOLDS)
+
+
+def run_fold(experiment: Experiment, fold: int, data: Path, runs: Path, results: Path) -> None:
+    """Train, predict and score one fold, and write its figures."""
+    run = trained(load_experiment(experiment.weights_of) if experiment.weights_of else experiment, fold, data, runs)
+    label_maps = runs / f"{experiment.name}-fold{fold}" / "evaluation"
+    overrides = [f"--{name}={value!r}" for name, value in experiment.evaluate.items()]
+    arguments = ["evaluate", "--checkpoint", str(run / "model.pt"), "--out", str(label_maps), "--section", SECTION]
+    prediction = measured("-m", "workflows", *arguments, *overrides)
+    epochs = len(list(csv.DictReader((run / "training.log").open())))
+    figures = {
+        "experiment": experiment.name,
+        "fold": fold,
+        "cases": score_fold(fold, data, label_maps),
+        "epochs": epochs,
+        "weights_of": experiment.weights_of,
+        "training": json.loads((run / "cost.json").read_text()),
+        "prediction": prediction,
+        "cores": os.cpu_count(),
+        "shared_machine": True,
+        "date": time.strftime("%Y-%m-%d"),
+        "revision": revision(),
+        "config": experiment.config,
+        "train": experiment.train,
+        "evaluate": experiment.evaluate,
+    }
+    write_json(figures, results / f"{experiment.name}-fold{fold}.json")
+
+
+def trained(experiment: Experiment, fold: int, data: Path, runs: Path) -> Path:
+    """The run folder of an experiment's fold, trained if it is not yet."""
+    run = runs / f"{experiment.name}-fold{fold}"
+    if (run / "cost.json").is_file():
+        return run
+    shutil.rmtree(run, ignore_errors=True)  # of a training that was broken off
+    split, overlay = run.with_name(f"{run.name}-split.json"), run.with_name(f"{run.name}-overlay.json")
+    write_json(fold_split(fold, data), split)
+    write_json({**experiment.train, **PROTOCOL}, overlay)
+    named = {"--dataset-dir": data, "--split": split, "--out": run}
+    overlays = [f"--config={config}" for config in (*experiment.config, overlay)]
+    cost = measured("-m", "workflows", "train", *(str(part) for pair in named.items() for part in pair), *overlays)
+    write_json(cost, run / "cost.json")
+    return run
+
+
+def fold_split(fold: int, data: Path) -> dict[str, Any]:
+    """The datalist of a fold: its cases under `SECTION`, those of all others to train on."""
+    folds = json.loads(FOLDS.read_text())["folds"]
+    fold_of = {case: number for number, cases in enumerate(folds) for case in cases}
+    found = {case.id: case for case in find_cases(data).cases}
+    if missing := sorted(set(fold_of) - set(found)):
+        raise DatasetError(f"{data}: has no case {', '.join(missing)}, which {FOLDS.name} names.")
+    split: dict[str, Any] = {"label_convention": "brats-to-2022", "training": [], "validation": [], "testing": []}
+    for case, number in sorted(fold_of.items()):
+        entry = load_entry(found[case], found[case].modalities, data)
+        split[SECTION if number == fold else "training"].append(entry)
+    return split
+
+
+def score_fold(fold: int, data: Path, label_maps: Path) -> dict[str, Any]:
+    """BraTS's scores of the fold's whole volumes and the volume of what was found on slices without tumour."""
+    convention = LABEL_CONVENTIONS["brats-to-2022"]
+    scores = {}
+    for entry in fold_split(fold, data)[SECTION]:
+        case = entry["case"]
+        prediction, _ = class_indices(label_maps / case / f"{case}_seg.nii.gz", convention.classes)
+        reference, spacing_mm = class_indices(data / entry["label"], convention.classes)
+        regions = score_case(prediction, reference, spacing_mm)
+        scores[case] = {
+            **{
+                region: rounded(regions[region], ("dice", "hd95_mm", "volume_ml", "reference_ml")) for region in REGIONS
+            },
+            "false_positive_ml": round(false_positive_ml(prediction, reference, spacing_mm), 3),
+        }
+    return scores
+
+
+def class_indices(file: Path, classes: Mapping[int, int]) -> tuple[np.ndarray, tuple[float, ...]]:
+    """(H, W, D) class indices, and the voxel's edges in mm."""
+    image: Any = nib.load(file)
+    values = np.asanyarray(image.dataobj).astype(np.uint8)
+    indices = np.zeros(ENHANCING + 2, np.uint8)
+    for value, index in classes.items():
+        indices[value] = index
+    return indices[values], tuple(float(edge) for edge in image.header.get_zooms()[:3])
+
+
+def false_positive_ml(prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]) -> float:
+    """Volume of predicted tumour on axial slices whose reference has none; (H, W, D) class indices."""
+    tumour_free = ~reference.any(axis=(0, 1))
+    return float(np.count_nonzero(prediction[..., tumour_free]) * np.prod(spacing_mm) / 1000)
+
+
+def rounded(scores: Any, figures: tuple[str, ...]) -> dict[str, float]:
+    return {figure: round(float(getattr(scores, figure)), 4) for figure in figures}
+
+
+def measured(*arguments: str) -> dict[str, float]:
+    """Run Python in the repository's root; seconds of CPU and of wall clock that it took."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run([sys.executable, *arguments], check=True, cwd=ROOT)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu_seconds": round(cpu, 1), "wall_seconds": round(time.monotonic() - started, 1)}
+
+
+def revision() -> str:
+    answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return answer.stdout.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tasks = parser.add_subparsers(dest="task", required=True)
+    run = tasks.add_parser("run", help="train, predict and score what is not done yet")
+    run.add_argument("names", nargs="+", metavar="NAME")
+    run.add_argument("--folds", nargs="+", type=int, default=[0, 1, 2, 3])
+    run.add_argument("--runs", type=Path, default=ROOT / "runs" / "experiments", help="where weights go")
+    run.add_argument("--results", type=Path, default=RESULTS, help="where figures go")
+    tasks.add_parser("table", help="write docs/experiments.md")
+    tasks.add_parser("list", help="name the experiments")
+    arguments = parser.parse_args()
+    if arguments.task == "list":
+        print("\n".join(f"{name}: {load_experiment(name).change}" for name in names()))
+        return
+    if arguments.task == "run":
+        if not os.environ.get("BRATS_REAL_DATA"):
+            sys.exit("error: BRATS_REAL_DATA is unset; name the folder of the real cases.")
+        data = Path(os.environ["BRATS_REAL_DATA"]).resolve()
+        for experiment in [load_experiment(name) for name in arguments.names]:
+            for fold in arguments.folds:
+                if not (arguments.results / f"{experiment.name}-fold{fold}.json").is_file():
+                    run_fold(experiment, fold, data, arguments.runs.resolve(), arguments.results)
+    from experiments_table import write_page  # here, so that a result is kept whatever the page does
+
+    write_page()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BratsError as error:
+        sys.exit(f"error: {error}")

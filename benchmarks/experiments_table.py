@@ -1,0 +1,148 @@
+"""The page docs/experiments.md from the figures in docs/experiments: one row per experiment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from experiments import FOLDS, RESULTS, load_experiment
+
+from transforms.files import write_whole
+from transforms.labels import REGIONS
+
+PAGE = RESULTS.with_suffix(".md")
+BASELINE = "plain"
+RESAMPLES = 10_000
+
+INTRODUCTION = """\
+# Experiments
+
+Every change of the configuration that was measured, kept or not. This page is written by
+`python benchmarks/experiments.py table` from the figures in [experiments/](experiments).
+
+## Protocol
+
+Fixed before any tuning. *Real* cases: {cases} BraTS cases, whose ids stand in
+[folds.json](../benchmarks/experiments/folds.json), in {folds} folds (shuffled with seed {seed}). An experiment is an
+overlay of `train.json` in [benchmarks/experiments](../benchmarks/experiments); it is trained on all folds but one
+and scored on that one:
+
+- whole volumes on the cases' own grid; Dice and HD95 (mm) of WT, TC and ET by BraTS's definitions and rules for empty
+  regions; FP: volume of predicted tumour on axial slices whose reference has none (ml); all are means over the cases;
+- the weights after the last epoch are scored, so that nothing is chosen on the fold (the run validates once, at its
+  end);
+- a budget is counted in epochs, so that scores do not depend on what else the machine does. Cost is CPU minutes per
+  fold, training alone. Wall clock is in the files: **the machine, 2 cores, was shared with other work**, so it says
+  little;
+- Δ is the mean over the cases of the paired difference to *{baseline}* on the same cases, of the mean Dice of the
+  three regions, with the 95 % interval of {resamples} bootstrap resamples of the cases. With so few cases intervals are
+  wide: they say what the cases seen support, and nothing of the spread between seeds, for every row is one seed;
+- verdict: *better* where the interval lies above 0, *worse* where it lies below, else *open*.
+
+Each row: `BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME --folds …`.
+"""
+
+
+def write_page() -> None:
+    """Write the page from all figures there are."""
+    folds = json.loads(FOLDS.read_text())
+    results = read_results(RESULTS)
+    text = INTRODUCTION.format(
+        cases=sum(map(len, folds["folds"])),
+        folds=len(folds["folds"]),
+        seed=folds["seed"],
+        baseline=BASELINE,
+        resamples=f"{RESAMPLES:,}".replace(",", " "),
+    )
+    by_folds: dict[tuple[int, ...], list[str]] = {}
+    for name, figures in results.items():
+        by_folds.setdefault(tuple(figures), []).append(name)
+    for numbers, names in sorted(by_folds.items(), key=lambda item: (-len(item[0]), item[0])):
+        text += f"\n## {title(numbers, len(folds['folds']))}\n\n{table(names, results, numbers)}\n"
+    text += f"\n## What each one changes\n\n{changes(list(results))}\n"
+    write_whole(PAGE, lambda path: path.write_text(text))
+
+
+def read_results(folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
+    """Figures by experiment and fold, in the order of their names, the baseline first."""
+    results: dict[str, dict[int, dict[str, Any]]] = {}
+    for file in sorted(
+        folder.glob("*-fold*.json"), key=lambda file: (not file.name.startswith(f"{BASELINE}-fold"), file)
+    ):
+        figures = json.loads(file.read_text())
+        results.setdefault(figures["experiment"], {})[figures["fold"]] = figures
+    return results
+
+
+def title(numbers: tuple[int, ...], folds: int) -> str:
+    if len(numbers) == folds:
+        return f"All {folds} folds"
+    return f"Fold{'s' * (len(numbers) > 1)} {' and '.join(map(str, numbers))}"
+
+
+def table(names: list[str], results: dict[str, dict[int, dict[str, Any]]], numbers: tuple[int, ...]) -> str:
+    """Markdown; the baseline on the same folds stands above, whatever other folds it was run on."""
+    columns = ["experiment", "cases", "WT", "TC", "ET", "HD95 WT", "TC", "ET", "FP ml", "Δ Dice [95 %]"]
+    lines = [
+        "| " + " | ".join([*columns, "epochs", "CPU min", "verdict"]) + " |",
+        "| --- |" + " ---: |" * 11 + " --- |",
+    ]
+    baseline = cases_of(results.get(BASELINE, {}), numbers)
+    has_baseline = set(numbers) <= set(results.get(BASELINE, {}))
+    for name in dict.fromkeys([*([BASELINE] if has_baseline else []), *names]):
+        figures = {number: results[name][number] for number in numbers}
+        cases = cases_of(figures, numbers)
+        compared = has_baseline and name != BASELINE
+        difference = paired_difference(cases, baseline) if compared else None
+        lines.append(row(name, figures, cases, difference))
+    return "\n".join(lines)
+
+
+def cases_of(figures: dict[int, dict[str, Any]], numbers: tuple[int, ...]) -> dict[str, dict[str, Any]]:
+    return {case: s for number in numbers if number in figures for case, s in figures[number]["cases"].items()}
+
+
+def row(
+    name: str,
+    figures: dict[int, dict[str, Any]],
+    cases: dict[str, dict[str, Any]],
+    difference: tuple[float, float, float] | None,
+) -> str:
+    first = next(iter(figures.values()))
+    dice = [f"{np.mean([scores[region]['dice'] for scores in cases.values()]):.3f}" for region in REGIONS]
+    hd95 = [f"{np.mean([scores[region]['hd95_mm'] for scores in cases.values()]):.1f}" for region in REGIONS]
+    false_positive = f"{np.mean([scores['false_positive_ml'] for scores in cases.values()]):.2f}"
+    minutes = f"{np.mean([fold['training']['cpu_seconds'] for fold in figures.values()]) / 60:.0f}"
+    cost = f"(of {first['weights_of']})" if first["weights_of"] else minutes
+    change = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference) if difference else "–"
+    cells = [name, str(len(cases)), *dice, *hd95, false_positive, change, str(first["epochs"]), cost]
+    return "| " + " | ".join([*cells, load_experiment(name).verdict or verdict(difference)]) + " |"
+
+
+def paired_difference(
+    cases: dict[str, dict[str, Any]], baseline: dict[str, dict[str, Any]], seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean difference of the mean region Dice over the cases, and the ends of its 95 % bootstrap interval."""
+    differences = np.array([mean_dice(scores) - mean_dice(baseline[case]) for case, scores in cases.items()])
+    drawn = np.random.default_rng(seed).integers(len(differences), size=(RESAMPLES, len(differences)))
+    low, high = np.percentile(differences[drawn].mean(axis=1), [2.5, 97.5])
+    return float(differences.mean()), float(low), float(high)
+
+
+def mean_dice(scores: dict[str, Any]) -> float:
+    return float(np.mean([scores[region]["dice"] for region in REGIONS]))
+
+
+def verdict(difference: tuple[float, float, float] | None) -> str:
+    if difference is None:
+        return "baseline"
+    _, low, high = difference
+    return "better" if low > 0 else "worse" if high < 0 else "open"
+
+
+def changes(names: list[str]) -> str:
+    experiments = [load_experiment(name) for name in names]
+    lines = ["| experiment | based on | change |", "| --- | --- | --- |"]
+    return "\n".join(lines + [f"| {e.name} | {e.based_on or 'train.json'} | {e.change} |" for e in experiments])

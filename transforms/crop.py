@@ -1,0 +1,79 @@
+"""Cropping slices to the brain before they are resized: more detail for the same pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import CropForeground, CropForegroundd, MapTransform
+from monai.utils import ensure_tuple
+from torch import Tensor
+
+BOX_START, BOX_END = "brain_box_start", "brain_box_end"
+"""Keys under which `CropToBraind` leaves the box, for the label map to be cropped alike."""
+
+
+def has_signal(image: Tensor) -> Tensor:
+    """Where an image whose background is zero shows anything."""
+    return image != 0
+
+
+class SquareAroundBrain(CropForeground):
+    """MONAI's crop to the foreground with a box that is square in the slice's plane and keeps every slice.
+
+    A square keeps the brain's proportions when all slices are resized to one size. Where it leaves the image it is
+    filled with zeros; an image without any signal is kept whole.
+
+    Args:
+        margin_px: added on each side of the longer edge.
+    """
+
+    def __init__(self, margin_px: int = 0) -> None:
+        super().__init__(select_fn=has_signal)
+        self.margin_px = margin_px
+
+    def compute_bounding_box(self, img: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """First and one after the last index of (H, W, D) for an image (C, H, W, D)."""
+        start, end = super().compute_bounding_box(img)
+        depth = img.shape[3]
+        if not (end > start).all():
+            return np.zeros(3, int), np.array(img.shape[1:])
+        side = int((end - start)[:2].max()) + 2 * self.margin_px
+        first = (start[:2] + end[:2] - side) // 2
+        return np.array([*first, 0]), np.array([*(first + side), depth])
+
+
+class CropToBraind(CropForegroundd):
+    """Dictionary version of `SquareAroundBrain`; invertible, and leaves the box for `CropToSameBoxd`."""
+
+    def __init__(self, keys: KeysCollection, margin_px: int = 0) -> None:
+        first = str(ensure_tuple(keys)[0])
+        super().__init__(keys, source_key=first, start_coord_key=BOX_START, end_coord_key=BOX_END)
+        self.cropper = SquareAroundBrain(margin_px)
+
+
+class CropToSameBoxd(MapTransform):
+    """Crop a label map (1, H, W, D) to the box of `CropToBraind` for the image on the same grid, where there is one."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        cropped = dict(data)
+        if BOX_START in data:
+            start, end = (np.asarray(data[key]) for key in (BOX_START, BOX_END))
+            for key in self.key_iterator(data):
+                cropped[key] = SquareAroundBrain().crop_pad(data[key], start, end)
+        return cropped
+
+
+class BackgroundIsTheRestd(MapTransform):
+    """Probabilities (classes, …) whose background is what the tumour classes leave, outside the box too."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        completed = dict(data)
+        for key in self.key_iterator(data):
+            probabilities = data[key].clone()
+            probabilities[0] = 1 - probabilities[1:].sum(dim=0)
+            completed[key] = probabilities
+        return completed

@@ -1,0 +1,49 @@
+"""How a network for slices is applied to a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transforms.slices import with_neighbours
+from workflows.predict import SameSliceInferer
+
+FLIPS = ((), (2,), (3,), (2, 3))  # of (B, C, H, W): none, front and back, left and right, both
+
+
+class AxialInferer(SameSliceInferer):
+    """MONAI's `SliceInferer` along the axial direction, with neighbouring slices and test-time flips on request.
+
+    Args:
+        neighbours: slices on either side whose channels the network reads too, see `with_neighbours`.
+        flips: average the class probabilities over the slice as it is and flipped along either axis and both; the
+            cost is fourfold.
+    """
+
+    def __init__(self, *args: Any, neighbours: int = 0, flips: bool = False, **kwargs: Any) -> None:
+        super().__init__(2, *args, **kwargs)
+        self.neighbours, self.flips = neighbours, flips
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Scores of the classes.
+
+        Args:
+            inputs: (B, C, H, W, D).
+        Returns:
+            (B, classes, H, W, D) logits, with `flips` the logarithms of the averaged probabilities.
+        """
+        volume = with_neighbours(inputs, self.neighbours) if self.neighbours else inputs
+        return super().__call__(volume, flip_averaged(network) if self.flips else network, *args, **kwargs)
+
+
+def flip_averaged(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A network for slices (B, C, H, W) whose softmax is the mean of the softmax over the slice's four flips."""
+
+    def score(slices: Tensor) -> Tensor:
+        answers = [network(slices.flip(axes)).softmax(dim=1).flip(axes) for axes in FLIPS]
+        return torch.stack(answers).mean(dim=0).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+    return score

@@ -1,0 +1,42 @@
+"""Losses for what BraTS scores: the nested regions rather than the classes."""
+
+from __future__ import annotations
+
+import torch
+from monai.losses import DiceLoss
+from torch import Tensor, nn
+
+from transforms.labels import NUM_CLASSES, REGIONS
+
+
+class RegionDiceCELoss(nn.Module):
+    """Dice of WT, TC and ET over the batch plus cross-entropy of the classes.
+
+    A region's probability is the sum of its classes' softmax, so that the regions are nested whatever the network says,
+    and scores, post-processing and files stay those of classes.
+
+    Args:
+        lambda_ce: weight of the cross-entropy.
+    """
+
+    def __init__(self, lambda_ce: float = 1.0) -> None:
+        super().__init__()
+        self.lambda_ce = lambda_ce
+        self.dice = DiceLoss(batch=True)
+        members = torch.zeros(len(REGIONS), NUM_CLASSES)
+        for row, classes in zip(members, REGIONS.values(), strict=True):
+            row[list(classes)] = 1
+        self.register_buffer("members", members, persistent=False)  # (regions, classes)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mean over the batch.
+
+        Args:
+            logits, target: (B, classes, H, W); the target is one-hot or soft.
+        """
+        cross_entropy = nn.functional.cross_entropy(logits, target)
+        return self.dice(self._regions(logits.softmax(dim=1)), self._regions(target)) + self.lambda_ce * cross_entropy
+
+    def _regions(self, classes: Tensor) -> Tensor:
+        members = self.members.to(classes)
+        return torch.einsum("rc,bchw->brhw", members, classes)
