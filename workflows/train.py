@@ -164,6 +164,7 @@ def end_run(run_dir: str, state: RunState) -> None:
         raise SystemExit(exit_status(state.stop.signal))
     draw_curves(folder)
     logger.info(f"best weights {folder / MODEL}, full state {folder / LAST}, figures {folder / LOG} and {CURVES}")
+    logger.info(f"next: choose the post-processing by  brats-unet tune --checkpoint {folder / MODEL}")
 
 
 def datalist(
