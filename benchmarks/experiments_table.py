@@ -39,7 +39,8 @@ and scored on that one:
 - Δ is the mean over the cases of the paired difference to *{baseline}* on the same cases, of the mean Dice of the
   three regions, with the 95 % interval of {resamples} bootstrap resamples of the cases. With so few cases intervals are
   wide: they say what the cases seen support, and nothing of the spread between seeds, for every row is one seed;
-- verdict: *better* where the interval lies above 0, *worse* where it lies below, else *open*.
+- verdict: *better* where the interval lies above 0, *worse* where it lies below, else *open*; *so far* until all
+  folds are measured, for an interval from three or four cases is too narrow.
 
 Each row: `BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME --folds …`.
 """
@@ -117,8 +118,10 @@ def row(
     minutes = f"{np.mean([fold['training']['cpu_seconds'] for fold in figures.values()]) / 60:.0f}"
     cost = f"(of {first['weights_of']})" if first["weights_of"] else minutes
     change = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference) if difference else "–"
+    total = sum(map(len, json.loads(FOLDS.read_text())["folds"]))
+    decided = verdict(difference) + (" so far" if difference and len(cases) < total else "")
     cells = [name, str(len(cases)), *dice, *hd95, false_positive, change, str(first["epochs"]), cost]
-    return "| " + " | ".join([*cells, load_experiment(name).verdict or verdict(difference)]) + " |"
+    return "| " + " | ".join([*cells, load_experiment(name).verdict or decided]) + " |"
 
 
 def paired_difference(
