@@ -17,7 +17,7 @@ GENERATED_CASES = 8
 WARM_UP_PATIENTS = 20
 LARGEST_GROWTH_MB = 20.0
 """From patient 20 to the last, by the fitted line: less than two of the volumes that each patient brings as float32."""
-FINISHED = re.compile(r"^\S+ (\d+)/(\d+) \S+: wt ", re.MULTILINE)
+FINISHED = re.compile(r"^\S+ (\d+)/(\d+) \S+: WT ", re.MULTILINE)
 
 Samples = list[tuple[int, float, float]]
 
@@ -71,7 +71,7 @@ def sample(process: subprocess.Popen[bytes], output: Path) -> Samples:
         done = len(FINISHED.findall(output.read_text()))
         if done > (samples[-1][0] if samples else 0):
             samples.append((done, resident_mb(seen), time.monotonic() - started))
-        time.sleep(0.005)
+        time.sleep(0.02)
     return samples
 
 
