@@ -197,10 +197,13 @@ def test_a_run_killed_at_twelve_random_moments_ends_as_the_one_that_nothing_inte
     """Every other kill falls into the writing of a file, the others anywhere within four seconds of the start."""
     moments, run = random.Random(0), tmp_path / "run"
     command = (sys.executable, "-m", "workflows", "train", "--resume", "--dataset-dir", phantom_dir, "--out", run)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in `brats_unet`: sums depend on the threads they share
     killed, finished_early = 0, 0
     while killed < 12:
         with (tmp_path / "output.txt").open("w") as output:
-            process = subprocess.Popen(list(map(str, (*command, *TINY))), stderr=output, stdout=output, cwd=REPOSITORY)
+            process = subprocess.Popen(
+                list(map(str, (*command, *TINY))), stderr=output, stdout=output, cwd=REPOSITORY, env=one_thread
+            )
             moment = wait_for_a_moment(run, process, moments, killed)
             process.kill()
         killed += process.wait() == -signal.SIGKILL

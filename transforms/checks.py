@@ -11,7 +11,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-AFFINE_TOLERANCE_MM = 1e-3
+from transforms.geometry import same_place
+
 VALUES_NAMED = 5
 FILES = "files"
 """Under this key the metadata of an image may name the files of its channels, one per line."""
@@ -77,7 +78,7 @@ class SameGridd(MapTransform):
                 named = f"{_files(image, key)[0]}: has {wide} voxels, its {_named(first_key)} {wanted}"
                 raise ValueError(f"{named}; give the one that belongs to it.")
             here, there = (np.asarray(volume.meta["original_affine"]) for volume in (image, first))
-            if not np.allclose(here, there, atol=AFFINE_TOLERANCE_MM, rtol=0):
+            if not same_place(here, there):
                 named = f"{_files(image, key)[0]}: has another affine than its {_named(first_key)}"
                 raise ValueError(f"{named}; give the one that belongs to it, or register them first.")
         return dict(data)

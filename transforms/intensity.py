@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms import MapTransform, NormalizeIntensity, NormalizeIntensityd, RandomizableTransform
 from torch import Tensor
 
 from transforms.slices import spacing_mm
@@ -36,6 +36,27 @@ class ZeroBackgroundd(MapTransform):
             if bool(values.any()):
                 shifted[key] = data[key] - values.reshape(-1, 1, 1, 1)
         return shifted
+
+
+class _NormalizeAlike(NormalizeIntensity):
+    """MONAI's, with sums in float64: its float32 sums depend on the number of threads in the digits that rounding to
+    16 bits then enlarges, so that a patient looked different in a loading process."""
+
+    @staticmethod
+    def _mean(x: Tensor) -> float:
+        return float(x.double().mean())
+
+    @staticmethod
+    def _std(x: Tensor) -> float:
+        return float(x.double().std(unbiased=False))
+
+
+class ZScoreInBraind(NormalizeIntensityd):
+    """(image - mean) / standard deviation, both over the brain's voxels of each channel; the background stays zero."""
+
+    def __init__(self, keys: KeysCollection) -> None:
+        super().__init__(keys)
+        self.normalizer = _NormalizeAlike(nonzero=True, channel_wise=True)
 
 
 class DivideByWindowMaximumd(MapTransform):

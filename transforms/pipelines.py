@@ -24,7 +24,6 @@ from monai.transforms import (
     Invertd,
     LoadImaged,
     MapLabelValued,
-    NormalizeIntensityd,
     Orientationd,
     RandAffined,
     RandFlipd,
@@ -36,7 +35,7 @@ from monai.transforms import (
 from transforms.batches import OnSlicesOfBatchd, artefacts
 from transforms.checks import KnownLabelsd, RequireSignald, SameGridd
 from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind, CropToSameBoxd
-from transforms.intensity import DivideByWindowMaximumd, RandGainOffsetd, ZeroBackgroundd
+from transforms.intensity import DivideByWindowMaximumd, RandGainOffsetd, ZeroBackgroundd, ZScoreInBraind
 from transforms.labels import ENHANCING, NUM_CLASSES
 from transforms.nifti import save_like_source
 from transforms.regions import BackgroundOutsideBraind
@@ -284,7 +283,7 @@ def _normalisation(name: str, slice_range: Sequence[int]) -> tuple[list[Any], li
     """Steps before and after the resize."""
     if name == "zscore":
         return [
-            NormalizeIntensityd(keys="image", nonzero=True, channel_wise=True),
+            ZScoreInBraind(keys="image"),
             ThresholdIntensityd(keys="image", threshold=Z_SCORE_LIMIT, above=False, cval=Z_SCORE_LIMIT),
             ThresholdIntensityd(keys="image", threshold=-Z_SCORE_LIMIT, above=True, cval=-Z_SCORE_LIMIT),
         ], []

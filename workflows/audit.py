@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from transforms.labels import BACKGROUND, STUDY_MODALITIES
-from workflows.case_checks import STUDY_SLICES, CaseRecord, check_case
+from transforms.windows import STUDY_WINDOW
+from workflows.case_checks import CaseRecord, check_case
 from workflows.dataset import DATALIST_LABEL, Case, find_cases
 from workflows.errors import DatasetError
 from workflows.json_files import write_json
@@ -86,7 +87,7 @@ class Audit:
 def audit_dataset(
     root: Path | str,
     modalities: Sequence[str] = STUDY_MODALITIES,
-    slice_range: tuple[int, int] = STUDY_SLICES,
+    slice_range: tuple[int, int] = STUDY_WINDOW,
     workers: int | None = None,
 ) -> Audit:
     """Check every case below `root`; a bad one never stops the others.

@@ -13,14 +13,14 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.geometry import axial_axis, same_place
 from transforms.labels import STUDY_MODALITIES
-from transforms.windows import in_own_slices
+from transforms.windows import STUDY_WINDOW, in_own_slices
 from workflows.dataset import Case, check_case_id, load_entry
 from workflows.errors import DatasetError
 from workflows.label_conventions import summarise_labels
-from workflows.nifti_files import AFFINE_TOLERANCE_MM, digest_of, format_shape, load_image, read_volume
+from workflows.nifti_files import digest_of, format_shape, load_image, read_volume
 
-STUDY_SLICES = (60, 135)
 """First slice and the one after the last, in 1 mm slices from the bottom of the volume."""
 
 LARGEST_BRAIN_ML = 2200
@@ -94,7 +94,7 @@ def check_case(
     case: Case,
     root: Path,
     modalities: Sequence[str] = STUDY_MODALITIES,
-    slice_range: tuple[int, int] = STUDY_SLICES,
+    slice_range: tuple[int, int] = STUDY_WINDOW,
 ) -> CaseRecord:
     """Read one case and note all that is wrong with it; raises nothing."""
     record = CaseRecord(
@@ -189,20 +189,13 @@ def share_outside(label_map: NDArray, affine: NDArray, slice_range: tuple[int, i
         label_map: (any three axes); which of them runs from bottom to top is read from `affine`.
         slice_range: first slice and the one after the last, in slices of 1 mm from the bottom.
     """
-    axial, upwards, spacing_mm = _axial_axis(affine)
+    axial, upwards, spacing_mm = axial_axis(affine)
     in_slice = np.count_nonzero(label_map, axis=tuple(axis for axis in range(3) if axis != axial))
     if not upwards:
         in_slice = in_slice[::-1]
     first, end = in_own_slices(slice_range, spacing_mm)
     total = in_slice.sum()
     return float(1 - in_slice[first:end].sum() / total) if total else None
-
-
-def _axial_axis(affine: NDArray) -> tuple[int, bool, float]:
-    """The axis that runs between bottom and top, whether upwards, and the distance of its slices in mm."""
-    axes = nib.orientations.io_orientation(affine)
-    axial = int(np.flatnonzero(axes[:, 0] == 2)[0])
-    return axial, bool(axes[axial, 1] > 0), float(nib.affines.voxel_sizes(affine)[axial])
 
 
 def _check_grids(scans: Sequence[_Scan], slice_range: tuple[int, int], record: CaseRecord) -> None:
@@ -219,9 +212,9 @@ def _check_grids(scans: Sequence[_Scan], slice_range: tuple[int, int], record: C
             record.problems.append(
                 f"{other.what} has {format_shape(other.image.shape)} voxels, {first.what} {format_shape(record.shape)}"
             )
-        elif not np.allclose(other.image.affine, affine, atol=AFFINE_TOLERANCE_MM, rtol=0):
+        elif not same_place(other.image.affine, affine):
             record.problems.append(f"{other.what} and {first.what} have different affines{_why(first, other)}")
-    axial, _, slice_mm = _axial_axis(affine)
+    axial, _, slice_mm = axial_axis(affine)
     if in_own_slices(slice_range, slice_mm)[1] > record.shape[axial]:
         height = f"{record.shape[axial]} slices of {slice_mm:g} mm"
         record.warnings.append(f"the slices in use, {slice_range[0]}–{slice_range[1] - 1}, leave its {height}")

@@ -26,6 +26,7 @@ from workflows.oriented import (
     read_oriented,
     upright,
 )
+from workflows.surface_distances import bounding_box
 
 MARGIN_MM = 6
 """Kept around the brain in every picture."""
@@ -164,12 +165,12 @@ def _scans(
 def _box(head: NDArray, spacing_mm: Sequence[float]) -> Box:
     if not head.any():
         return cast(Box, tuple(slice(0, length) for length in head.shape))
-    parts = []
-    for axis, size in enumerate(spacing_mm):
-        found = np.flatnonzero(head.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = math.ceil(MARGIN_MM / size)
-        parts.append(slice(max(int(found[0]) - margin, 0), min(int(found[-1]) + margin + 1, head.shape[axis])))
-    return cast(Box, tuple(parts))
+    margins = [math.ceil(MARGIN_MM / size) for size in spacing_mm]
+    grown = (
+        slice(max(part.start - margin, 0), min(part.stop + margin, length))
+        for part, margin, length in zip(bounding_box(head), margins, head.shape, strict=True)
+    )
+    return cast(Box, tuple(grown))
 
 
 def _slices(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from transforms.labels import CLASS_NAMES
-from workflows.case_checks import STUDY_SLICES
+from transforms.windows import STUDY_WINDOW
 from workflows.dataset_survey import CaseSurvey, DatasetSurvey
 from workflows.explore_page import Table
 from workflows.label_conventions import LabelConvention
@@ -45,7 +45,7 @@ def dataset_lines(survey: DatasetSurvey) -> list[str]:
 def windows_table(survey: DatasetSurvey, chosen: tuple[int, int]) -> Table:
     """What windows of slices keep: of each class's whole volume, and of the cases."""
     rows = []
-    for name, window in windows_to_compare(survey, chosen, STUDY_SLICES).items():
+    for name, window in windows_to_compare(survey, chosen, STUDY_WINDOW).items():
         kept = [share for case in survey.labelled if (share := case.share_kept(window)) is not None]
         shares = [share_of_class(survey, index, window) for index in (None, *range(1, len(CLASS_NAMES)))]
         cells = ["" if share is None else f"{share:.1%}" for share in shares]

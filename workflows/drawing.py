@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from transforms.files import write_whole
 from transforms.labels import BACKGROUND_COLOUR, CLASS_COLOURS, CLASS_NAMES, WINDOW_COLOUR, Colour
 from workflows.errors import ConfigurationError
-from workflows.oriented import Plane
+from workflows.oriented import GREY_PERCENTILES, Plane
 
 OVERLAY_OPACITY = 0.6
 DPI = 110
-PERCENTILES = (1, 99.5)
-"""Of a scan's brain, shown as black and white."""
 
 
 def rgb(colour: Colour) -> tuple[float, float, float]:
@@ -39,7 +37,7 @@ def grey_limits(brain: NDArray) -> tuple[float, float]:
     """Intensities to show as black and white, from those of the brain."""
     if not brain.size:
         return 0.0, 1.0
-    low, high = np.percentile(brain, PERCENTILES)
+    low, high = np.percentile(brain, GREY_PERCENTILES)
     return float(low), float(high) if high > low else float(low) + 1
 
 

@@ -14,8 +14,10 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from monai.transforms import Compose, Transform
+from numpy.typing import NDArray
 
 from transforms.crop import BOX_END, BOX_START
+from transforms.geometry import same_place
 from transforms.labels import BACKGROUND
 from transforms.pipelines import expand_labels, label_slices
 from transforms.regions import background_outside_brain
@@ -135,23 +137,23 @@ class Evaluation:
         for batch, output, scores in cases:
             case, label = batch["case"], output["label"]
             check_grids(case, output["argmax_map"], label)
-            self._add_stages(case, output["argmax_map"], label)
-            self._add_study(case, batch, scores, label)
             final, true = (np.asarray(volume.cpu())[0] for volume in (output["label_map"], label))
+            self._add_stages(case, output["argmax_map"], label, true)
+            self._add_study(case, batch, scores, label)
             self.rows += rows_of_case(case, final, true, label.pixdim.tolist(), self.rules, self.hd95)
             self.tumour_accuracies.append(tumour_accuracy(final, true))
 
-    def _add_stages(self, case: str, label_map: MetaTensor, label: MetaTensor) -> None:
+    def _add_stages(self, case: str, label_map: MetaTensor, label: MetaTensor, reference: NDArray[np.uint8]) -> None:
+        affine = np.asarray(label.affine, dtype=np.float64)
         own, true, box = cut_to_tumour(label_map, label)  # a step costs a tenth there; and it may work in place
         sample: dict[Any, Any] = {"label_map": own}
         for name, stage in self.stages.items():
             if name in self.cleaning:
                 sample = dict(self.cleaning[name](sample))
             stage.dice.append(region_dice(sample["label_map"].as_tensor(), true.as_tensor()))
-            whole = np.zeros(label.shape[1:], np.uint8)
+            whole = np.zeros(reference.shape, np.uint8)
             whole[box] = sample["label_map"][0].cpu().numpy()
-            affine = np.asarray(label.affine, dtype=np.float64)
-            stage.cases[case] = false_positives(whole, label[0].cpu().numpy(), affine, self.slice_range)
+            stage.cases[case] = false_positives(whole, reference, affine, self.slice_range)
 
     def _add_study(self, case: str, batch: Mapping[Any, Any], scores: torch.Tensor, label: MetaTensor) -> None:
         image = batch["image"]
@@ -226,7 +228,7 @@ def cut_to_tumour(label_map: MetaTensor, reference: MetaTensor) -> tuple[MetaTen
 
 def check_grids(case: str, prediction: MetaTensor, reference: MetaTensor) -> None:
     """Raises `DatasetError` where a case's images and its segmentation lie on different grids."""
-    if prediction.shape != reference.shape or not np.allclose(prediction.affine, reference.affine, atol=1e-3):
+    if prediction.shape != reference.shape or not same_place(prediction.affine, reference.affine):
         raise DatasetError(f"{case}: its segmentation has another shape or affine than its images.")
 
 

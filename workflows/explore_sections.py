@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from transforms.files import write_whole
 from transforms.labels import MODALITIES
-from workflows.case_checks import STUDY_SLICES
+from transforms.windows import STUDY_WINDOW
 from workflows.data_in_words import case_lines, cases_table, dataset_lines, windows_table
 from workflows.dataset import Case
 from workflows.dataset_survey import CaseSurvey, DatasetSurvey
@@ -43,7 +43,7 @@ class View:
     cases: tuple[str, ...] = ()
     plane: Plane = Plane.axial
     index: int | None = None
-    slice_range: tuple[int, int] = STUDY_SLICES
+    slice_range: tuple[int, int] = STUDY_WINDOW
     modalities: tuple[str, ...] = MODALITIES
     caption: str = ""
 
@@ -100,7 +100,7 @@ def dataset_section(survey: DatasetSurvey, out: Path, view: View) -> Section:
     from workflows.brain_figures import boxes_figure, centres_figure, intensities_figure
     from workflows.dataset_figures import labels_figure, slices_figure, volumes_figure, windows_figure
 
-    windows = (view.slice_range, STUDY_SLICES)
+    windows = (view.slice_range, STUDY_WINDOW)
     drawings: list[tuple[str, str, Callable[[], Figure]]] = []
     if survey.labelled:
         drawings += [

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.geometry import axial_axis
 from transforms.labels import BACKGROUND
 from transforms.windows import in_own_slices
 
@@ -59,7 +60,7 @@ def false_positives(
     predicted_voxels, true_voxels = (np.count_nonzero(mask, axis=(0, 1)) for mask in (predicted, true))
     without = true_voxels == 0
     invented = predicted_voxels[without]
-    first, end = in_own_slices(slice_range, axial_spacing_mm(affine))
+    first, end = in_own_slices(slice_range, axial_axis(affine).spacing_mm)
     return FalsePositives(
         slices_without_tumour=int(np.count_nonzero(without)),
         false_slices=int(np.count_nonzero(invented)),
@@ -69,12 +70,6 @@ def false_positives(
         tumour_ml=int(true_voxels.sum()) * voxel_ml,
         outside_window_ml=int(true_voxels.sum() - true_voxels[max(first, 0) : max(end, 0)].sum()) * voxel_ml,
     )
-
-
-def axial_spacing_mm(affine: NDArray[np.float64]) -> float:
-    """Distance of the axial slices: the voxel's length along the axis that runs from bottom to top."""
-    axis = list(nib.io_orientation(affine)[:, 0]).index(2)
-    return float(np.linalg.norm(affine[:3, axis]))
 
 
 def pooled(cases: Sequence[FalsePositives]) -> dict[str, float]:

@@ -10,16 +10,16 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
+from transforms.geometry import same_place
 from transforms.labels import ENHANCING_IN_FILES_FROM_2023, ENHANCING_IN_FILES_TO_2022
 from transforms.windows import STUDY_WINDOW
-from workflows.case_checks import AFFINE_TOLERANCE_MM
 from workflows.errors import DatasetError
 from workflows.false_positives import FalsePositives, false_positives
-from workflows.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, MAX_LABEL_VALUES, summarise_labels
+from workflows.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, summarise_labels
 from workflows.label_map_folders import LabelMapFolder, find_label_maps
 from workflows.nifti_files import format_shape, load_image, read_voxels
+from workflows.oriented import as_classes
 from workflows.processes import in_processes
 from workflows.score_files import report_scores
 from workflows.score_rows import rows_of_case
@@ -31,7 +31,6 @@ PREDICTION, REFERENCE = "prediction", "reference"
 BRATS_CLASSES = {**BRATS_TO_2022.classes, **BRATS_FROM_2023.classes}
 """Class index of each value of either convention of BraTS; a folder follows one of them."""
 ENHANCING_VALUES = (ENHANCING_IN_FILES_TO_2022, ENHANCING_IN_FILES_FROM_2023)
-NO_CLASS = 255
 
 Sides = Mapping[str, LabelMapFolder]
 Classes = Mapping[str, Mapping[int, int]]  # class index of each value, by side
@@ -207,7 +206,7 @@ def _wrong_grids(images: Mapping[str, nib.Nifti1Image]) -> list[str]:
     for side, image in images.items():
         if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
             return [f"the {side}'s affine does not describe a volume"]
-    if np.allclose(prediction.affine, reference.affine, atol=AFFINE_TOLERANCE_MM, rtol=0):
+    if same_place(prediction.affine, reference.affine):
         return []
     return [f"different affines: {'; '.join(_placed(side, image) for side, image in images.items())}"]
 
@@ -240,13 +239,7 @@ def score_pair(
 ) -> tuple[list[dict[str, Any]], FalsePositives]:
     """The rows of one checked pair, and its false positives."""
     images = {side: load_image(file) for side, file in pair.files.items()}
-    label_maps = {side: _as_classes(read_voxels(image), classes[side]) for side, image in images.items()}
+    label_maps = {side: as_classes(read_voxels(image), classes[side]) for side, image in images.items()}
     both, affine = (label_maps[PREDICTION], label_maps[REFERENCE]), images[REFERENCE].affine
     spacing_mm = [float(edge) for edge in nib.affines.voxel_sizes(affine)]
     return rows_of_case(pair.case, *both, spacing_mm, rules, hd95), false_positives(*both, affine, STUDY_WINDOW)
-
-
-def _as_classes(voxels: NDArray, classes: Mapping[int, int]) -> NDArray[np.uint8]:
-    table = np.full(MAX_LABEL_VALUES, NO_CLASS, np.uint8)
-    table[list(classes)] = list(classes.values())
-    return table[voxels.astype(np.uint8)]

@@ -20,6 +20,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from transforms.geometry import axial_axis
 from workflows.errors import DatasetError
 
 MAX_VOXELS = 2**27  # 512×512×512; a four-channel BraTS case has 2**25
@@ -27,7 +28,6 @@ MAX_IMAGE_BYTES = 2**29  # unpacked; a four-channel BraTS case takes 2**28 as fl
 MAX_VOXEL_OFFSET_BYTES = 2**24
 MAX_GZIP_RATIO = 1032
 """Bytes to which one byte of a gzip file can unpack, https://zlib.net/zlib_tech.html."""
-AFFINE_TOLERANCE_MM = 1e-3
 VOXEL_SIZES_MM = (0.01, 100.0)
 """Between a microscope's and a whole head in one voxel: what lies outside is no scan of a head."""
 
@@ -96,8 +96,8 @@ def axial_slices(path: str | Path) -> tuple[int, float]:
     affine = header.get_best_affine()
     if not describes_a_volume(affine):
         raise DatasetError(f"{file}: its affine does not describe a volume; convert it again from its source.")
-    axial = int(np.flatnonzero(nib.orientations.io_orientation(affine)[:, 0] == 2)[0])
-    return int(header.get_data_shape()[axial]), float(nib.affines.voxel_sizes(affine)[axial])
+    axial = axial_axis(affine)
+    return int(header.get_data_shape()[axial.axis]), axial.spacing_mm
 
 
 def describes_a_volume(affine: NDArray) -> bool:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from workflows.dataset import Case
 from workflows.nifti_files import load_image, read_voxels
 
+GREY_PERCENTILES = (1.0, 99.5)
+"""Of a scan's brain, shown as black and white at first."""
+
 
 class Plane(StrEnum):
     """An anatomical plane."""

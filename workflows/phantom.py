@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import multiprocessing
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,7 +22,7 @@ from workflows.errors import DatasetError
 from workflows.phantom_anatomy import BOX_FIRST, Brain, Grid, Point, grow_brain
 from workflows.phantom_images import compose_scene, scan_image
 from workflows.phantom_tumour import draw_tumour, grow_tumour
-from workflows.progress import track
+from workflows.processes import in_processes
 
 Size = Literal["full", "small"]
 Case = dict[str, NDArray[np.int16]]
@@ -112,8 +110,7 @@ def generate_dataset(
     _claim(out, {**settings, "kaggle_quirks": kaggle_quirks})
     jobs = list(_jobs(out, cases, seed, size, healthy, kaggle_quirks))
     missing = [job for job in jobs if not job.folder.exists()]
-    for _ in track(_run(missing, workers or os.cpu_count() or 1), "generating", len(missing)):
-        pass
+    in_processes(_write_case, missing, "generating", workers or None)
     if kaggle_quirks:
         _write_tables(out / TRAINING_FOLDER, [job.folder.name for job in jobs if job.labelled], seed)
     return [job.folder for job in jobs if job.labelled]
@@ -155,19 +152,6 @@ def _jobs(out: Path, cases: int, seed: int, size: Size, healthy: int, kaggle_qui
         yield Job(parent / name, seed, index, size, healthy=index >= cases - healthy)
     if kaggle_quirks:
         yield Job(out / VALIDATION_FOLDER / "BraTS20_Validation_001", seed, cases, size, healthy=False, labelled=False)
-
-
-def _run(jobs: list[Job], workers: int) -> Iterator[None]:
-    if min(workers, len(jobs)) <= 1:
-        yield from map(_write_case, jobs)
-        return
-    # Spawned, since a caller may run threads (PyTorch does), which a forked process inherits half.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        try:
-            yield from pool.map(_write_case, jobs)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _write_case(job: Job) -> None:

@@ -8,7 +8,7 @@ import io
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
-from monai.inferers import SliceInferer
 
 from transforms.files import write_whole
 from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
@@ -96,19 +95,6 @@ def check_weights(network: Any, checkpoint: str | Path) -> None:
                 f"{checkpoint}: belongs to another network: {name} is {there} in it and {here} in the configuration; "
                 "merge the overlay it was trained with, or keep it beside its run's config.json."
             )
-
-
-class SameSliceInferer(SliceInferer):
-    """MONAI's `SliceInferer`, whose result depends less on the size of its batches.
-
-    oneDNN sums a lone slice in another order than the slices of a batch: probabilities then differ by up to 2e-5, with
-    this class by 4e-7. A lone slice is therefore computed twice.
-    """
-
-    def network_wrapper(self, network: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
-        if len(x) > 1:
-            return super().network_wrapper(network, x, *args, **kwargs)
-        return super().network_wrapper(network, x.repeat(2, *(1,) * (x.ndim - 1)), *args, **kwargs)[:1]
 
 
 def patients(patient_dir: str | Path, modalities: Sequence[str]) -> list[dict[str, Any]]:

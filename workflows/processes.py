@@ -40,7 +40,10 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(processes, mp_context=context, initializer=_use_one_thread) as pool:
-            return list(track(pool.map(work, items), doing, len(items)))
+            try:
+                return list(track(pool.map(work, items), doing, len(items)))
+            finally:
+                pool.shutdown(cancel_futures=True)  # else Ctrl-C would wait for all that is left
     except BrokenProcessPool as error:
         raise DatasetError(
             f"A process was killed while {doing}, probably for want of memory; use fewer workers."

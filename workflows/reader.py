@@ -12,8 +12,9 @@ from monai.data import NibabelReader
 from monai.utils import ensure_tuple
 
 from transforms.checks import FILES
+from transforms.geometry import same_place
 from workflows.errors import DatasetError
-from workflows.nifti_files import AFFINE_TOLERANCE_MM, check_geometry, format_shape, load_image, read_volume
+from workflows.nifti_files import check_geometry, format_shape, load_image, read_volume
 
 
 class CaseReader(NibabelReader):
@@ -51,5 +52,5 @@ def _check_grid(name: str, image: nib.Nifti1Image, first_name: str, first: nib.N
     if image.shape != first.shape:
         shapes = f"{format_shape(image.shape)} voxels, {first_name} {format_shape(first.shape)}"
         raise DatasetError(f"{name}: has {shapes}; register the images first.")
-    if not np.allclose(image.affine, first.affine, atol=AFFINE_TOLERANCE_MM, rtol=0):
+    if not same_place(image.affine, first.affine):
         raise DatasetError(f"{name}: has another affine than {first_name}; register the images first.")

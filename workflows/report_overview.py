@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from transforms.files import write_whole
 from transforms.labels import BACKGROUND, CLASS_COLOURS, REGION_NAMES, REGIONS
+from workflows.oriented import GREY_PERCENTILES
 from workflows.report import Report
 from workflows.report_page import render
-from workflows.report_volumes import DISPLAYED_PERCENTILES, brain_box
+from workflows.report_volumes import brain_box
 
 OVERVIEW_FILE = "index.html"
 OPACITY = 0.55
@@ -47,7 +48,7 @@ def thumbnail(report: Report) -> NDArray[np.uint8]:
     )
     scan = report.scan.under[..., axial][np.ix_(columns, rows)].T.astype(np.float64)
     inside = scan[scan != 0]
-    black, white = np.percentile(inside, DISPLAYED_PERCENTILES) if inside.size else (0, 1)
+    black, white = np.percentile(inside, GREY_PERCENTILES) if inside.size else (0, 1)
     grey = np.clip((scan - black) / max(white - black, 1e-9), 0, 1) * 255
     picture = np.repeat(grey[..., None], 3, axis=-1)
     if labels is not None:

@@ -17,6 +17,7 @@ from workflows.dataset import Case
 from workflows.errors import DatasetError
 from workflows.label_conventions import MAX_LABEL_VALUES, label_convention_of, summarise_labels
 from workflows.nifti_files import format_shape, load_image, read_voxels
+from workflows.oriented import as_classes
 from workflows.report_volumes import Grid, pack_image
 from workflows.report_warnings import Notice, uncertain_voxels
 from workflows.surface_distances import Mask
@@ -100,10 +101,8 @@ def read_label_map(file: Path, case: Case, grid: Grid, classes: Mapping[int, int
             f"{file}: holds the value {strange[0]:g}, which is no label; "
             f"expected are 0, {', '.join(str(value) for value in sorted(set(meant) - {0}))}."
         )
-    table = np.zeros(MAX_LABEL_VALUES, np.uint8)
-    table[list(meant)] = list(meant.values())
     # It may be stored along other axes than its images.
-    return np.ascontiguousarray(Grid.of(image).turned(table[voxels.astype(np.uint8)]))
+    return np.ascontiguousarray(Grid.of(image).turned(as_classes(voxels, meant)))
 
 
 def stem_of(prediction: Path) -> str | None:

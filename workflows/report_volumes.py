@@ -11,11 +11,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.geometry import same_place
 from workflows.nifti_files import read_voxels
-
-AFFINE_TOLERANCE_MM = 1e-3
-DISPLAYED_PERCENTILES = (1.0, 99.5)
-"""Of the brain's intensities: from black to white at first."""
+from workflows.oriented import GREY_PERCENTILES
+from workflows.surface_distances import bounding_box
 
 BRAIN_MARGIN_MM = 6.0
 LEVELS = 2**16 - 1
@@ -63,8 +62,7 @@ class Grid:
 
     def agrees(self, other: Grid) -> bool:
         """Whether voxels with equal indices are at the same place."""
-        close = np.allclose(self.affine, other.affine, atol=AFFINE_TOLERANCE_MM, rtol=0)
-        return self.shape == other.shape and bool(close)
+        return self.shape == other.shape and same_place(self.affine, other.affine)
 
     def for_page(self) -> dict[str, Any]:
         """What the viewer needs to count and to measure. `fileAxes`: for each of this grid's axes, the file's."""
@@ -94,7 +92,7 @@ def pack_image(image: nib.Nifti1Image, grid: Grid) -> tuple[dict[str, Any], NDAr
     step, exact = _step(voxels, low, high, getattr(image.dataobj, "slope", None))
     levels = np.rint((voxels - low) / step).astype(np.uint16)
     brain = voxels[voxels != 0]
-    window = np.percentile(brain[::7], DISPLAYED_PERCENTILES) if brain.size >= 7 else np.array([low, high])
+    window = np.percentile(brain[::7], GREY_PERCENTILES) if brain.size >= 7 else np.array([low, high])
     packed = {"data": pack_levels(levels), "low": low, "step": step, "exact": exact, "window": window.tolist()}
     return packed, voxels
 
@@ -137,10 +135,10 @@ def _packed(content: bytes) -> str:
 
 def brain_box(brain: NDArray[np.bool_], grid: Grid) -> list[list[int]]:
     """First and last voxel along each axis of the box around a brain, with a margin; the whole volume without one."""
-    box = []
-    for axis, (size, spacing) in enumerate(zip(grid.shape, grid.spacing_mm, strict=True)):
-        found = np.flatnonzero(brain.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = round(BRAIN_MARGIN_MM / spacing)
-        first, last = (found[0], found[-1]) if found.size else (0, size - 1)
-        box.append([max(0, int(first) - margin), min(size - 1, int(last) + margin)])
-    return box
+    if not brain.any():
+        return [[0, size - 1] for size in grid.shape]
+    margins = [round(BRAIN_MARGIN_MM / spacing) for spacing in grid.spacing_mm]
+    return [
+        [max(0, part.start - margin), min(size, part.stop + margin) - 1]
+        for part, margin, size in zip(bounding_box(brain), margins, grid.shape, strict=True)
+    ]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.labels import BACKGROUND, MODALITY_TITLES
-from transforms.windows import in_own_slices
-from workflows.case_checks import STUDY_SLICES, check_case
+from transforms.windows import STUDY_WINDOW, in_own_slices
+from workflows.case_checks import check_case
 from workflows.dataset import Case
 from workflows.report_volumes import Grid
 from workflows.surface_distances import Mask
@@ -40,7 +40,7 @@ class Notice:
 
 def warn_of_input(case: Case, root: Path, modalities: Sequence[str], slice_range: Sequence[int] | None) -> list[Notice]:
     """What the audit's checks find in the files of a case."""
-    first, end = slice_range or STUDY_SLICES
+    first, end = slice_range or STUDY_WINDOW
     record = check_case(case, root, modalities, (int(first), int(end)))
     problems = [Notice("problem", f"The input did not pass its checks: {text}.") for text in record.problems]
     return problems + [Notice("caution", f"Look at the input: {text}.") for text in record.warnings]

@@ -70,18 +70,11 @@ def summary_of(
     }
 
 
-def write_scores(
-    rows: Sequence[Row],
-    out: Path,
-    *,
-    rules: Rules,
-    hd95: Definition,
-    source: Mapping[str, str],
-    skipped: Sequence[Mapping[str, str]] = (),
-    sections: Mapping[str, Mapping[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """Write `per_case.csv`, `summary.json`, `scores.md` and two pictures into `out`; arguments as `summary_of`.
+def write_scores(rows: Sequence[Row], out: Path, **described: Any) -> dict[str, Any]:
+    """Write `per_case.csv`, `summary.json`, `scores.md` and two pictures into `out`.
 
+    Args:
+        described: the other arguments of `summary_of`.
     Returns:
         The summary.
     Raises:
@@ -89,7 +82,7 @@ def write_scores(
     """
     from workflows.score_figures import draw_dice, draw_volumes
 
-    summary = summary_of(rows, rules, hd95, source, skipped, sections)
+    summary = summary_of(rows, **described)
     pictures = {"Dice per case and region": DICE_PICTURE, "Predicted against true volume": VOLUMES_PICTURE}
     text = as_markdown(summary, pictures)
     write_rows(rows, out / PER_CASE_FILE)

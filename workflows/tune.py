@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,13 +12,14 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
 from transforms.cleaning import cleaning_steps
-from transforms.files import write_whole
 from workflows.configuration import TUNED_SETTINGS_FILE
 from workflows.errors import ConfigurationError
 from workflows.evaluate import cut_to_tumour, evaluation_settings
+from workflows.json_files import write_json
 from workflows.predict import predict
 from workflows.progress import track
 from workflows.scores import region_dice
+from workflows.text_tables import TextTable, cell
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +72,9 @@ class Tuning:
 
     def _finish(self, engine: Engine) -> None:
         chosen, trials = choose(self.maps, self.references)
-        for name, contents in ((TUNED_SETTINGS_FILE, chosen), (TRIALS_FILE, trials)):
-            text = json.dumps(contents, indent=2) + "\n"
-            write_whole(self.output_dir / name, lambda path, text=text: path.write_text(text))  # type: ignore[misc]
-        print_trials(trials, len(self.maps))
+        write_json(chosen, self.output_dir / TUNED_SETTINGS_FILE)
+        write_json(trials, self.output_dir / TRIALS_FILE)
+        as_table(trials, len(self.maps)).print()
         logger.info(f"prediction and evaluation use {self.output_dir / TUNED_SETTINGS_FILE} from now on")
 
 
@@ -116,15 +115,16 @@ def mean_region_dice(maps: Sequence[MetaTensor], references: Sequence[MetaTensor
     return float(np.mean([list(region_dice(label_map, reference).values()) for label_map, reference in pairs]))
 
 
-def print_trials(trials: Sequence[Mapping[str, Any]], cases: int) -> None:
+def as_table(trials: Sequence[Mapping[str, Any]], cases: int) -> TextTable:
     """What each candidate scored."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"Post-processing on {cases} validation cases", title_justify="left")
-    for heading in ("setting", "value", "mean Dice of WT, TC, ET", ""):
-        table.add_column(heading, justify="left" if heading == "setting" else "right")
-    for trial in trials:
-        mark = "chosen" if trial["chosen"] else ""
-        table.add_row(trial["setting"], str(trial["value"]), f"{trial['mean_region_dice']:.4f}", mark)
-    Console().print(table)
+    rows = [
+        [
+            trial["setting"],
+            str(trial["value"]),
+            cell(trial["mean_region_dice"], 4),
+            "chosen" if trial["chosen"] else "",
+        ]
+        for trial in trials
+    ]
+    columns = ["setting", "value", "mean Dice of WT, TC, ET", ""]
+    return TextTable(f"Post-processing on {cases} validation cases", columns, rows)

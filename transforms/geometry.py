@@ -1,0 +1,36 @@
+"""Where the voxels of a volume lie, without torch: what light modules and transforms say of affines alike."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import ArrayLike
+
+AFFINE_TOLERANCE_MM = 1e-3
+
+
+class AxialAxis(NamedTuple):
+    """The axis of an array that runs between bottom and top, whether upwards, and the distance of its slices."""
+
+    axis: int
+    upwards: bool
+    spacing_mm: float
+
+
+def axial_axis(affine: ArrayLike) -> AxialAxis:
+    """The axis closest to the patient's inferior–superior one.
+
+    Args:
+        affine: (4, 4), voxel to mm, of full rank.
+    """
+    matrix = np.asarray(affine, dtype=np.float64)
+    axes = nib.orientations.io_orientation(matrix)
+    axial = int(np.flatnonzero(axes[:, 0] == 2)[0])
+    return AxialAxis(axial, bool(axes[axial, 1] > 0), float(nib.affines.voxel_sizes(matrix)[axial]))
+
+
+def same_place(affine: ArrayLike, other: ArrayLike) -> bool:
+    """Whether two affines (4, 4) put voxels of equal indices at the same place, within `AFFINE_TOLERANCE_MM`."""
+    return bool(np.allclose(np.asarray(affine), np.asarray(other), atol=AFFINE_TOLERANCE_MM, rtol=0))
