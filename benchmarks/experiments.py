@@ -1,12 +1,14 @@
 """Which changes of the configuration segment better: named experiments, cross-validated fold by fold on real cases.
 
     BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME … [--folds 0 1 2 3] [--runs FOLDER]
+    BRATS_REAL_DATA=DIR python benchmarks/experiments.py rescore [--runs FOLDER]
     python benchmarks/experiments.py table
     python benchmarks/experiments.py list
 
 DIR holds the cases that folds.json names. An experiment is benchmarks/experiments/NAME.json. What is finished is
-skipped: a fold whose figures stand in docs/experiments, and the training of a fold whose weights are in FOLDER. `table`
-writes docs/experiments.md from all figures; `run` does so at its end.
+skipped: a fold whose figures stand in docs/experiments, and the training of a fold whose weights are in FOLDER.
+`rescore` scores the label maps in FOLDER again. `table` writes docs/experiments.md from all figures; `run` and
+`rescore` do so at their end.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from monai.data import MetaTensor
 
+from transforms.cleaning import cleaning_steps
 from transforms.labels import ENHANCING, REGIONS
 from workflows.dataset import find_cases, load_entry
 from workflows.errors import BratsError, ConfigurationError, DatasetError
@@ -94,7 +98,7 @@ def names() -> list[str]:
 def run_fold(experiment: Experiment, fold: int, data: Path, runs: Path, results: Path) -> None:
     """Train, predict and score one fold, and write its figures."""
     run = trained(load_experiment(experiment.weights_of) if experiment.weights_of else experiment, fold, data, runs)
-    label_maps = runs / f"{experiment.name}-fold{fold}" / "evaluation"
+    label_maps = label_maps_of(experiment.name, fold, runs)
     overrides = [f"--{name}={value!r}" for name, value in experiment.evaluate.items()]
     arguments = ["evaluate", "--checkpoint", str(run / "model.pt"), "--out", str(label_maps), "--section", SECTION]
     prediction = measured("-m", "workflows", *arguments, *overrides)
@@ -116,6 +120,19 @@ def run_fold(experiment: Experiment, fold: int, data: Path, runs: Path, results:
         "evaluate": experiment.evaluate,
     }
     write_json(figures, results / f"{experiment.name}-fold{fold}.json")
+
+
+def label_maps_of(name: str, fold: int, runs: Path) -> Path:
+    return runs / f"{name}-fold{fold}" / "evaluation"
+
+
+def rescore(data: Path, runs: Path, results: Path) -> None:
+    """Score again what is left of the runs, as after a change of what is scored."""
+    for file in sorted(results.glob("*-fold*.json")):
+        figures = json.loads(file.read_text())
+        label_maps = label_maps_of(figures["experiment"], figures["fold"], runs)
+        if label_maps.is_dir():
+            write_json({**figures, "cases": score_fold(figures["fold"], data, label_maps)}, file)
 
 
 def trained(experiment: Experiment, fold: int, data: Path, runs: Path) -> Path:
@@ -149,21 +166,38 @@ def fold_split(fold: int, data: Path) -> dict[str, Any]:
 
 
 def score_fold(fold: int, data: Path, label_maps: Path) -> dict[str, Any]:
-    """BraTS's scores of the fold's whole volumes and the volume of what was found on slices without tumour."""
+    """BraTS's scores of the fold's whole volumes and the volume of what was found on slices without tumour.
+
+    `largest_component` has the scores of the same prediction with all but its largest connected tumour removed: false
+    alarms far from the tumour, which that step mends, otherwise hide what else a change does.
+    """
     convention = LABEL_CONVENTIONS["brats-to-2022"]
     scores = {}
     for entry in fold_split(fold, data)[SECTION]:
         case = entry["case"]
         prediction, _ = class_indices(label_maps / case / f"{case}_seg.nii.gz", convention.classes)
         reference, spacing_mm = class_indices(data / entry["label"], convention.classes)
-        regions = score_case(prediction, reference, spacing_mm)
         scores[case] = {
-            **{
-                region: rounded(regions[region], ("dice", "hd95_mm", "volume_ml", "reference_ml")) for region in REGIONS
-            },
-            "false_positive_ml": round(false_positive_ml(prediction, reference, spacing_mm), 3),
+            **scores_of(prediction, reference, spacing_mm),
+            "largest_component": scores_of(largest_component(prediction), reference, spacing_mm),
         }
     return scores
+
+
+def scores_of(prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]) -> dict[str, Any]:
+    """Of one volume, (H, W, D) class indices."""
+    regions = score_case(prediction, reference, spacing_mm)
+    figures = ("dice", "hd95_mm", "volume_ml", "reference_ml")
+    return {
+        **{region: {name: round(float(getattr(regions[region], name)), 4) for name in figures} for region in REGIONS},
+        "false_positive_ml": round(false_positive_ml(prediction, reference, spacing_mm), 3),
+    }
+
+
+def largest_component(prediction: np.ndarray) -> np.ndarray:
+    (step,) = cleaning_steps(largest_component_only=True).values()
+    cleaned = step({"label_map": MetaTensor(prediction[None].copy())})["label_map"]
+    return np.asarray(cleaned)[0].astype(prediction.dtype)
 
 
 def class_indices(file: Path, classes: Mapping[int, int]) -> tuple[np.ndarray, tuple[float, ...]]:
@@ -182,10 +216,6 @@ def false_positive_ml(prediction: np.ndarray, reference: np.ndarray, spacing_mm:
     return float(np.count_nonzero(prediction[..., tumour_free]) * np.prod(spacing_mm) / 1000)
 
 
-def rounded(scores: Any, figures: tuple[str, ...]) -> dict[str, float]:
-    return {figure: round(float(getattr(scores, figure)), 4) for figure in figures}
-
-
 def measured(*arguments: str) -> dict[str, float]:
     """Run Python in the repository's root; seconds of CPU and of wall clock that it took."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -200,14 +230,22 @@ def revision() -> str:
     return answer.stdout.strip()
 
 
+def real_data() -> Path:
+    if not os.environ.get("BRATS_REAL_DATA"):
+        raise DatasetError("BRATS_REAL_DATA is unset; name the folder of the real cases.")
+    return Path(os.environ["BRATS_REAL_DATA"]).resolve()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = parser.add_subparsers(dest="task", required=True)
     run = tasks.add_parser("run", help="train, predict and score what is not done yet")
     run.add_argument("names", nargs="+", metavar="NAME")
     run.add_argument("--folds", nargs="+", type=int, default=[0, 1, 2, 3])
-    run.add_argument("--runs", type=Path, default=ROOT / "runs" / "experiments", help="where weights go")
-    run.add_argument("--results", type=Path, default=RESULTS, help="where figures go")
+    again = tasks.add_parser("rescore", help="score the label maps of earlier runs again")
+    for task in (run, again):
+        task.add_argument("--runs", type=Path, default=ROOT / "runs" / "experiments", help="where weights go")
+        task.add_argument("--results", type=Path, default=RESULTS, help="where figures go")
     tasks.add_parser("table", help="write docs/experiments.md")
     tasks.add_parser("list", help="name the experiments")
     arguments = parser.parse_args()
@@ -215,13 +253,12 @@ def main() -> None:
         print("\n".join(f"{name}: {load_experiment(name).change}" for name in names()))
         return
     if arguments.task == "run":
-        if not os.environ.get("BRATS_REAL_DATA"):
-            sys.exit("error: BRATS_REAL_DATA is unset; name the folder of the real cases.")
-        data = Path(os.environ["BRATS_REAL_DATA"]).resolve()
         for experiment in [load_experiment(name) for name in arguments.names]:
             for fold in arguments.folds:
                 if not (arguments.results / f"{experiment.name}-fold{fold}.json").is_file():
-                    run_fold(experiment, fold, data, arguments.runs.resolve(), arguments.results)
+                    run_fold(experiment, fold, real_data(), arguments.runs.resolve(), arguments.results)
+    if arguments.task == "rescore":
+        rescore(real_data(), arguments.runs.resolve(), arguments.results)
     from experiments_table import write_page  # here, so that a result is kept whatever the page does
 
     write_page()

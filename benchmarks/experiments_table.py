@@ -36,11 +36,14 @@ and scored on that one:
 - a budget is counted in epochs, so that scores do not depend on what else the machine does. Cost is CPU minutes per
   fold, training alone. Wall clock is in the files: **the machine, 2 cores, was shared with other work**, so it says
   little;
-- Δ is the mean over the cases of the paired difference to *{baseline}* on the same cases, of the mean Dice of the
+- each Δ is the mean over the cases of the paired difference to *{baseline}* on the same cases, of the mean Dice of the
   three regions, with the 95 % interval of {resamples} bootstrap resamples of the cases. With so few cases intervals are
   wide: they say what the cases seen support, and nothing of the spread between seeds, for every row is one seed;
-- verdict: *better* where the interval lies above 0, *worse* where it lies below, else *open*; *so far* until all
-  folds are measured, for an interval from three or four cases is too narrow.
+- "largest component": the same predictions with all but the largest connected tumour removed, the post-processing that
+  takes away most false alarms, so that these do not hide what else a change does;
+- verdict, after that step: *better* where the interval lies above 0, *worse* where it lies below, else *open*;
+  *so far* until all folds are measured, for an interval from three or four cases is too narrow. An experiment that
+  takes the step itself is compared without it.
 
 Each row: `BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME --folds …`.
 """
@@ -86,18 +89,14 @@ def title(numbers: tuple[int, ...], folds: int) -> str:
 def table(names: list[str], results: dict[str, dict[int, dict[str, Any]]], numbers: tuple[int, ...]) -> str:
     """Markdown; the baseline on the same folds stands above, whatever other folds it was run on."""
     columns = ["experiment", "cases", "WT", "TC", "ET", "HD95 WT", "TC", "ET", "FP ml", "Δ Dice [95 %]"]
-    lines = [
-        "| " + " | ".join([*columns, "epochs", "CPU min", "verdict"]) + " |",
-        "| --- |" + " ---: |" * 11 + " --- |",
-    ]
+    columns += ["largest component: WT", "TC", "ET", "FP ml", "Δ Dice [95 %]", "epochs", "CPU min", "verdict"]
+    lines = ["| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 2) + " --- |"]
     baseline = cases_of(results.get(BASELINE, {}), numbers)
     has_baseline = set(numbers) <= set(results.get(BASELINE, {}))
     for name in dict.fromkeys([*([BASELINE] if has_baseline else []), *names]):
         figures = {number: results[name][number] for number in numbers}
         cases = cases_of(figures, numbers)
-        compared = has_baseline and name != BASELINE
-        difference = paired_difference(cases, baseline) if compared else None
-        lines.append(row(name, figures, cases, difference))
+        lines.append(row(name, figures, cases, baseline if has_baseline and name != BASELINE else None))
     return "\n".join(lines)
 
 
@@ -109,19 +108,35 @@ def row(
     name: str,
     figures: dict[int, dict[str, Any]],
     cases: dict[str, dict[str, Any]],
-    difference: tuple[float, float, float] | None,
+    baseline: dict[str, dict[str, Any]] | None,
 ) -> str:
     first = next(iter(figures.values()))
-    dice = [f"{np.mean([scores[region]['dice'] for scores in cases.values()]):.3f}" for region in REGIONS]
-    hd95 = [f"{np.mean([scores[region]['hd95_mm'] for scores in cases.values()]):.1f}" for region in REGIONS]
-    false_positive = f"{np.mean([scores['false_positive_ml'] for scores in cases.values()]):.2f}"
     minutes = f"{np.mean([fold['training']['cpu_seconds'] for fold in figures.values()]) / 60:.0f}"
     cost = f"(of {first['weights_of']})" if first["weights_of"] else minutes
-    change = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference) if difference else "–"
     total = sum(map(len, json.loads(FOLDS.read_text())["folds"]))
+    cleaned, cleaned_baseline = after_cleaning(cases), after_cleaning(baseline) if baseline else None
+    takes_the_step = first["evaluate"].get("largest_component_only", False)
+    difference = None
+    if baseline and cleaned_baseline:
+        difference = paired_difference(cases, baseline if takes_the_step else cleaned_baseline)
     decided = verdict(difference) + (" so far" if difference and len(cases) < total else "")
-    cells = [name, str(len(cases)), *dice, *hd95, false_positive, change, str(first["epochs"]), cost]
-    return "| " + " | ".join([*cells, load_experiment(name).verdict or decided]) + " |"
+    cells = [name, str(len(cases)), *means(cases, "dice", 3), *means(cases, "hd95_mm", 1)]
+    cells += [*outcome(cases, baseline), *means(cleaned, "dice", 3), *outcome(cleaned, cleaned_baseline)]
+    return "| " + " | ".join([*cells, str(first["epochs"]), cost, load_experiment(name).verdict or decided]) + " |"
+
+
+def after_cleaning(cases: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {case: scores["largest_component"] for case, scores in cases.items()}
+
+
+def means(cases: dict[str, dict[str, Any]], figure: str, digits: int) -> list[str]:
+    return [f"{np.mean([scores[region][figure] for scores in cases.values()]):.{digits}f}" for region in REGIONS]
+
+
+def outcome(cases: dict[str, dict[str, Any]], baseline: dict[str, dict[str, Any]] | None) -> tuple[str, str]:
+    """False-positive volume, and the difference to the baseline."""
+    change = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*paired_difference(cases, baseline)) if baseline else "–"
+    return f"{np.mean([scores['false_positive_ml'] for scores in cases.values()]):.2f}", change
 
 
 def paired_difference(

@@ -143,6 +143,15 @@ def test_false_positives_are_counted_on_slices_without_tumour_alone(experiments:
     assert experiments.false_positive_ml(prediction, reference, (1.0, 2.0, 5.0)) == pytest.approx(0.02)
 
 
+def test_the_largest_tumour_alone_is_left_and_the_prediction_itself_unchanged(experiments: ModuleType):
+    prediction = np.zeros((5, 5, 5), np.uint8)
+    prediction[0, 0, :2], prediction[3:, 3:, 3:] = 1, 2
+    prediction[4, 4, 4] = 3
+    left = experiments.largest_component(prediction)
+    assert np.bincount(left.ravel()).tolist() == [117, 0, 7, 1]
+    assert np.count_nonzero(prediction) == 10
+
+
 def cases_with(*dice: float) -> dict[str, dict[str, Any]]:
     return {
         f"C{number}": {region: {"dice": value} for region in ("WT", "TC", "ET")} for number, value in enumerate(dice)

@@ -6,7 +6,13 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from transforms.intensity import DivideByWindowMaximumd, RandGainOffsetd, ZeroBackgroundd, border_values
+from transforms.intensity import (
+    DivideByWindowMaximumd,
+    RandGainOffsetd,
+    ZeroBackgroundd,
+    ZScoreInBraind,
+    border_values,
+)
 
 
 def box(background: tuple[float, float], brain: tuple[float, float], spacing: float = 1.0) -> MetaTensor:
@@ -58,6 +64,29 @@ def batch_of_ones() -> torch.Tensor:
     batch = torch.zeros(6, 2, 8, 8)
     batch[..., 4:] = 1.0
     return batch
+
+
+def test_the_brain_of_each_modality_has_mean_0_and_standard_deviation_1_and_the_background_stays_zero():
+    brain = torch.tensor([[1.0, 3.0, 5.0], [10.0, 10.0, 40.0]])
+    image = torch.zeros(2, 2, 3, 2)
+    image[:, 0, :, 0] = brain
+    scores = ZScoreInBraind(keys="image")({"image": image.clone()})["image"]
+    expected = np.array([[-(1.5**0.5), 0, 1.5**0.5], [-(0.5**0.5), -(0.5**0.5), 2**0.5]])
+    np.testing.assert_allclose(scores[:, 0, :, 0], expected, rtol=1e-6)
+    assert (scores[image == 0] == 0).all()
+
+
+def test_z_scores_are_the_same_to_the_last_bit_in_one_thread_and_in_four():
+    image = torch.rand(1, 60, 60, 60, generator=torch.Generator().manual_seed(0)) * 300
+    threads = torch.get_num_threads()
+    try:
+        scores = []
+        for count in (1, 4):
+            torch.set_num_threads(count)
+            scores.append(ZScoreInBraind(keys="image")({"image": image.clone()})["image"])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*scores)
 
 
 def test_gain_and_offset_leave_the_background_zero():
