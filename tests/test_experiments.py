@@ -73,7 +73,7 @@ def test_every_experiment_has_a_network_for_its_slices(experiments: ModuleType):
         experiment = experiments.load_experiment(name)
         settings = ConfigParser.load_config_files(config_files("train", experiment.config)) | experiment.train
         parser = ConfigParser({key: settings[key] for key in ("modalities", "neighbours", "network_def")})
-        channels = 2 * (2 * settings["neighbours"] + 1)
+        channels = len(settings["modalities"]) * (2 * settings["neighbours"] + 1)
         with torch.no_grad():
             scores = parser.get_parsed_content("network_def").eval()(torch.zeros(1, channels, 64, 64))
         assert scores.shape == (1, 4, 64, 64), name

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import (
@@ -15,10 +17,12 @@ from monai.transforms import (
     RandGaussianSmoothd,
     RandGibbsNoised,
     Randomizable,
+    RandomizableTransform,
     RandSimulateLowResolutiond,
     Transform,
 )
 from torch import Tensor
+from torch.nn import functional
 
 
 class OnSlicesOfBatchd(MapTransform, Randomizable):
@@ -43,6 +47,48 @@ class OnSlicesOfBatchd(MapTransform, Randomizable):
         flat = self.transform({key: batch.flatten(0, 1) for key, batch in batches.items()})  # (B·C, H, W)
         changed = {key: flat[key].reshape(batch.shape).to(batch.dtype) for key, batch in batches.items()}
         return {**data, **changed}
+
+
+class RandAffineOfSlicesd(MapTransform, RandomizableTransform):
+    """Flip, rotate and scale each square slice of a batch for itself, all in one resampling.
+
+    MONAI's `RandAffine` draws once per call: for the whole batch, or in as many calls as there are slices. Values
+    beyond the border are zero. Images are resampled bilinearly, labels (uint8) to the nearest.
+
+    Args:
+        prob: of rotation and scaling.
+        flip_probability: of a flip along either axis.
+        rotation_degrees: rotations are uniform within ± this.
+        scale_range: height and width are scaled by 1 ± up to this, each for itself.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, prob: float, flip_probability: float, rotation_degrees: float, scale_range: float
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.flip_probability = flip_probability
+        self.rotation, self.scale_range = math.radians(rotation_degrees), scale_range
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        matrices = self._draw(len(data[self.first_key(dict(data))]))
+        return {**data, **{key: self._resample(data[key], matrices) for key in self.key_iterator(data)}}
+
+    def _draw(self, slices: int) -> Tensor:
+        """(B, 2, 3): where each pixel of the result comes from, in coordinates from -1 to 1, columns first."""
+        changed = self.R.uniform(size=slices) < self.prob
+        angle = changed * self.R.uniform(-self.rotation, self.rotation, size=slices)
+        scale = 1 + changed[:, None] * self.R.uniform(-self.scale_range, self.scale_range, size=(slices, 2))
+        sign = np.where(self.R.uniform(size=(slices, 2)) < self.flip_probability, -1, 1)
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).transpose(2, 0, 1)
+        matrices = rotation * (sign / scale)[:, None, :]
+        return torch.as_tensor(np.concatenate((matrices, np.zeros((slices, 2, 1))), axis=2), dtype=torch.float32)
+
+    def _resample(self, batch: Tensor, matrices: Tensor) -> Tensor:
+        grid = functional.affine_grid(matrices.to(batch.device), list(batch.shape), align_corners=False)
+        mode = "nearest" if batch.dtype == torch.uint8 else "bilinear"
+        resampled = functional.grid_sample(batch.float(), grid, mode=mode, align_corners=False)
+        return resampled.to(batch.dtype)
 
 
 class InsideBraind(OnSlicesOfBatchd):

@@ -32,7 +32,7 @@ from monai.transforms import (
     Transform,
 )
 
-from transforms.batches import OnSlicesOfBatchd, artefacts
+from transforms.batches import OnSlicesOfBatchd, RandAffineOfSlicesd, artefacts
 from transforms.checks import KnownLabelsd, RequireSignald, SameGridd
 from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind, CropToSameBoxd
 from transforms.intensity import DivideByWindowMaximumd, RandGainOffsetd, ZeroBackgroundd, ZScoreInBraind
@@ -171,6 +171,7 @@ def augmentation(
     offset_range: float = 0.1,
     modalities: int | None = None,
     artefact_probability: float = 0,
+    slice_by_slice: bool = False,
 ) -> Compose:
     """Random changes of a training batch.
 
@@ -181,29 +182,43 @@ def augmentation(
         scale_range: height and width are scaled by 1 ± up to this, each for itself.
         modalities: how many of the channels these are, where the others are those of neighbouring slices.
         artefact_probability: of each of `artefacts`.
+        slice_by_slice: draw flips, rotation and scaling for every slice too, see `RandAffineOfSlicesd`.
     Returns:
         A chain for {"image": (B, C, H, W) float, "label": (B, 1 or more, H, W), …}.
     """
     keys = ("image", "label")
+    spatial = _of_slices if slice_by_slice else _of_batch
+    return Compose(
+        [
+            *spatial(keys, flip_probability, affine_probability, rotation_degrees, scale_range),
+            RandGainOffsetd("image", gain_range, offset_range, modalities),
+            *(artefacts(artefact_probability) if artefact_probability else []),
+        ]
+    )
+
+
+def _of_slices(
+    keys: Sequence[str], flips: float, probability: float, rotation_degrees: float, scale_range: float
+) -> list[Transform]:
+    return [RandAffineOfSlicesd(keys, probability, flips, rotation_degrees, scale_range)]
+
+
+def _of_batch(
+    keys: Sequence[str], flips: float, probability: float, rotation_degrees: float, scale_range: float
+) -> list[Transform]:
     spatial = [
-        RandFlipd(keys=keys, prob=flip_probability, spatial_axis=0),
-        RandFlipd(keys=keys, prob=flip_probability, spatial_axis=1),
+        RandFlipd(keys=keys, prob=flips, spatial_axis=0),
+        RandFlipd(keys=keys, prob=flips, spatial_axis=1),
         RandAffined(
             keys=keys,
-            prob=affine_probability,
+            prob=probability,
             rotate_range=math.radians(rotation_degrees),
             scale_range=(scale_range, scale_range),
             mode=("bilinear", "nearest"),
             padding_mode="zeros",
         ),
     ]
-    return Compose(
-        [
-            *(OnSlicesOfBatchd(keys=keys, transform=transform) for transform in spatial),
-            RandGainOffsetd("image", gain_range, offset_range, modalities),
-            *(artefacts(artefact_probability) if artefact_probability else []),
-        ]
-    )
+    return [OnSlicesOfBatchd(keys=keys, transform=transform) for transform in spatial]
 
 
 def postprocessing(
