@@ -168,8 +168,8 @@ def fold_split(fold: int, data: Path) -> dict[str, Any]:
 def score_fold(fold: int, data: Path, label_maps: Path) -> dict[str, Any]:
     """BraTS's scores of the fold's whole volumes and the volume of what was found on slices without tumour.
 
-    `largest_component` has the scores of the same prediction with all but its largest connected tumour removed: false
-    alarms far from the tumour, which that step mends, otherwise hide what else a change does.
+    `cleaned` has the scores of the same prediction with nothing left but its largest connected tumour inside the brain:
+    false alarms on empty slices and far from the tumour, which that mends, otherwise hide what else a change does.
     """
     convention = LABEL_CONVENTIONS["brats-to-2022"]
     scores = {}
@@ -179,7 +179,7 @@ def score_fold(fold: int, data: Path, label_maps: Path) -> dict[str, Any]:
         reference, spacing_mm = class_indices(data / entry["label"], convention.classes)
         scores[case] = {
             **scores_of(prediction, reference, spacing_mm),
-            "largest_component": scores_of(largest_component(prediction), reference, spacing_mm),
+            "cleaned": scores_of(largest_component(prediction * brain(entry, data)), reference, spacing_mm),
         }
     return scores
 
@@ -192,6 +192,12 @@ def scores_of(prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[f
         **{region: {name: round(float(getattr(regions[region], name)), 4) for name in figures} for region in REGIONS},
         "false_positive_ml": round(false_positive_ml(prediction, reference, spacing_mm), 3),
     }
+
+
+def brain(entry: Mapping[str, Any], data: Path) -> np.ndarray:
+    """(H, W, D), where FLAIR or T1ce has a signal; the real cases' background is zero."""
+    images: list[Any] = [nib.load(data / entry[modality]) for modality in ("flair", "t1ce")]
+    return np.any([np.asanyarray(image.dataobj) != 0 for image in images], axis=0)
 
 
 def largest_component(prediction: np.ndarray) -> np.ndarray:
