@@ -72,6 +72,13 @@ class EpochTable:
         if sys.stdout.isatty():
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The best figure so far."""
+        return {"best_figure": self.best_figure}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.best_figure = state_dict["best_figure"]
+
     def __call__(self, engine: Engine) -> None:
         from tqdm import tqdm
 

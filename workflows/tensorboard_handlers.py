@@ -217,6 +217,14 @@ class FallenCases:
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The best epoch so far, and the Dice of its cases."""
+        return {"figure": self.best_figure, "epoch": self.best_epoch, "dice": self.best_dice}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.best_figure, self.best_epoch = state_dict["figure"], state_dict["epoch"]
+        self.best_dice = state_dict["dice"]
+
     def __call__(self, engine: Engine) -> None:
         state: Any = engine.state
         dice: torch.Tensor = state.metric_details[state.key_metric_name]
