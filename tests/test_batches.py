@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from networks.mirrored import MirroredInput
 from transforms.batches import RandAffineOfSlicesd
 from transforms.pipelines import augmentation
 
@@ -79,15 +78,3 @@ def test_drawn_slice_by_slice_a_batch_has_many_orientations_and_drawn_by_batch_o
         augment.set_random_state(1)
         places = centres(augment(spots(40))["label"]).sign()
         assert len(places.unique(dim=0)) == orientations
-
-
-def test_a_mirrored_network_sees_the_other_hemisphere_at_the_same_pixel():
-    class Channels(torch.nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x
-
-    slices = torch.arange(2 * 2 * 3 * 4).reshape(2, 2, 3, 4).float()
-    seen = MirroredInput(Channels())(slices)
-    assert seen.shape == (2, 4, 3, 4)
-    assert torch.equal(seen[:, :2], slices)
-    assert seen[1, 3, 2].tolist() == slices[1, 1, 2].tolist()[::-1]
