@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from networks.mirrored import MirroredInput
-from networks.packed import PackedPixels
+from networks.packed import PackedUNet
 
 
 def test_a_mirrored_network_sees_the_other_hemisphere_at_the_same_pixel():
@@ -26,4 +26,11 @@ def test_a_network_on_blocks_sees_their_pixels_as_channels_and_every_score_retur
             assert x[0, :, 0, 0].tolist() == [0, 1, 4, 5]
             return x
 
-    assert torch.equal(PackedPixels(Seen())(slices), slices)
+    network = PackedUNet(1, 1)
+    network.network = Seen()
+    assert torch.equal(network(slices), slices)
+
+
+def test_a_packed_network_scores_every_pixel():
+    with torch.no_grad():
+        assert PackedUNet(2, 4, features=(8,) * 6).eval()(torch.zeros(1, 2, 64, 32)).shape == (1, 4, 64, 32)

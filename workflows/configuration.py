@@ -24,6 +24,7 @@ SETTINGS_OF_A_NETWORK = (
     *("network_def", "brain_only"),
 )
 """What inference must take over from the training of the checkpoint it uses."""
+MODULES_OF_OURS = ("networks.unet", "networks.packed", "networks.mirrored")
 TUNED_SETTINGS_FILE = "post_processing.json"
 TUNED_SETTINGS = ("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3")
 """What `brats-unet tune` chose for a checkpoint, and the file beside it that says so."""
@@ -224,7 +225,7 @@ def _is_network(target: object) -> bool:
     if not isinstance(target, str):
         return False
     module, _, name = target.rpartition(".")
-    return module == "networks.unet" or (
+    return module in MODULES_OF_OURS or (
         module in ("", "monai.networks.nets") and inspect.isclass(vars(nets).get(name))
     )
 
