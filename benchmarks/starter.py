@@ -1,0 +1,113 @@
+"""Train the weights that the bundle ships on six real cases, score them on the eight others, write their model card.
+
+    BRATS_REAL_DATA=DIR python benchmarks/starter.py [--out RUN] [-- OVERRIDES …]
+
+DIR holds the fourteen cases of benchmarks/experiments/folds.json. The six to train on are the ones whose licence allows
+weights to be shared. Nothing is chosen on the eight: the weights after the last epoch are taken. Writes model.pt,
+config.json and the scores in README.md of bundle/models. Takes about half an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from experiments import PROTOCOL, SECTION
+from results_page import brats_unet, machine, paragraph, replace_section
+
+from transforms.labels import REGIONS
+from workflows.configuration import RUN_CONFIGURATION, settings_beside
+from workflows.dataset import find_cases, load_entry
+from workflows.json_files import write_json
+from workflows.run_state import write_checkpoint
+from workflows.weights import read_weights
+
+MODELS = Path(__file__).resolve().parents[1] / "bundle" / "models"
+LICENSED = tuple(f"BraTS20_Training_{number}" for number in range(130, 136))
+HELD_BACK = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(time.strftime("runs/starter-%Y-%m-%d_%H-%M-%S")))
+    parser.add_argument("overrides", nargs="*", help="settings to override, after a --")
+    arguments = parser.parse_args()
+    data, run = os.environ.get("BRATS_REAL_DATA"), arguments.out.resolve()
+    if not data:
+        sys.exit("error: BRATS_REAL_DATA is unset; name the folder of the real cases.")
+    if not (run / "model.pt").is_file():
+        train(Path(data).resolve(), run, arguments.overrides)
+    ship(run)
+    split, scores = run.with_name(f"{run.name}-split.json"), run / "scores"
+    where = ["--dataset-dir", data, "--split", str(split), "--section", SECTION, "--out", str(scores)]
+    brats_unet("evaluate", "--checkpoint", str(MODELS / "model.pt"), *where)
+    epochs = len(list(csv.DictReader((run / "training.log").open())))
+    replace_section("Scores", as_markdown(scores / "per_case.csv", epochs), MODELS / "README.md")
+
+
+def train(data: Path, run: Path, overrides: list[str]) -> None:
+    split, overlay = run.with_name(f"{run.name}-split.json"), run.with_name(f"{run.name}-overlay.json")
+    write_json(six_and_eight(data), split)
+    write_json(PROTOCOL, overlay)
+    named = ["--dataset-dir", str(data), "--split", str(split), "--out", str(run), "--config", str(overlay)]
+    brats_unet("train", *named, *overrides)
+
+
+def six_and_eight(data: Path) -> dict[str, Any]:
+    """The datalist: the cases with an open licence to train on, the others to score."""
+    split: dict[str, Any] = {"label_convention": "brats-to-2022", "training": [], SECTION: [], "testing": []}
+    for case in find_cases(data).cases:
+        entry = load_entry(case, ("flair", "t1ce"), data)
+        split["training" if case.id in LICENSED else SECTION].append(entry)
+    sizes = len(split["training"]), len(split[SECTION])
+    if sizes != (len(LICENSED), HELD_BACK):
+        sys.exit(f"error: {data}: {sizes} cases to train and score on; wanted are 6 and 8.")
+    return split
+
+
+def ship(run: Path) -> None:
+    """The weights in 16 bits, half the size, and beside them the settings that belong to them and no path."""
+    weights = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in read_weights(run / "model.pt").items()
+    }
+    write_checkpoint(MODELS / "model.pt", weights)
+    write_json(settings_beside(run / "model.pt"), MODELS / RUN_CONFIGURATION)
+
+
+def as_markdown(per_case: Path, epochs: int) -> str:
+    """The section's text from the file that the evaluation wrote."""
+    rows = list(csv.DictReader(per_case.open()))
+    figures = {(row["case"], row["region"]): row for row in rows}
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    columns = [(name, region) for name in ("dice", "hd95_mm") for region in REGIONS]
+    titles = [f"{'Dice' if name == 'dice' else 'HD95 mm'} {region}" for name, region in columns]
+    table = [f"| case | {' | '.join(titles)} |", "| --- |" + " ---: |" * len(titles)]
+    for case in cases:
+        cells = [shown(float(figures[case, region][name]), name) for name, region in columns]
+        table.append(f"| {case} | {' | '.join(cells)} |")
+    means = [sum(float(figures[case, region][name]) for case in cases) / len(cases) for name, region in columns]
+    cells = [f"**{shown(mean, name)}**" for mean, (name, _) in zip(means, columns, strict=True)]
+    table.append(f"| **mean of {len(cases)}** | {' | '.join(cells)} |")
+    about = (
+        f"*Real* cases: {len(LICENSED)} to train, {len(cases)} others to score; nothing was chosen on these. "
+        "Whole volumes at 1 mm, the rules of BraTS 2020, with the post-processing of the shipped settings."
+    )
+    measured = (
+        f"{epochs} epochs of the default configuration, weights after the last ({machine()}). "
+        "Command: `python benchmarks/starter.py`."
+    )
+    return "\n".join([paragraph(about), "", *table, "", paragraph(measured)])
+
+
+def shown(value: float, name: str) -> str:
+    return f"{value:.3f}" if name == "dice" else f"{value:.1f}"
+
+
+if __name__ == "__main__":
+    main()
