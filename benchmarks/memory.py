@@ -34,7 +34,13 @@ def main() -> None:
                 for way in WAYS:
                     measured = fill_alone(way, many(cases, number), arguments.size_px)
                     costs.setdefault((way, number), []).append(measured)
-    publish(arguments, "Memory", "python benchmarks/memory.py", rows_of(costs, arguments.patients), *remarks(arguments))
+    publish(
+        arguments,
+        "Memory",
+        "python benchmarks/memory.py",
+        rows_of(costs, arguments.patients),
+        *remarks(arguments.cases, arguments.size_px),
+    )
 
 
 def rows_of(costs: Mapping[tuple[str, int], Sequence[CacheCost]], patients: Sequence[int]) -> str:
@@ -55,7 +61,7 @@ def rows_of(costs: Mapping[tuple[str, int], Sequence[CacheCost]], patients: Sequ
     if len(patients) > 1:
         lines = {way: line_through(patients, [peaks(costs, n)[way] for n in patients]) for way in WAYS}
         rows.append(row("growth of the peak per patient, MB", {way: lines[way].slope for way in WAYS}, "{:.2f}"))
-        rows.append(row("largest distance from that line", {way: max(lines[way].off, 1e-9) for way in WAYS}, "{:.1%}"))
+        rows.append(["largest distance from that line", *(f"{lines[way].off:.1%}" for way in WAYS), ""])
     everyone = {way: value * BRATS_2020_CASES / 1e9 for way, value in per_patient.items()}
     return table(
         ["", "ours", "plain MONAI", "ours / plain"],
@@ -67,10 +73,10 @@ def peaks(costs: Mapping[tuple[str, int], Sequence[CacheCost]], number: int) -> 
     return {way: statistics.median(cost.peak_mb for cost in costs[way, number]) for way in WAYS}
 
 
-def remarks(arguments: object) -> tuple[str, ...]:
+def remarks(cases: int, size_px: int) -> tuple[str, ...]:
     return (
-        f"{vars(arguments)['cases']} generated patients of 120×120×155 voxels stand for all; what is cached depends on "
-        f"the slices' size alone: 75 of {vars(arguments)['size_px']}×{vars(arguments)['size_px']} pixels and two "
+        f"{cases} generated patients of 120×120×155 voxels stand for all; what is cached depends on "
+        f"the slices' size alone: 75 of {size_px}×{size_px} pixels and two "
         "modalities, in ours as float16 with a label map of one byte, in the baseline as float32 with one-hot labels. "
         f"The aim was at most {ALLOWED_MB_PER_PATIENT} MB per patient and {ALLOWED_GB} GB in all.",
     )
