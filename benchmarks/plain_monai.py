@@ -75,23 +75,18 @@ def augmentation() -> list[Any]:
 
 
 def plain_trainer(
-    dataset: CacheDataset, network: nn.Module, device: torch.device, patients_per_run: int
+    dataset: CacheDataset, network: nn.Module, device: torch.device, max_epochs: int = 1
 ) -> SupervisedTrainer:
-    """Trains on one patient's slices per step with Dice + cross-entropy and AdamW, as the default configuration does.
-
-    Args:
-        patients_per_run: steps of one `run()`.
-    """
+    """Trains on one patient's slices per step with Dice + cross-entropy and AdamW, as train.json does."""
     network = network.to(device)
     return SupervisedTrainer(
         device=device,
-        max_epochs=1,
+        max_epochs=max_epochs,
         train_data_loader=DataLoader(dataset, batch_size=1, shuffle=True),
         network=network,
         optimizer=torch.optim.AdamW(network.parameters(), lr=0.002, weight_decay=1e-4),
         loss_function=DiceCELoss(include_background=False, softmax=True, batch=True),
         prepare_batch=slices_as_batch,
-        epoch_length=patients_per_run,
         decollate=False,
         amp=device.type == "cuda",
         amp_kwargs={"dtype": torch.bfloat16},

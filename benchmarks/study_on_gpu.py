@@ -80,8 +80,7 @@ def plain(training: list[Any], validation: list[Any], arguments: argparse.Namesp
     """`run` of the baseline with as many validations as epochs."""
     device, network = arguments.device, UNet2D(width=arguments.width)
     cached = plain_dataset(training, arguments.size_px, STUDY_WINDOW)
-    trainer = plain_trainer(cached, network, device, len(training))
-    trainer.state.max_epochs = arguments.plain_epochs
+    trainer = plain_trainer(cached, network, device, arguments.plain_epochs)
     loss = Loss(trainer.loss_function, output_transform=lambda output: (output["pred"], output["label"]))
     evaluator = SupervisedEvaluator(
         device=device,

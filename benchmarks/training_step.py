@@ -1,10 +1,10 @@
 """How fast a training step is, and how long the network waits for its data: ours against plain MONAI.
 
-    python benchmarks/training_step.py [--device cuda:0] [--cases N] [--size-px N] [--steps N] [--repeats N]
+    python benchmarks/training_step.py [--device cuda:0] [--cases N] [--size-px N] [--repeats N]
 
-The trainer of train.json, with all that it does in every step, and the one in plain_monai.py run in turns on the same
-patients, network, loss, optimiser and augmentation; beside them the network's forward and backward pass alone and a
-matrix product, which says what this machine can do. Writes the section *Training step* of docs/benchmarks.md.
+The trainer of train.json, with all that it does in every step, and the one in plain_monai.py run epochs in turns on
+the same patients, network, loss, optimiser and augmentation; beside them the network's forward and backward pass alone
+and a matrix product, which says what this machine can do. Writes the section *Training step* of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -74,7 +74,6 @@ def main() -> None:
     parser = options(__doc__, repeats=5)
     parser.add_argument("--cases", type=int, default=8, help="generated patients, of which some 5 are trained on")
     parser.add_argument("--size-px", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=15, help="of ours in one turn; the baseline gets as many slices")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -85,16 +84,15 @@ def main() -> None:
 def measure(arguments: Any, work: Path) -> tuple[str, ...]:
     """The table, and what to say of it."""
     device = arguments.device
-    workflow = our_workflow(work, arguments.size_px, device, arguments.steps)
+    workflow = our_workflow(work, arguments.size_px, device)
     ours = workflow.parser.get_parsed_content("train#trainer")
     ema = workflow.parser.get_parsed_content("ema")
     ema.attach(ours)
     network = copy.deepcopy(workflow.parser.get_parsed_content("network_def"))
     cases, window = workflow.parser.get_parsed_content("datalist")["training"], workflow.parser["slice_range"]
     slices_per_step = workflow.parser.get_parsed_content("slices_per_step")
-    patients = max(1, round(arguments.steps * slices_per_step / (window[1] - window[0])))
     dataset = plain_dataset(cases, arguments.size_px, window, augment=True)
-    plain = plain_trainer(dataset, copy.deepcopy(network), device, patients)
+    plain = plain_trainer(dataset, copy.deepcopy(network), device)
 
     times = {"ours": StepTimes(device), "plain": StepTimes(device)}
     times["ours"].attach(ours)
@@ -123,16 +121,15 @@ def measure(arguments: Any, work: Path) -> tuple[str, ...]:
     return rows, *remarks
 
 
-def our_workflow(work: Path, size_px: int, device: torch.device, steps: int) -> ConfigWorkflow:
-    """train.json with a trainer that stops after `steps` and has no handlers but those of every step."""
+def our_workflow(work: Path, size_px: int, device: torch.device) -> ConfigWorkflow:
+    """train.json for one epoch, without the handlers that do not work in every step, validation among them."""
     files = config_files("train")
     handlers = json.loads(Path(files[0]).read_text())["train"]["handlers"]
     kept = [handler for handler in handlers if handler["_target_"] in EVERY_STEP]
     (work / "run").mkdir()
     settings = {"dataset_dir": str(work / "data"), "run_dir": str(work / "run"), "size_px": size_px}
     settings |= {"device": str(device), "max_epochs": 1, "lr_scheduler#total_steps": 1_000_000}
-    changed = {"train#handlers": kept, "train#trainer#epoch_length": steps}
-    workflow = ConfigWorkflow(files, workflow_type="train", **settings, **changed)
+    workflow = ConfigWorkflow(files, workflow_type="train", **settings, **{"train#handlers": kept})
     workflow.initialize()
     return workflow
 

@@ -153,7 +153,7 @@ def test_the_studys_setting_is_measured_on_a_small_scale(
 
 
 def test_a_training_step_is_measured(benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path):
-    small = ("--cases", 3, "--size-px", 32, "--steps", 3, "--repeats", 1)
+    small = ("--cases", 3, "--size-px", 32, "--repeats", 1)
     run(benchmark("training_step"), monkeypatch, "--device", "cpu", "--page", page, *small)
     rows = rows_of(section(page, "Training step"))
     for name, cells in rows.items():
