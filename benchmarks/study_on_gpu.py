@@ -57,6 +57,7 @@ def main() -> None:
         training, validation = (many(cases, number) for number in arguments.patients)
         workflow = study(Path(folder), training, validation, arguments)
         trainer = workflow.parser.get_parsed_content("train#trainer")  # fills the cache
+        workflow.parser.get_parsed_content("early_stop").set_trainer(trainer)
         ours = cost_of(trainer.run, arguments.device)
         plain_run = plain(training, validation, arguments)
         baseline = cost_of(plain_run, arguments.device)

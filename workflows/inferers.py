@@ -69,7 +69,7 @@ class AxialInferer(SameSliceInferer):
         if not self.brain_only:
             return super().__call__(volume, network, *args, **kwargs)
         first, end = brain_window(inputs.flatten(0, 1))
-        scores = super().__call__(volume[..., first:end], network, *args, **kwargs)
+        scores = cast(Tensor, super().__call__(volume[..., first:end], network, *args, **kwargs))
         return functional.pad(scores, (first, inputs.shape[-1] - end))
 
     def _in_runtime(self, network: Any, volume: Tensor) -> Scores:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -72,18 +73,18 @@ def in_runtime(runtime: str, network: nn.Module, slices: Tensor) -> Scores:
 
 
 def _as_onnx(network: nn.Module, slices: Tensor) -> bytes:
-    content = io.BytesIO()
     any_batch = {0: "batch"}
-    with warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # They say that this exporter is the older one (the newer needs another package) and that sizes are fixed.
         warnings.simplefilter("ignore")
+        file = Path(folder) / "network.onnx"
         torch.onnx.export(
             network,
             (slices,),
-            content,
+            file,
             dynamo=False,
             input_names=["slices"],
             output_names=["scores"],
             dynamic_axes={"slices": any_batch, "scores": any_batch},
         )
-    return content.getvalue()
+        return file.read_bytes()
