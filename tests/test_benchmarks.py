@@ -137,6 +137,7 @@ def test_without_a_gpu_the_studys_setting_is_unmeasured(benchmark: Any, monkeypa
     assert section(page, "Scoring one case") == section(PAGE, "Scoring one case")
 
 
+@pytest.mark.slow
 def test_the_studys_setting_is_measured_on_a_small_scale(
     benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path, tmp_path: Path
 ):
