@@ -2,7 +2,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint types pack clean
+BENCHMARKS := training_step memory first_epoch prediction startup growth study_on_gpu
+
+.PHONY: demo test test-slow lint types bench bench-quality pack clean
 
 demo: $(VENV)/installed  ## data, training, evaluation, one prediction (phantom), in minutes
 	$(BIN)/brats-unet demo
@@ -19,6 +21,12 @@ lint: $(VENV)/installed-for-tests
 
 types: $(VENV)/installed-for-tests
 	$(BIN)/mypy
+
+bench: $(VENV)/installed  ## speed and memory on generated patients; writes docs/benchmarks.md
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py; done
+
+bench-quality: $(VENV)/installed  ## minutes of training to a good segmentation; make bench-quality BRATS_REAL_DATA=DIR
+	@BRATS_REAL_DATA="$(BRATS_REAL_DATA)" $(BIN)/python benchmarks/quality.py
 
 pack: $(VENV)/installed  ## make pack CHECKPOINT=runs/…/model.pt
 	$(BIN)/brats-unet pack dist/brats_unet.zip --checkpoint $(CHECKPOINT)

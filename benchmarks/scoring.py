@@ -25,6 +25,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance
+from results_page import processor
 
 from transforms.labels import ENHANCING, ENHANCING_IN_FILES_TO_2022
 from transforms.regions import labels_to_regions
@@ -58,12 +59,6 @@ def print_conditions(what: str, repeats: int) -> None:
         f"{processor()}, 1 of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}"
     )
     print(", ".join(f"{name} {version(name)}" for name in names) + f"; {what}, {repeats} runs each, interleaved\n")
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def medians(repeats: int, case: list[Any]) -> tuple[float, float]:

@@ -106,3 +106,10 @@ def test_light_modules_import_neither_torch_nor_monai():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_prediction_without_reports_does_not_import_what_writes_them():
+    tree = ast.parse((REPOSITORY / "workflows" / "report_handler.py").read_text())
+    at_once = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert "workflows.predict" in at_once
+    assert not at_once & {"workflows.report", "workflows.report_overview"}

@@ -8,9 +8,12 @@ import pytest
 import torch
 from conftest import WritePatient
 from ignite.engine import Engine
+from monai.bundle import ConfigWorkflow
 
 from transforms.pipelines import preprocessing, training_preprocessing
+from transforms.regions import BackgroundOutsideBraind
 from transforms.slices import own_channels, with_neighbours
+from workflows.configuration import config_files
 from workflows.handlers import CaseScores
 from workflows.inferers import AxialInferer, flip_averaged
 from workflows.reader import CaseReader
@@ -103,3 +106,35 @@ def test_four_flips_cost_four_calls_per_batch():
 
     AxialInferer(roi_size=[4, 4], sw_batch_size=3, flips=True)(torch.zeros(1, 2, 4, 4, 6), network)
     assert len(calls) == 8
+
+
+def test_slices_below_and_above_the_brain_are_not_computed_and_the_others_answer_as_ever():
+    volume = torch.rand(1, 2, 8, 8, 10, generator=torch.Generator().manual_seed(0)) + 1
+    volume[..., :3], volume[..., 5], volume[..., 9:] = 0, 0, 0  # one empty slice within the brain
+    seen: list[int] = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        seen.append(len(slices))
+        return slices[:, :1] + slices[:, -1:]
+
+    for neighbours in (0, 1):
+        options = {"roi_size": [8, 8], "sw_batch_size": 4, "neighbours": neighbours}
+        everything = AxialInferer(**options)(volume, network)
+        seen.clear()
+        brain = AxialInferer(**options, brain_only=True)(volume, network)
+        assert sum(seen) == 6  # slices 3 to 8
+        assert brain.shape == everything.shape
+        assert torch.equal(brain[..., 3:9], everything[..., 3:9])
+        assert not brain[..., :3].any() and not brain[..., 9:].any()
+
+
+@pytest.mark.parametrize("brain_only", [True, False])
+def test_the_inferer_leaves_slices_out_only_where_post_processing_calls_them_background(
+    tiny_settings: dict[str, Any], brain_only: bool
+):
+    settings = {**tiny_settings, "patient_dir": "nowhere", "brain_only": brain_only}
+    workflow = ConfigWorkflow(config_files("inference"), workflow_type="infer", **settings)
+    workflow.initialize()
+    assert workflow.parser.get_parsed_content("inferer").brain_only == brain_only
+    steps = workflow.parser.get_parsed_content("postprocessing").flatten().transforms
+    assert any(isinstance(step, BackgroundOutsideBraind) for step in steps) == brain_only

@@ -7,6 +7,7 @@ import torch
 from monai.data import MetaTensor
 
 from transforms.intensity import (
+    ClampIntensityd,
     DivideByWindowMaximumd,
     RandGainOffsetd,
     ZeroBackgroundd,
@@ -126,3 +127,10 @@ def test_the_same_random_state_gives_the_same_change():
         for seed in (1, 1, 2)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_values_beyond_five_become_five_and_the_image_keeps_its_place():
+    image = MetaTensor(torch.tensor([-7.0, -5, -1, 0, 5, 9]).reshape(1, 6, 1, 1), affine=np.diag([-1.0, -1, 3, 1]))
+    clamped = ClampIntensityd(keys="image", limit=5)({"image": image})["image"]
+    assert clamped.flatten().tolist() == [-5, -5, -1, 0, 5, 5]
+    assert torch.equal(clamped.affine, image.affine)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 
-from transforms.regions import BackgroundOutsideBraind, LabelsToRegionsd, labels_to_regions
+from transforms.regions import (
+    BackgroundOutsideBraind,
+    LabelsToRegionsd,
+    MostProbableClassd,
+    labels_to_regions,
+    most_probable_class,
+)
 
 #                            WT  TC  ET
 MEMBERSHIP = {0: (0, 0, 0), 1: (1, 1, 0), 2: (1, 0, 0), 3: (1, 1, 1)}
@@ -39,3 +47,22 @@ def test_what_no_modality_shows_is_background_and_the_rest_keeps_its_probabiliti
     after = BackgroundOutsideBraind(keys="pred", image_key="image")({"image": image, "pred": pred})["pred"]
     assert torch.equal(after[:, 0], pred[:, 0])
     assert torch.equal(after[:, 1], torch.tensor([1.0, 0, 0, 0]).reshape(4, 1, 1).expand(4, 2, 1))
+
+
+def test_the_most_probable_class_is_the_argmax_and_of_equals_the_first():
+    probabilities = torch.randint(0, 4, (4, 5, 6, 7), generator=torch.Generator().manual_seed(0)) / 4  # many equals
+    expected = np.argmax(probabilities.numpy(), axis=0)[None]  # NumPy promises the first of equals
+    found = most_probable_class(probabilities)
+    assert found.dtype == torch.uint8
+    assert np.array_equal(found.numpy(), expected)
+    assert np.array_equal(most_probable_class(probabilities.permute(0, 3, 1, 2)), expected.transpose(0, 3, 1, 2))
+    assert most_probable_class(torch.tensor([0.1, 0.2, 0.4, 0.3]).reshape(4, 1)).tolist() == [[2]]
+
+
+def test_the_map_of_the_most_probable_class_lies_where_the_probabilities_do_and_leaves_them():
+    affine = torch.diag(torch.tensor([-1.0, -1, 2, 1]))
+    probabilities = MetaTensor(torch.tensor([0.2, 0.8]).reshape(2, 1, 1, 1), affine=affine)
+    data = MostProbableClassd(keys="pred", output_key="argmax_map")({"pred": probabilities})
+    assert data["pred"] is probabilities and probabilities.flatten().tolist() == pytest.approx([0.2, 0.8])
+    assert (data["argmax_map"].dtype, data["argmax_map"].flatten().tolist()) == (torch.uint8, [1])
+    assert torch.equal(data["argmax_map"].affine, probabilities.affine)

@@ -59,6 +59,17 @@ class ZScoreInBraind(NormalizeIntensityd):
         self.normalizer = _NormalizeAlike(nonzero=True, channel_wise=True)
 
 
+class ClampIntensityd(MapTransform):
+    """Values beyond ± `limit` become that, in one pass; MONAI's `ThresholdIntensityd` takes several for each side."""
+
+    def __init__(self, keys: KeysCollection, limit: float) -> None:
+        super().__init__(keys)
+        self.limit = limit
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, **{key: data[key].clamp(-self.limit, self.limit) for key in self.key_iterator(data)}}
+
+
 class DivideByWindowMaximumd(MapTransform):
     """The study's normalisation: all modalities divided by the one maximum of the slices in its window.
 

@@ -14,7 +14,6 @@ import torch
 from monai.data import ImageReader
 from monai.transforms import (
     Activationsd,
-    AsDiscreted,
     CastToTyped,
     Compose,
     CopyItemsd,
@@ -28,17 +27,22 @@ from monai.transforms import (
     RandAffined,
     RandFlipd,
     Resized,
-    ThresholdIntensityd,
     Transform,
 )
 
 from transforms.batches import OnSlicesOfBatchd, RandAffineOfSlicesd, artefacts
 from transforms.checks import KnownLabelsd, RequireSignald, SameGridd
 from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind, CropToSameBoxd
-from transforms.intensity import DivideByWindowMaximumd, RandGainOffsetd, ZeroBackgroundd, ZScoreInBraind
+from transforms.intensity import (
+    ClampIntensityd,
+    DivideByWindowMaximumd,
+    RandGainOffsetd,
+    ZeroBackgroundd,
+    ZScoreInBraind,
+)
 from transforms.labels import ENHANCING, NUM_CLASSES
 from transforms.nifti import save_like_source
-from transforms.regions import BackgroundOutsideBraind
+from transforms.regions import BackgroundOutsideBraind, MostProbableClassd
 from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd
 from transforms.soft_labels import SoftLabelsd
 
@@ -241,9 +245,7 @@ def postprocessing(
             *([BackgroundOutsideBraind(keys="pred", image_key="image")] if brain_only else []),
             Invertd(keys="pred", transform=preprocess, orig_keys="image", nearest_interp=False, to_tensor=True),
             *([BackgroundIsTheRestd(keys="pred")] if cropped else []),
-            CopyItemsd(keys="pred", names="argmax_map"),
-            AsDiscreted(keys="argmax_map", argmax=True),
-            CastToTyped(keys="argmax_map", dtype=torch.uint8),
+            MostProbableClassd(keys="pred", output_key="argmax_map"),
             CopyItemsd(keys="argmax_map", names="label_map"),
             *(cleaning or {}).values(),
         ]
@@ -299,8 +301,7 @@ def _normalisation(name: str, slice_range: Sequence[int]) -> tuple[list[Any], li
     if name == "zscore":
         return [
             ZScoreInBraind(keys="image"),
-            ThresholdIntensityd(keys="image", threshold=Z_SCORE_LIMIT, above=False, cval=Z_SCORE_LIMIT),
-            ThresholdIntensityd(keys="image", threshold=-Z_SCORE_LIMIT, above=True, cval=-Z_SCORE_LIMIT),
+            ClampIntensityd(keys="image", limit=Z_SCORE_LIMIT),
         ], []
     if name == "window_maximum":
         return [], [DivideByWindowMaximumd(keys="image", slice_range=slice_range)]

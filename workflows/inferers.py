@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.inferers import SliceInferer
 from torch import Tensor
+from torch.nn import functional
 
-from transforms.slices import with_neighbours
+from transforms.slices import brain_window, plain, stack_slices, with_neighbours
+from workflows.runtimes import TORCH, Scores, in_runtime
 
 FLIPS = ((), (2,), (3,), (2, 3))  # of (B, C, H, W): none, front and back, left and right, both
 
@@ -34,22 +36,51 @@ class AxialInferer(SameSliceInferer):
         neighbours: slices on either side whose channels the network reads too, see `with_neighbours`.
         flips: average the class probabilities over the slice as it is and flipped along either axis and both; the
             cost is fourfold.
+        brain_only: do not compute the slices below and above the brain. For post-processing with `brain_only`, which
+            calls them background whatever their scores.
+        runtime: what computes the network, see `workflows.runtimes`.
     """
 
-    def __init__(self, *args: Any, neighbours: int = 0, flips: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        neighbours: int = 0,
+        flips: bool = False,
+        brain_only: bool = False,
+        runtime: str = TORCH,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(2, *args, **kwargs)
-        self.neighbours, self.flips = neighbours, flips
+        self.neighbours, self.flips, self.brain_only, self.runtime = neighbours, flips, brain_only, runtime
+        self._built: tuple[Any, Scores] | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Scores of the classes.
 
         Args:
-            inputs: (B, C, H, W, D).
+            inputs: (B, C, H, W, D), zero outside the brain.
         Returns:
-            (B, classes, H, W, D) logits, with `flips` the logarithms of the averaged probabilities.
+            (B, classes, H, W, D) logits, with `flips` the logarithms of the averaged probabilities; with `brain_only`
+            zero in slices without brain at either end.
         """
         volume = with_neighbours(inputs, self.neighbours) if self.neighbours else inputs
-        return super().__call__(volume, flip_averaged(network) if self.flips else network, *args, **kwargs)
+        network = self._in_runtime(network, volume)
+        network = flip_averaged(network) if self.flips else network
+        if not self.brain_only:
+            return super().__call__(volume, network, *args, **kwargs)
+        first, end = brain_window(inputs.flatten(0, 1))
+        scores = cast(Tensor, super().__call__(volume[..., first:end], network, *args, **kwargs))
+        return functional.pad(scores, (first, inputs.shape[-1] - end))
+
+    def _in_runtime(self, network: Any, volume: Tensor) -> Scores:
+        """The network in `runtime`, built for the first volume that it meets from two slices of its middle."""
+        if self.runtime == TORCH:
+            return cast(Scores, network)
+        if self._built is None or self._built[0] is not network:
+            middle = volume.shape[-1] // 2
+            slices = stack_slices(plain(volume)[0, ..., middle : middle + 2])
+            self._built = (network, in_runtime(self.runtime, network, slices))
+        return self._built[1]
 
 
 def flip_averaged(network: Callable[..., Tensor]) -> Callable[..., Tensor]:

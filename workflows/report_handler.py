@@ -12,14 +12,14 @@ from ignite.engine import Engine, Events
 from workflows.dataset import find_cases
 from workflows.errors import BratsError
 from workflows.predict import VOLUMES_FILE
-from workflows.report import make_report, write_report
-from workflows.report_overview import report_name, thumbnail_name, write_overview, write_thumbnail
 
 logger = logging.getLogger(__name__)
 
 
 class PredictionReports:
     """Attach it after `PredictionFiles`, whose records and table it reads.
+
+    What writes pages is imported with the first of them: without reports a prediction starts sooner.
 
     A patient whose report fails keeps the label map; the log says why, and the others go on.
 
@@ -54,6 +54,9 @@ class PredictionReports:
                 logger.warning(f"{batch['case']}: no report: {error}")
 
     def _report(self, case: str) -> Path:
+        from workflows.report import make_report, write_report
+        from workflows.report_overview import report_name, thumbnail_name, write_thumbnail
+
         folder = self.output_dir / case
         report = make_report(self.cases[case], self.data_dir, folder / f"{case}_seg.nii.gz")
         out = folder / report_name(case)
@@ -62,6 +65,8 @@ class PredictionReports:
         return out
 
     def _write_overview(self, engine: Engine) -> None:
+        from workflows.report_overview import write_overview
+
         out = write_overview(self.output_dir, self.output_dir / VOLUMES_FILE)
         if out:
             logger.info(f"all patients at a glance: {out.resolve()}")

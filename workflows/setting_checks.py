@@ -20,6 +20,7 @@ POSITIVE = ("max_epochs", "val_interval", "learning_rate", "slices_per_step", "s
 CHOICES: dict[str, tuple[Any, ...]] = {
     "normalisation": ("zscore", "window_maximum"),
     "et_label": (4, 3),
+    "runtime": ("torch", "onnxruntime"),
 }
 _WORDS = {
     int: "a whole number",

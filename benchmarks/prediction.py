@@ -1,0 +1,130 @@
+"""How long one patient's prediction takes, from the folder to the written label map, in a process that goes on.
+
+    python benchmarks/prediction.py [--checkpoint RUN/model.pt] [--folder PATIENTS] [--device cuda:0] [--repeats N]
+
+`brats-unet predict --no-report` with one network on generated patients of BraTS's shape, beside the network pass alone
+of the architecture of MONAI's zoo bundle for brain tumours (3D SegResNet, 16 filters, 4 channels, random weights, one
+pass of 240×240×160) and of the study's network on 155 slices, in turns. Writes the section *Prediction* of
+docs/benchmarks.md. How long the whole process takes is measured by startup.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import Cost, in_turns, median, median_ratio, options, publish, table
+from monai.bundle import ConfigWorkflow
+from monai.networks.nets import SegResNet
+from results_page import generate_phantoms
+
+from networks.unet import UNet2D
+from workflows.configuration import config_files, parse_overrides, settings_beside
+
+OURS = "ours: folder to label map"
+ZOO, STUDY = "zoo's SegResNet: network pass alone", "study's network: pass alone"
+ZOO_PASS = (240, 240, 160)
+SLICES_PER_BATCH = 16
+CERTAIN_OF_BACKGROUND = 30.0
+
+
+def main() -> None:
+    parser = options(__doc__, repeats=2)
+    parser.add_argument("--checkpoint", type=Path, help="weights; random ones that find no tumour if not given")
+    parser.add_argument("--folder", type=Path, help="patients; generated ones if not given")
+    parser.add_argument("--patients", type=int, default=3, help="to generate, predicted one after another in each turn")
+    parser.add_argument("--size", choices=("small", "full"), default="full", help="of the generated volumes")
+    parser.add_argument("--zoo-pass", type=int, nargs=3, default=ZOO_PASS, help="voxels of the SegResNet's pass")
+    parser.add_argument("--study-slices", type=int, default=155, help="of the study's network's pass")
+    parser.add_argument("--setting", nargs="*", default=[], metavar="NAME=VALUE", help="settings of inference.json")
+    arguments = parser.parse_args()
+    settings = parse_overrides([f"--{setting}" for setting in arguments.setting])
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        folder = arguments.folder or work / "data"
+        if not arguments.folder:
+            generate_phantoms(folder, arguments.patients, arguments.size)
+        predict, patients = prediction(folder, arguments.checkpoint, arguments.device, work, settings)
+        ways = {
+            OURS: predict,
+            ZOO: zoo_pass(arguments.device, arguments.zoo_pass),
+            STUDY: study_pass(arguments.device, arguments.study_slices),
+        }
+        costs = in_turns(ways, arguments.repeats, arguments.device)
+    costs[OURS] = [replace(c, wall_s=c.wall_s / patients, cpu_s=c.cpu_s / patients) for c in costs[OURS]]
+    shape = "×".join(map(str, arguments.zoo_pass))
+    publish(
+        arguments,
+        "Prediction",
+        "python benchmarks/prediction.py",
+        rows_of(costs),
+        f"{patients} patients in one run of the command's evaluator, no report, no test-time flips; a patient's "
+        "seconds are the run's divided by that number, reading, resampling, writing and the tables included. "
+        f"{'The weights are random and call everything background.' if not arguments.checkpoint else ''} "
+        f"The SegResNet's pass is of {shape} voxels, that of the study's network of {arguments.study_slices} slices of "
+        "128×128 pixels, both without reading, resampling or writing.",
+    )
+
+
+def prediction(
+    folder: Path, checkpoint: Path | None, device: torch.device, work: Path, settings: dict[str, Any]
+) -> tuple[Callable[[], object], int]:
+    """What predicts all patients of a folder anew at every call, and how many they are."""
+    weights = checkpoint or work / "model.pt"
+    beside = settings_beside(weights) if checkpoint else {}
+    fixed = {"patient_dir": str(folder), "output_dir": str(work / "out"), "checkpoint": str(weights), "report": False}
+    workflow = ConfigWorkflow(
+        config_files("inference"), workflow_type="infer", device=str(device), **beside, **fixed, **settings
+    )
+    workflow.initialize()
+    logging.getLogger("workflows").setLevel(logging.WARNING)
+    if not checkpoint:
+        network = workflow.parser.get_parsed_content("network_def")
+        network.classify.bias.data[0] = CERTAIN_OF_BACKGROUND
+        torch.save(network.state_dict(), weights)
+    evaluator = workflow.parser.get_parsed_content("evaluator")
+    return evaluator.run, len(workflow.parser.get_parsed_content("data"))
+
+
+def zoo_network() -> SegResNet:
+    """The network of models/brats_mri_segmentation in https://github.com/Project-MONAI/model-zoo."""
+    return SegResNet(
+        blocks_down=[1, 2, 2, 4], blocks_up=[1, 1, 1], init_filters=16, in_channels=4, out_channels=3, dropout_prob=0.2
+    )
+
+
+def zoo_pass(device: torch.device, shape: tuple[int, ...]) -> Callable[[], object]:
+    return passes(zoo_network().to(device).eval(), torch.randn(1, 4, *shape, device=device), batch=1)
+
+
+def study_pass(device: torch.device, slices: int) -> Callable[[], object]:
+    return passes(UNet2D().to(device).eval(), torch.randn(slices, 2, 128, 128, device=device), SLICES_PER_BATCH)
+
+
+def passes(network: torch.nn.Module, inputs: torch.Tensor, batch: int) -> Callable[[], object]:
+    """The network on all inputs, in the type that prediction computes in."""
+
+    @torch.inference_mode()
+    def run() -> None:
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=inputs.device.type == "cuda"):
+            for part in inputs.split(batch):
+                network(part)
+
+    return run
+
+
+def rows_of(costs: dict[str, list[Cost]]) -> str:
+    rows = []
+    for name, measured in costs.items():
+        middle, ratio = median(measured), median_ratio(measured, costs[OURS])
+        rows.append([name, f"{middle.wall_s:.2f}", f"{middle.cpu_s:.2f}", f"{ratio.wall_s:.1f}", f"{ratio.cpu_s:.1f}"])
+    return table(["per patient", "wall s", "CPU s", "wall: times ours", "CPU: times ours"], rows)
+
+
+if __name__ == "__main__":
+    main()

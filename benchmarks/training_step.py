@@ -1,0 +1,187 @@
+"""How fast a training step is, and how long the network waits for its data: ours against plain MONAI.
+
+    python benchmarks/training_step.py [--device cuda:0] [--cases N] [--size-px N] [--repeats N]
+
+The trainer of train.json, with all that it does in every step, and the one in plain_monai.py run epochs in turns on
+the same patients, network, loss, optimiser and augmentation; beside them the network's forward and backward pass alone
+and a matrix product, which says what this machine can do. Writes the section *Training step* of docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from measuring import cost_of, options, publish, table, wait_for
+from monai.bundle import ConfigWorkflow
+from plain_monai import plain_dataset, plain_trainer
+from results_page import generate_phantoms
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from workflows.configuration import config_files
+
+EVERY_STEP = ("LrScheduleHandler", "TensorBoardStatsHandler", "workflows.handlers.ClipGradients")
+"""The handlers of train.json that work in every step; the others do so once in an epoch."""
+MATRIX = {"cpu": (1024, torch.float32), "cuda": (8192, torch.bfloat16)}
+"""Edge of the square matrices whose product is timed, and their type, which is the one that training computes in."""
+
+
+class StepTimes:
+    """Seconds of wall clock and of CPU in which a trainer waited for a batch, and those of its work on it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.turns: list[dict[str, float]] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._got)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._done)
+
+    def _start(self) -> None:
+        self.turns.append({"waited": 0.0, "worked": 0.0, "cpu": 0.0, "slices": 0})
+
+    def _ask(self) -> None:
+        self.asked, self.asked_cpu = time.perf_counter(), time.process_time()
+
+    def _got(self) -> None:
+        self.got = time.perf_counter()
+
+    def _done(self, engine: Engine) -> None:
+        wait_for(self.device)
+        turn = self.turns[-1]
+        turn["waited"] += self.got - self.asked
+        turn["worked"] += time.perf_counter() - self.got
+        turn["cpu"] += time.process_time() - self.asked_cpu
+        turn["slices"] += len(engine.state.output["pred"])  # type: ignore[index, call-overload]
+
+    def median(self, figure: Callable[[dict[str, float]], float]) -> float:
+        """Over the turns, the first left out since it warms up."""
+        return statistics.median(map(figure, self.turns[1:]))
+
+
+def main() -> None:
+    parser = options(__doc__, repeats=5)
+    parser.add_argument("--cases", type=int, default=8, help="generated patients, of which some 5 are trained on")
+    parser.add_argument("--size-px", type=int, default=128)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        generate_phantoms(work / "data", arguments.cases)
+        publish(arguments, "Training step", "python benchmarks/training_step.py", *measure(arguments, work))
+
+
+def measure(arguments: Any, work: Path) -> tuple[str, ...]:
+    """The table, and what to say of it."""
+    device = arguments.device
+    workflow = our_workflow(work, arguments.size_px, device)
+    ours = workflow.parser.get_parsed_content("train#trainer")
+    ema = workflow.parser.get_parsed_content("ema")
+    ema.attach(ours)
+    network = copy.deepcopy(workflow.parser.get_parsed_content("network_def"))
+    cases, window = workflow.parser.get_parsed_content("datalist")["training"], workflow.parser["slice_range"]
+    slices_per_step = workflow.parser.get_parsed_content("slices_per_step")
+    dataset = plain_dataset(cases, arguments.size_px, window, augment=True)
+    plain = plain_trainer(dataset, copy.deepcopy(network), device)
+
+    times = {"ours": StepTimes(device), "plain": StepTimes(device)}
+    times["ours"].attach(ours)
+    times["plain"].attach(plain)
+    alone = NetworkAlone(network.to(device), slices_per_step, arguments.size_px)
+    edge, dtype = MATRIX[device.type]
+    matrix = torch.randn(edge, edge, device=device, dtype=dtype)
+    product_s, alone_s = [], []
+    for _ in range(arguments.repeats + 1):
+        ours.run()
+        plain.run()
+        alone_s.append(cost_of(alone, device).wall_s)
+        product_s.append(cost_of(lambda: matrix @ matrix, device).wall_s)
+    product_rate = 2 * edge**3 / statistics.median(product_s[1:])
+    alone_rate = alone.flops() / statistics.median(alone_s[1:])
+    rows = rows_of(times, alone.flops() / slices_per_step, product_rate)
+    remarks = (
+        f"{len(cases)} generated patients, slices of {arguments.size_px}×{arguments.size_px} pixels, network "
+        f"{type(network).__name__} of {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters; "
+        f"{slices_per_step} slices per step, the baseline {window[1] - window[0]} of one patient. Operations are "
+        "counted by torch's FlopCounterMode.",
+        f"A matrix product of {edge}×{edge} ({str(dtype).removeprefix('torch.')}) reaches {product_rate / 1e9:.1f} "
+        f"GFLOP/s here; the network's forward and backward pass alone, without loss, optimiser and data, "
+        f"{alone_rate / 1e9:.1f} GFLOP/s, {alone_rate / product_rate:.0%} of it.",
+    )
+    return rows, *remarks
+
+
+def our_workflow(work: Path, size_px: int, device: torch.device) -> ConfigWorkflow:
+    """train.json for one epoch, without the handlers that do not work in every step, validation among them."""
+    files = config_files("train")
+    handlers = json.loads(Path(files[0]).read_text())["train"]["handlers"]
+    kept = [handler for handler in handlers if handler["_target_"] in EVERY_STEP]
+    (work / "run").mkdir()
+    settings = {"dataset_dir": str(work / "data"), "run_dir": str(work / "run"), "size_px": size_px}
+    settings |= {"device": str(device), "max_epochs": 1, "lr_scheduler#total_steps": 1_000_000}
+    workflow = ConfigWorkflow(files, workflow_type="train", **settings, **{"train#handlers": kept})
+    workflow.initialize()
+    return workflow
+
+
+class NetworkAlone:
+    """Forward and backward pass on slices of noise, in the type that training computes in."""
+
+    def __init__(self, network: nn.Module, slices: int, size_px: int) -> None:
+        self.network = network.train()
+        device = next(network.parameters()).device
+        self.slices = torch.randn(slices, 2, size_px, size_px, device=device)
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+    def __call__(self) -> None:
+        self.network.zero_grad()
+        with self.autocast:
+            scores = self.network(self.slices)
+        scores.float().sum().backward()
+
+    def flops(self) -> int:
+        with FlopCounterMode(display=False) as counter:
+            self()
+        return int(counter.get_total_flops())
+
+
+def rows_of(times: dict[str, StepTimes], flops_per_slice: float, product_rate: float) -> str:
+    def row(name: str, figure: Callable[[dict[str, float]], float], form: str) -> list[str]:
+        ours, plain = (times[way].median(figure) for way in ("ours", "plain"))
+        pairs = zip(times["ours"].turns[1:], times["plain"].turns[1:], strict=True)
+        ratio = statistics.median(figure(a) / max(figure(b), 1e-9) for a, b in pairs)
+        return [name, form.format(ours), form.format(plain), f"{ratio:.2f}"]
+
+    def per_second(turn: dict[str, float]) -> float:
+        return turn["slices"] / (turn["waited"] + turn["worked"])
+
+    def waiting(turn: dict[str, float]) -> float:
+        return turn["waited"] / (turn["waited"] + turn["worked"])
+
+    def flop_rate(turn: dict[str, float]) -> float:
+        return flops_per_slice * turn["slices"] / turn["worked"]
+
+    return table(
+        ["", "ours", "plain MONAI", "ours / plain"],
+        [
+            row("slices per second", per_second, "{:.1f}"),
+            row("slices per second of CPU", lambda t: t["slices"] / max(t["cpu"], 1e-9), "{:.1f}"),
+            row("share of a step spent waiting for data", waiting, "{:.1%}"),
+            row("GFLOP/s while not waiting", lambda t: flop_rate(t) / 1e9, "{:.1f}"),
+            row("the same, of the matrix product's", lambda t: flop_rate(t) / product_rate, "{:.0%}"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
