@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workflows.configuration import config_files, run_configuration, settings_beside
+from workflows.configuration import SETTINGS_OF_A_NETWORK, config_files, run_configuration, settings_beside
 from workflows.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
 MODEL = "model.pt"
-INPUT_SETTINGS = ("modalities", "size_px", "normalisation", "crop_to_brain", "neighbours", "brain_only")
+INPUT_SETTINGS = tuple(
+    name for name in SETTINGS_OF_A_NETWORK if name not in ("network_def", "slice_range", "whole_brain")
+)
 """What two runs must share for their networks to be asked about the same slices and to answer for the same voxels."""
 
 
