@@ -18,7 +18,7 @@ from transforms.uncertainty import entropy, with_temperature
 from workflows.calibration import (
     BINS,
     BRAIN,
-    NEAR_TUMOUR,
+    PREDICTED_TUMOUR,
     VOXELS_PER_CASE,
     CalibrationVoxels,
     errors_in,
@@ -59,7 +59,7 @@ def test_the_fitted_temperature_lowers_both_errors_of_a_network_that_is_too_sure
     )
     calibration = voxels.calibrate()
     assert calibration is not None
-    for place in (BRAIN, NEAR_TUMOUR):
+    for place in (BRAIN, PREDICTED_TUMOUR):
         before, after = calibration.before[place], calibration.after[place]
         assert before is not None and after is not None
         assert after.nll < before.nll
@@ -99,9 +99,9 @@ def test_only_the_brain_is_asked_and_never_more_of_it_than_needed():
     assert CalibrationVoxels().calibrate() is None
 
 
-def test_without_any_tumour_there_are_no_errors_near_it():
+def test_without_predicted_tumour_there_are_no_errors_in_it():
     errors = errors_in(torch.tensor([[0.7, 0.1, 0.1, 0.1]]), torch.tensor([0]))
-    assert errors[NEAR_TUMOUR] is None
+    assert errors[PREDICTED_TUMOUR] is None
     assert errors[BRAIN] is not None and errors[BRAIN].nll == pytest.approx(-np.log(0.7))
 
 

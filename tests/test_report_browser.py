@@ -406,6 +406,7 @@ def test_uncertainty_is_shown_as_heat_with_an_opacity_of_its_own(tmp_path: Path,
     report.choose("layer", "none")
     report.go_to((28, 12, 10))
     assert report.text("uncertainty") == "0.50"
+    report.go_to((20, 30, 10))  # the crosshair beside it
     before = report.picture("axial")
     report.page.keyboard.press("u")
     assert report.page.is_checked("#heat")

@@ -22,7 +22,6 @@ from monai.transforms import (
     EnsureChannelFirstd,
     EnsureTyped,
     Invertd,
-    Lambdad,
     LoadImaged,
     MapLabelValued,
     Orientationd,
@@ -39,7 +38,7 @@ from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBrai
 from transforms.intensity import DivideByWindowMaximumd, RandGainOffsetd, ZeroBackgroundd, ZScoreInBraind
 from transforms.labels import ENHANCING, NUM_CLASSES
 from transforms.nifti import save_like_source
-from transforms.regions import BackgroundOutsideBraind
+from transforms.regions import AnySignald, BackgroundOutsideBraind
 from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd
 from transforms.soft_labels import SoftLabelsd
 from transforms.uncertainty import Entropyd, Temperatured
@@ -266,15 +265,10 @@ def brain_on_own_grid(preprocess: Compose) -> Compose:
     grid of the patient's files."""
     return Compose(
         [
-            Lambdad(keys="image", func=any_signal, overwrite="brain"),
+            AnySignald(keys="image", name="brain"),
             Invertd(keys="brain", transform=preprocess, orig_keys="image", nearest_interp=True, to_tensor=True),
         ]
     )
-
-
-def any_signal(image: torch.Tensor) -> torch.Tensor:
-    """1 where any of the channels of (C, …) is not zero, else 0; (1, …) float32."""
-    return (image != 0).any(dim=0, keepdim=True).float()
 
 
 def saving(

@@ -28,7 +28,11 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
     Raises:
         ConfigurationError: if a folder holds none.
     """
-    files = list(dict.fromkeys(file.absolute() for path in paths for file in _files(path)))
+    named: dict[Path, Path] = {}
+    for path in paths:
+        for file in _files(path):
+            named.setdefault(file.absolute(), file)
+    files = list(named.values())
     if not files:
         return {}
     return {"checkpoint": str(files[0])} | ({"more_checkpoints": list(map(str, files[1:]))} if files[1:] else {})
