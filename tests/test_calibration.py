@@ -25,6 +25,7 @@ from workflows.calibration import (
     expected_calibration_error,
     fit_temperature,
 )
+from workflows.dataset import find_cases, load_entry
 
 
 def random_logits(voxels: int, seed: int = 0) -> torch.Tensor:
@@ -131,7 +132,7 @@ def test_temperature_and_uncertainty_change_no_label_and_say_what_the_probabilit
     assert set(plain) == {"seg", "probabilities"} and set(warm) == {*plain, "uncertainty"}
     assert len(np.unique(plain["seg"].dataobj)) > 1
     assert np.array_equal(plain["seg"].dataobj, warm["seg"].dataobj)
-    before, after = (torch.from_numpy(np.array(of["probabilities"].dataobj)) for of in (plain, warm))
+    before, after = (torch.from_numpy(of["probabilities"].get_fdata(dtype=np.float32)) for of in (plain, warm))
     assert float((after - before).abs().max()) > 0.01
     torch.testing.assert_close(after, with_temperature(before, 2, class_dim=3), atol=1e-5, rtol=0)
 
@@ -146,6 +147,38 @@ def test_temperature_and_uncertainty_change_no_label_and_say_what_the_probabilit
     predicted(out="warm")  # again, without an uncertainty map: that of before belongs to another prediction
     assert json.loads((tmp_path / "warm" / "P1" / "P1_seg.json").read_text())["uncertainty_map"] is None
     assert 'id="volume-uncertainty"' not in (tmp_path / "warm" / "P1" / "P1_report.html").read_text()
+
+
+def test_the_temperature_that_tune_fits_lies_beside_the_weights_and_is_used_with_them(
+    write_patient: WritePatient, tmp_path: Path, command: Callable[..., Started]
+):
+    run, (patient, other) = tmp_path / "run", (Path(write_patient(name)["label"]).parent for name in ("P1", "P2"))
+    run.mkdir()
+    torch.manual_seed(3)
+    torch.save(UNet2D(2, 4, width=4, norm="instance").state_dict(), run / "model.pt")
+    definition = {"_target_": "networks.unet.UNet2D", "in_channels": 2, "out_channels": 4, "width": 4}
+    settings = {"dataset_dir": str(tmp_path), "size_px": 32, "network_def": {**definition, "norm": "instance"}}
+    (run / "config.json").write_text(json.dumps(settings))
+    entry, known = ([load_entry(c, c.modalities, tmp_path) for c in find_cases(of).cases] for of in (patient, other))
+    split = {"label_convention": "brats-to-2022", "training": known, "validation": entry, "testing": []}
+    (run / "split.json").write_text(json.dumps(split))
+
+    ended = command("tune", "--checkpoint", run, "--device", "cpu")
+    assert ended.status == 0, ended.stderr
+    calibration = json.loads((run / "calibration.json").read_text())
+    before, after = calibration["before"][BRAIN], calibration["after"][BRAIN]
+    assert after["nll"] < before["nll"]
+    brain = np.asarray(nib.load(patient / "P1_flair.nii.gz").dataobj) != 0
+    assert before["voxels"] == pytest.approx(np.count_nonzero(brain), rel=0.1)  # known on the network's grid only
+    for errors in (before, after):
+        assert f"{errors['ece']:.2%}" in ended.stdout
+
+    ended = command(
+        "predict", patient, "--checkpoint", run, "--out", tmp_path / "out", "--device", "cpu", "--no-report"
+    )
+    assert ended.status == 0, ended.stderr
+    record = json.loads((tmp_path / "out" / "P1" / "P1_seg.json").read_text())
+    assert record["settings"]["temperature"] == calibration["temperature"] != 1
 
 
 @pytest.mark.parametrize("temperature", ["0", "-1", "warm"])

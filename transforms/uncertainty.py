@@ -20,8 +20,7 @@ def with_temperature(probabilities: Tensor, temperature: float, class_dim: int =
         probabilities: the classes along `class_dim`, their mean over flips or networks included.
         temperature: T > 0.
     """
-    smallest = torch.finfo(torch.float32).tiny
-    return (probabilities.clamp_min(smallest).log() / temperature).softmax(dim=class_dim)
+    return (probabilities.clamp_min(0).log() / temperature).softmax(dim=class_dim)  # what is 0 stays 0
 
 
 class Temperatured(MapTransform):
