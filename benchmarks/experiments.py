@@ -59,6 +59,7 @@ class Experiment:
         train: overlay of train.json.
         evaluate: overrides of inference.json.
         weights_of: the experiment whose weights it takes where it differs in the prediction alone.
+        averaged_with: experiments whose weights of the same fold answer together with these.
         verdict: what was decided, where the rule of the table is not enough.
     """
 
@@ -69,6 +70,7 @@ class Experiment:
     train: dict[str, Any] = field(default_factory=dict)
     evaluate: dict[str, Any] = field(default_factory=dict)
     weights_of: str | None = None
+    averaged_with: list[str] = field(default_factory=list)
     verdict: str = ""
 
 
@@ -88,7 +90,8 @@ def load_experiment(name: str) -> Experiment:
     merged = {part: {**getattr(base, part), **own.get(part, {})} for part in ("train", "evaluate")}
     weights = own.get("weights_of") or (base.weights_of if "train" not in own else None)
     config = [*base.config, *own.get("config", [])]
-    return Experiment(name, **{**own, **merged, "config": config, "weights_of": weights})
+    averaged = own.get("averaged_with") or (base.averaged_with if "train" not in own else [])
+    return Experiment(name, **{**own, **merged, "config": config, "weights_of": weights, "averaged_with": averaged})
 
 
 def names() -> list[str]:
@@ -98,10 +101,12 @@ def names() -> list[str]:
 def run_fold(experiment: Experiment, fold: int, data: Path, runs: Path, results: Path) -> None:
     """Train, predict and score one fold, and write its figures."""
     run = trained(load_experiment(experiment.weights_of) if experiment.weights_of else experiment, fold, data, runs)
+    others = [trained(load_experiment(name), fold, data, runs) for name in experiment.averaged_with]
     label_maps = label_maps_of(experiment.name, fold, runs)
     overrides = [f"--{name}={value!r}" for name, value in experiment.evaluate.items()]
-    arguments = ["evaluate", "--checkpoint", str(run / "model.pt"), "--out", str(label_maps), "--section", SECTION]
-    prediction = measured("-m", "workflows", *arguments, *overrides)
+    arguments = ["evaluate", "--out", str(label_maps), "--section", SECTION]
+    checkpoints = [f"--checkpoint={of / 'model.pt'}" for of in (run, *others)]
+    prediction = measured("-m", "workflows", *arguments, *checkpoints, *overrides)
     epochs = len(list(csv.DictReader((run / "training.log").open())))
     figures = {
         "experiment": experiment.name,
@@ -109,6 +114,7 @@ def run_fold(experiment: Experiment, fold: int, data: Path, runs: Path, results:
         "cases": score_fold(fold, data, label_maps),
         "epochs": epochs,
         "weights_of": experiment.weights_of,
+        "averaged_with": experiment.averaged_with,
         "training": json.loads((run / "cost.json").read_text()),
         "prediction": prediction,
         "cores": os.cpu_count(),

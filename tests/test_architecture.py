@@ -19,6 +19,7 @@ LIGHT = (
     "errors",
     "progress",
     "configuration",
+    "checkpoints",
     "label_conventions",
     "nifti_files",
     "json_files",

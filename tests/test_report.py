@@ -16,6 +16,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import Lopsided, Started, write_lopsided
+from scipy.ndimage import gaussian_filter
+from scipy.special import entr
 
 from transforms.labels import CLASS_COLOURS
 from workflows.dataset import find_cases
@@ -244,6 +246,50 @@ def test_uncertain_tumour_is_named_with_its_volume(tmp_path: Path):
     assert (6, 34, 22) <= point < (12, 40, 26)
 
 
+def write_uncertainty(patient: Lopsided, change: Callable[[np.ndarray], np.ndarray] = lambda values: values) -> Path:
+    """An uncertainty map beside the prediction: 0.6 where that is enhancing tumour, else 0."""
+    labels = nib.load(patient.prediction)
+    values = change(np.where(np.asarray(labels.dataobj) == 4, 0.6, 0).astype(np.float32))
+    file = patient.prediction.with_name("P1_uncertainty.nii.gz")
+    nib.save(nib.Nifti1Image(values, labels.affine), file)
+    return file
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PIR"])
+def test_an_uncertainty_of_six_tenths_is_level_153_where_the_label_map_has_it(axes: str, tmp_path: Path):
+    patient = write_lopsided(tmp_path, axes)
+    write_uncertainty(patient)
+    report = reported(patient)
+    assert report.uncertainty is not None and report.prediction is not None
+    assert np.array_equal(report.uncertainty, np.where(report.prediction == 3, 153, 0))
+
+
+def test_an_uncertainty_map_left_by_an_earlier_prediction_is_not_shown(tmp_path: Path):
+    patient = write_lopsided(tmp_path)
+    file = write_uncertainty(patient)
+    record = patient.prediction.with_name("P1_seg.json")
+    for named, shown in ((None, False), (file.name, True)):
+        record.write_text(json.dumps({"uncertainty_map": named}))
+        assert (reported(patient).uncertainty is not None) == shown
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda values: values[:-1], "does not lie on the grid of the images"),
+        (lambda values: values * 2, "holds values outside 0 to 1"),
+        (lambda values: values * np.float32(np.nan), "holds values outside 0 to 1"),
+    ],
+)
+def test_an_uncertainty_map_that_does_not_belong_is_refused(
+    change: Callable[[np.ndarray], np.ndarray], said: str, tmp_path: Path
+):
+    patient = write_lopsided(tmp_path)
+    write_uncertainty(patient, change)
+    with pytest.raises(DatasetError, match=said):
+        reported(patient)
+
+
 def test_a_failed_check_of_the_input_is_a_problem_in_words(tmp_path: Path):
     patient = write_lopsided(tmp_path)
     image = nib.load(patient.t1ce)
@@ -405,7 +451,14 @@ def test_the_thumbnail_has_the_patients_left_on_the_right_and_the_front_above(lo
 @pytest.mark.parametrize(("case", "modalities", "limit"), [("BraTS20_Training_130", 2, 8), ("BraTS2021_00630", 4, 16)])
 def test_a_real_report_is_as_small_as_promised(case: str, modalities: int, limit: int, tmp_path: Path):
     folder = next(Path(os.environ["BRATS_REAL_DATA"]).rglob(case))
-    own = next(folder.glob("*_seg.nii.gz"))
-    out = report_folder(folder, tmp_path / "r.html", prediction=own)
+    own = nib.load(next(folder.glob("*_seg.nii.gz")))
+    prediction = tmp_path / f"{case}_seg.nii.gz"
+    nib.save(own, prediction)
+    shares = [gaussian_filter((np.asarray(own.dataobj) == value).astype(np.float32), 2) for value in (0, 1, 2, 4)]
+    uncertainty = entr(np.clip(shares, 0, 1)).sum(axis=0) / np.log(4)  # of borders as wide as a network's
+    image = nib.Nifti1Image(np.clip(uncertainty, 0, 1).astype(np.float32), own.affine)
+    nib.save(image, prediction.with_name(f"{case}_uncertainty.nii.gz"))
+    out = report_folder(folder, tmp_path / "r.html", prediction)
+    assert 'id="volume-uncertainty"' in out.read_text()
     assert out.read_text().count('name="modality"') == modalities
     assert out.stat().st_size < limit * MEGABYTE

@@ -13,8 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import BLOCK_VALUE, Lopsided, write_lopsided
+from scipy.ndimage import binary_erosion
 
-from transforms.labels import CLASS_COLOURS, CLASS_NAMES, DISAGREEMENT_COLOURS
+from transforms.labels import CLASS_COLOURS, CLASS_NAMES, DISAGREEMENT_COLOURS, HEAT_COLOURS
 from workflows.dataset import find_cases
 from workflows.report import make_report, report_folder, write_report
 from workflows.report_overview import report_name, thumbnail_name, write_overview, write_thumbnail
@@ -394,6 +395,43 @@ def test_uncertain_voxels_are_marked_on_request(tmp_path: Path, open_report: Any
     assert x < 0.5 < y
     report.go_to((8, 36, 24))
     assert report.text("certainty") == "certain"
+
+
+def test_uncertainty_is_shown_as_heat_with_an_opacity_of_its_own(tmp_path: Path, open_report: Any):
+    patient = write_lopsided(tmp_path)
+    labels = nib.load(patient.prediction)
+    values = np.where(np.asarray(labels.dataobj) == 4, 0.5, 0).astype(np.float32)
+    nib.save(nib.Nifti1Image(values, labels.affine), patient.prediction.with_name("P1_uncertainty.nii.gz"))
+    report_folder(patient.folder, report_of(patient), patient.prediction)
+    report = open_report(report_of(patient))
+    report.choose("layer", "none")
+    report.go_to((28, 12, 10))
+    assert report.text("uncertainty") == "0.50"
+    report.go_to((20, 30, 10))  # the crosshair beside it
+    before = report.picture("axial")
+    report.page.keyboard.press("u")
+    assert report.page.is_checked("#heat")
+    report.page.fill("#heat-opacity", "100")
+    x, y = place(like(report.picture("axial"), tuple(HEAT_COLOURS[3])))  # the fourth of seven colours is that of 0.5
+    assert x < 0.5 < y  # at the right and the back
+    report.page.fill("#heat-opacity", "50")
+    half = report.picture("axial")
+    heated = binary_erosion(
+        np.abs(half - before).max(axis=-1) > 3, iterations=3
+    )  # edges are blended with what is beside
+    np.testing.assert_allclose(half[heated], (before[heated] + np.array(HEAT_COLOURS[3])) / 2, atol=3)
+    report.page.keyboard.press("u")
+    assert np.array_equal(report.picture("axial"), before)
+    report.go_to((8, 36, 24))
+    assert report.text("uncertainty") == "0.00"
+
+
+def test_a_report_without_an_uncertainty_map_has_no_heat_to_switch_on(patient: Lopsided, open_report: Any):
+    report = open_report(report_of(patient))
+    assert report.page.locator("#heat, #uncertainty").count() == 0
+    before = report.picture("axial")
+    report.page.keyboard.press("u")
+    assert np.array_equal(report.picture("axial"), before)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -79,7 +79,14 @@ def test_the_command_writes_settings_that_prediction_uses(
     shutil.copytree(tiny_run.folder, run)
     ended = command("tune", "--checkpoint", run / "model.pt", "--device", "cpu")
     assert ended.status == 0, ended.stderr
-    assert set(json.loads((run / "post_processing.json").read_text())) == set(CANDIDATES)
+    chosen = json.loads((run / "post_processing.json").read_text())
+    assert set(chosen) == {*CANDIDATES, "temperature"}
+    calibration = json.loads((run / "calibration.json").read_text())
+    assert calibration["temperature"] == chosen["temperature"]
+    assert calibration["after"]["brain"]["nll"] <= calibration["before"]["brain"]["nll"]
+    assert calibration["settings"]["test_time_flips"] is False
+    for figures in (calibration["before"]["brain"], calibration["after"]["brain"]):
+        assert f"{figures['ece']:.2%}" in ended.stdout
     trials = json.loads((run / "post_processing_trials.json").read_text())
     assert len(trials) == sum(map(len, CANDIDATES.values()))
     assert not list(run.glob("*/*_seg.nii.gz"))

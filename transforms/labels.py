@@ -56,6 +56,12 @@ CLASS_COLOURS = {  # three of Okabe and Ito's colours, told apart by colour-blin
 BACKGROUND_COLOUR = Colour(128, 128, 128)
 """For charts in which the background has a share; pictures of scans leave it uncoloured."""
 
+HEAT_COLOURS = (
+    *(Colour(0, 0, 4), Colour(51, 10, 95), Colour(120, 28, 109), Colour(187, 55, 84)),
+    *(Colour(237, 105, 37), Colour(252, 181, 25), Colour(252, 255, 164)),
+)
+"""From 0 to 1 in equal steps: "inferno" by van der Walt and Smith (CC0), as in matplotlib."""
+
 WINDOW_COLOUR = Colour(0, 158, 115)
 """Okabe and Ito's bluish green: frames the slices in use, and stands for no class."""
 

@@ -42,14 +42,18 @@ from transforms.intensity import (
 )
 from transforms.labels import ENHANCING, NUM_CLASSES
 from transforms.nifti import save_like_source
-from transforms.regions import BackgroundOutsideBraind, MostProbableClassd
+from transforms.regions import AnySignald, BackgroundOutsideBraind, MostProbableClassd
 from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd
 from transforms.soft_labels import SoftLabelsd
+from transforms.uncertainty import Entropyd, Temperatured
 
 Normalisation = Literal["zscore", "window_maximum"]
 
 CROP_MARGIN_PX = 4
 """Room for the brain's edge to be seen as one, on either side of the square around it."""
+
+UNCERTAINTY = "uncertainty"
+"""Under this key, and in the name of its file, is what `transforms.uncertainty.entropy` gives."""
 
 Z_SCORE_LIMIT = 5.0
 """Brain voxels further than this many standard deviations from their mean are vessels or artefacts."""
@@ -226,13 +230,18 @@ def _of_batch(
 
 
 def postprocessing(
-    preprocess: Compose, brain_only: bool = True, cleaning: Mapping[str, Transform] | None = None
+    preprocess: Compose,
+    brain_only: bool = True,
+    cleaning: Mapping[str, Transform] | None = None,
+    temperature: float = 1.0,
 ) -> Compose:
     """From the network's scores to the patient's own grid.
 
     Args:
         brain_only: what is background in every modality cannot be tumour, whatever the network says of it.
         cleaning: steps by name that change "label_map", see `transforms.cleaning`.
+        temperature: calibrates "pred" after the label map is drawn from it, on the patient's grid: interpolation
+            would otherwise let it move borders.
     Returns:
         A chain for {"image": …, "pred": (classes, size_px, size_px, D) logits}. "pred" becomes class probabilities,
         "argmax_map" the most probable class and "label_map" the same after cleaning, both (1, H, W, D) uint8 class
@@ -248,20 +257,37 @@ def postprocessing(
             MostProbableClassd(keys="pred", output_key="argmax_map"),
             CopyItemsd(keys="argmax_map", names="label_map"),
             *(cleaning or {}).values(),
+            *([Temperatured(keys="pred", temperature=temperature)] if temperature != 1 else []),
         ]
     )
 
 
-def saving(output_dir: str, enhancing_value: int = 4, save_probabilities: bool = False) -> Compose:
-    """Write `<output_dir>/<case>/<case>_seg.nii.gz` and, on request, `<case>_probabilities.nii.gz`.
+def brain_on_own_grid(preprocess: Compose) -> Compose:
+    """For what `postprocessing` gives: adds "brain", (1, H, W, D), where any modality of "image" has signal, on the
+    grid of the patient's files."""
+    return Compose(
+        [
+            AnySignald(keys="image", name="brain"),
+            Invertd(keys="brain", transform=preprocess, orig_keys="image", nearest_interp=True, to_tensor=True),
+        ]
+    )
+
+
+def saving(
+    output_dir: str, enhancing_value: int = 4, save_probabilities: bool = False, save_uncertainty: bool = False
+) -> Compose:
+    """Write `<output_dir>/<case>/<case>_seg.nii.gz` and, on request, `<case>_probabilities.nii.gz` and
+    `<case>_uncertainty.nii.gz`.
 
     Args:
         enhancing_value: the label of enhancing tumour in the file: 4 up to BraTS 2022, 3 from 2023 on.
     Returns:
-        A chain for what `postprocessing` gives; it adds "seg", the label map with the file's values.
+        A chain for what `postprocessing` gives; it adds "seg", the label map with the file's values, and on request
+        "uncertainty", the `entropy` of "pred".
     """
     save_seg = save_like_source("seg", output_dir, "seg", np.uint8)
     save_pred = save_like_source("pred", output_dir, "probabilities", np.float32)
+    save_entropy = save_like_source(UNCERTAINTY, output_dir, UNCERTAINTY, np.float32)
     dtype: Any = torch.uint8  # documented by MONAI, missing in its type hint
     return Compose(
         [
@@ -269,6 +295,7 @@ def saving(output_dir: str, enhancing_value: int = 4, save_probabilities: bool =
             MapLabelValued(keys="seg", orig_labels=[ENHANCING], target_labels=[enhancing_value], dtype=dtype),
             save_seg,
             *([save_pred] if save_probabilities else []),
+            *([Entropyd(keys="pred", name=UNCERTAINTY), save_entropy] if save_uncertainty else []),
         ]
     )
 

@@ -100,3 +100,15 @@ class BackgroundOutsideBraind(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         image = data[self.image_key]
         return {**data, **{key: background_outside_brain(data[key], image) for key in self.key_iterator(data)}}
+
+
+class AnySignald(MapTransform):
+    """Where any of the modalities (C, …) of a preprocessed image has signal: (1, …) float32, 0 or 1, under `name`."""
+
+    def __init__(self, keys: KeysCollection, name: str) -> None:
+        super().__init__(keys)
+        self.name = name
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        (key,) = self.key_iterator(data)
+        return {**data, self.name: (data[key] != 0).any(dim=0, keepdim=True).float()}

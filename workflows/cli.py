@@ -36,6 +36,7 @@ Variants = Annotated[
     list[str] | None, typer.Option("--config", help="Overlay to merge, e.g. seed, basic_unet; may be repeated.")
 ]
 DEFAULT_MODALITIES = "flair,t1ce"
+SEVERAL = "may be repeated, and a folder stands for each model.pt below it: probabilities are averaged"
 
 
 class Size(StrEnum):
@@ -196,21 +197,29 @@ def predict(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="One patient's folder, or a folder of many.")],
     out: Annotated[Path, typer.Option(help="Writes OUT/CASE/CASE_seg.nii.gz and OUT/volumes.csv.")],
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights, e.g. RUN/model.pt.")] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help=f"Weights, e.g. RUN/model.pt; {SEVERAL}, at the cost of one prediction for each."),
+    ] = None,
     et_label: Annotated[int, typer.Option(help="Label of enhancing tumour: 4, or 3 as from BraTS 2023 on.")] = 4,
     save_probabilities: Annotated[bool, typer.Option(help="Write the class probabilities too.")] = False,
+    save_uncertainty: Annotated[
+        bool, typer.Option(help="Write the entropy of the class probabilities, 0 to 1; the report shows it.")
+    ] = False,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write a page per patient, to look at in a browser.")
     ] = True,
     config: Variants = None,
 ) -> None:
     """Segment patients: NIfTI label maps in their own geometry."""
+    from workflows.checkpoints import named_checkpoints
     from workflows.predict import predict as run_prediction
 
     if et_label not in (3, 4):
         raise typer.BadParameter(f"{et_label} is not a label of enhancing tumour; use 4 or 3.", param_hint="--et-label")
-    named = {"patient_dir": folder, "output_dir": out, "checkpoint": checkpoint}
-    fixed = {"et_label": et_label, "save_probabilities": save_probabilities, "report": report}
+    named = {"patient_dir": folder, "output_dir": out}
+    saved = {"save_probabilities": save_probabilities, "save_uncertainty": save_uncertainty}
+    fixed = {"et_label": et_label, "report": report, **saved, **named_checkpoints(checkpoint or [])}
     run_prediction(config or [], {**fixed, **_overrides(named, context.args)})
 
 
@@ -218,7 +227,10 @@ def predict(
 def evaluate(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for scores, and for label maps where a checkpoint is scored.")],
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights to predict with, e.g. RUN/model.pt.")] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help=f"Weights to predict with, e.g. RUN/model.pt; {SEVERAL}, each at its cost."),
+    ] = None,
     section: Annotated[str | None, typer.Option(help="training, validation or testing (if not given).")] = None,
     dataset_dir: Annotated[Path | None, typer.Option(help="Data folder; the run's own if not given.")] = None,
     split_file: Annotated[
@@ -233,9 +245,11 @@ def evaluate(
     hd95: Annotated[HD95 | None, typer.Option(help="Whose HD95; brats if not given.")] = None,
 ) -> None:
     """Score on the patients' own grids: a section of the split, or a folder of label maps against another."""
-    for_checkpoint = {"checkpoint": checkpoint, "dataset_dir": dataset_dir, "split_file": split_file}
+    for_checkpoint = {"dataset_dir": dataset_dir, "split_file": split_file}
     if predictions or references:
-        _refuse_mixture({**for_checkpoint, "section": section, "config": config}, context.args)
+        _refuse_mixture(
+            {"checkpoint": checkpoint, **for_checkpoint, "section": section, "config": config}, context.args
+        )
         if not (predictions and references):
             raise typer.BadParameter("--predictions and --references are folders of one evaluation: name both.")
         from workflows.folder_pairs import evaluate_folders
@@ -244,19 +258,21 @@ def evaluate(
         evaluate_folders(predictions, references, out, year, whose, skip_bad, workers)
         return
     _refuse_no_checkpoint(checkpoint, skip_bad, workers)
+    from workflows.checkpoints import named_checkpoints
     from workflows.evaluate import run_evaluation
 
     named = {"output_dir": out, **for_checkpoint}
     chosen = {name: of.value for name, of in (("rules", rules), ("hd95", hd95)) if of}
-    run_evaluation(config or [], {"section": section or "testing", **chosen, **_overrides(named, context.args)})
+    fixed = {"section": section or "testing", **chosen, **named_checkpoints(checkpoint or [])}
+    run_evaluation(config or [], {**fixed, **_overrides(named, context.args)})
 
 
 @app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
 def tune(
     context: typer.Context,
-    checkpoint: Annotated[Path, typer.Option(help="Weights, e.g. RUN/model.pt.")],
+    checkpoint: Annotated[list[Path], typer.Option(help=f"Weights, e.g. RUN/model.pt; {SEVERAL}, each at its cost.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for what is chosen; beside the weights if not given.")
+        Path | None, typer.Option(help="Folder for what is chosen; beside the weights if not given, of which one then.")
     ] = None,
     section: Annotated[str, typer.Option(help="validation or training, never testing.")] = "validation",
     dataset_dir: Annotated[Path | None, typer.Option(help="Data folder; the run's own if not given.")] = None,
@@ -265,11 +281,14 @@ def tune(
     ] = None,
     config: Variants = None,
 ) -> None:
-    """Choose the post-processing on validation cases; predict and evaluate then use it with these weights."""
+    """Choose the post-processing, and a temperature that calibrates the probabilities, on validation cases; predict and
+    evaluate then use them with these weights."""
+    from workflows.checkpoints import named_checkpoints
     from workflows.tune import run_tuning
 
-    named = {"checkpoint": checkpoint, "output_dir": out, "dataset_dir": dataset_dir, "split_file": split_file}
-    run_tuning(config or [], {"section": section, **_overrides(named, context.args)})
+    named = {"output_dir": out, "dataset_dir": dataset_dir, "split_file": split_file}
+    fixed = {"section": section, **named_checkpoints(checkpoint)}
+    run_tuning(config or [], {**fixed, **_overrides(named, context.args)})
 
 
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES)
@@ -384,7 +403,7 @@ def _refuse_mixture(for_checkpoint: Mapping[str, object], extra: list[str]) -> N
         raise typer.BadParameter(f"{' '.join(extra)}: no such option beside --predictions.")
 
 
-def _refuse_no_checkpoint(checkpoint: Path | None, skip_bad: bool, workers: int | None) -> None:
+def _refuse_no_checkpoint(checkpoint: list[Path] | None, skip_bad: bool, workers: int | None) -> None:
     if not checkpoint:
         raise typer.BadParameter("name weights by --checkpoint, or label maps by --predictions and --references.")
     if skip_bad or workers is not None:

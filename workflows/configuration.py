@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 PATH_SETTINGS = ("dataset_dir", "run_dir", "split_file", "patient_dir", "output_dir", "checkpoint")
+PATH_LISTS = ("more_checkpoints",)
 RUN_CONFIGURATION = "config.json"
 IN_CHANNELS = "$len(@modalities) * (2 * @neighbours + 1)"
 EXPRESSIONS_OF_OURS = ("$len(@modalities)", IN_CHANNELS)
@@ -26,7 +27,7 @@ SETTINGS_OF_A_NETWORK = (
 """What inference must take over from the training of the checkpoint it uses."""
 MODULES_OF_OURS = ("networks.unet", "networks.packed", "networks.mirrored")
 TUNED_SETTINGS_FILE = "post_processing.json"
-TUNED_SETTINGS = ("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3")
+TUNED_SETTINGS = ("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3", "temperature")
 """What `brats-unet tune` chose for a checkpoint, and the file beside it that says so."""
 
 
@@ -89,7 +90,8 @@ def run_workflow(run_id: str, files: Sequence[str], overrides: Mapping[str, Any]
 
     for module in ("scripts", "workflows"):  # the second warns of files outside the bundle, as a resumed run's is
         logging.getLogger(f"monai.bundle.{module}").setLevel(logging.ERROR)
-    paths = {name: literal_path(overrides[name]) for name in PATH_SETTINGS if overrides.get(name)}
+    paths: dict[str, Any] = {name: literal_path(overrides[name]) for name in PATH_SETTINGS if overrides.get(name)}
+    paths |= {name: list(map(literal_path, overrides[name])) for name in PATH_LISTS if overrides.get(name)}
     run(run_id=run_id, config_file=list(files), **{**overrides, **paths})
 
 

@@ -23,6 +23,7 @@ from transforms.pipelines import expand_labels, label_slices
 from transforms.regions import background_outside_brain
 from transforms.slices import SelectSlicesd, StackSlicesd, spacing_mm
 from transforms.windows import slice_window
+from workflows.checkpoints import warn_of_trained_cases
 from workflows.configuration import run_configuration
 from workflows.errors import ConfigurationError, DatasetError
 from workflows.false_positives import FalsePositives, false_positives, pooled
@@ -61,7 +62,10 @@ def evaluation_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
         "split_file": str(checkpoint.parent / "split.json"),
         "soft_labels": own.get("soft_labels"),
     }
-    return {name: value for name, value in {**defaults, **overrides}.items() if value is not None}
+    settings = {name: value for name, value in {**defaults, **overrides}.items() if value is not None}
+    more = settings.get("more_checkpoints", ())
+    warn_of_trained_cases(settings["split_file"], settings.get("section", ""), more)
+    return settings
 
 
 def datalist(

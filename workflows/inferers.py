@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -87,7 +87,11 @@ def flip_averaged(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A network for slices (B, C, H, W) whose softmax is the mean of the softmax over the slice's four flips."""
 
     def score(slices: Tensor) -> Tensor:
-        answers = [network(slices.flip(axes)).softmax(dim=1).flip(axes) for axes in FLIPS]
-        return torch.stack(answers).mean(dim=0).clamp_min(torch.finfo(torch.float32).tiny).log()
+        return log_mean_probabilities(network(slices.flip(axes)).softmax(dim=1).flip(axes) for axes in FLIPS)
 
     return score
+
+
+def log_mean_probabilities(answers: Iterable[Tensor]) -> Tensor:
+    """Logarithms of the mean of several class probabilities of one shape."""
+    return torch.stack(list(answers)).mean(dim=0).clamp_min(torch.finfo(torch.float32).tiny).log()

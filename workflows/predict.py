@@ -19,7 +19,9 @@ from ignite.engine import Engine, Events
 
 from transforms.files import write_whole
 from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
+from transforms.pipelines import UNCERTAINTY
 from workflows.configuration import (
+    TUNED_SETTINGS,
     bundle_root,
     bundle_version,
     config_files,
@@ -43,7 +45,8 @@ RESEARCH_USE = "research use only, not a medical device"
 def predict(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
     """Run `inference.json`, or with the overlay `evaluate` an evaluation, as `python -m monai.bundle run` would.
 
-    The settings that belong to the checkpoint's network are taken from the run that trained it.
+    The settings that belong to the checkpoint's network are taken from the run that trained it, and what was tuned for
+    it too, unless its answers are averaged with those of `more_checkpoints`, for which it was not tuned.
     """
     from monai.bundle import ConfigParser
 
@@ -53,7 +56,7 @@ def predict(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
     refuse_unknown(overrides, known)
     checkpoint = overrides.get("checkpoint") or default_checkpoint()
     check_checkpoint(checkpoint)
-    own = own_settings(variants, overrides)
+    own = own_settings(variants, overrides) | set(TUNED_SETTINGS if overrides.get("more_checkpoints") else ())
     run_workflow("run", files, {"workflow_type": "infer", **settings_beside(checkpoint, own), **overrides})
 
 
@@ -71,14 +74,17 @@ def check_checkpoint(checkpoint: str | Path) -> None:
         )
 
 
-def begin_prediction(checkpoint: str | Path) -> None:
+def begin_prediction(checkpoint: str | Path, more_checkpoints: Sequence[str | Path] = ()) -> None:
     """Look for the weights before any work.
 
     Raises:
         ConfigurationError: if there are none.
     """
-    check_checkpoint(checkpoint)
-    logger.info(f"weights {Path(checkpoint).resolve()}")
+    for each in (checkpoint, *more_checkpoints):
+        check_checkpoint(each)
+        logger.info(f"weights {Path(each).resolve()}")
+    if more_checkpoints:
+        logger.info(f"averaging the class probabilities of {1 + len(more_checkpoints)} checkpoints")
 
 
 def check_weights(network: Any, checkpoint: str | Path) -> None:
@@ -117,12 +123,19 @@ class PredictionFiles:
 
     Args:
         settings: what the prediction was made with, recorded as it is.
+        more_checkpoints: those whose probabilities were averaged with the first's.
     """
 
     def __init__(
-        self, output_dir: str | Path, checkpoint: str | Path, settings: Mapping[str, Any], enhancing_value: int = 4
+        self,
+        output_dir: str | Path,
+        checkpoint: str | Path,
+        settings: Mapping[str, Any],
+        enhancing_value: int = 4,
+        more_checkpoints: Sequence[str | Path] = (),
     ) -> None:
         self.output_dir, self.checkpoint, self.settings = Path(output_dir), Path(checkpoint), dict(settings)
+        self.more_checkpoints = [Path(more) for more in more_checkpoints]
         self.file_values = {**{c: c for c in CLASS_COLOURS}, ENHANCING: enhancing_value}
         self.rows: list[dict[str, Any]] = []
 
@@ -133,7 +146,11 @@ class PredictionFiles:
         engine.add_event_handler(Events.COMPLETED, self._write_tables)
 
     def _start(self, engine: Engine) -> None:
-        self.sha256 = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
+        self.sha256 = sha256_of(self.checkpoint)
+        self.averaged_with = [
+            {"checkpoint": f"{more.resolve().parent.name}/{more.name}", "sha256": sha256_of(more)}
+            for more in self.more_checkpoints
+        ]
 
     def _start_case(self, engine: Engine) -> None:
         self.case_started = time.monotonic()
@@ -142,22 +159,24 @@ class PredictionFiles:
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
             volumes = volumes_ml(output["label_map"])
             self.rows.append({"case": batch["case"], **{name: f"{value:.3f}" for name, value in volumes.items()}})
-            self._write_record(batch["case"], output["label_map"], volumes)
+            self._write_record(batch["case"], output, volumes)
             seconds = time.monotonic() - self.case_started
             shown = ", ".join(f"{region} {volumes[region]:.1f} ml" for region in REGIONS)
             logger.info(f"{len(self.rows)}/{engine.state.epoch_length} {batch['case']}: {shown} ({seconds:.1f} s)")
 
-    def _write_record(self, case: str, label_map: Any, volumes: Mapping[str, float]) -> None:
+    def _write_record(self, case: str, output: Mapping[str, Any], volumes: Mapping[str, float]) -> None:
         record = {
             "case": case,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "label_map": f"{case}_seg.nii.gz",
             "labels": {str(value): CLASS_NAMES[c] for c, value in self.file_values.items()},
             "volumes_ml": volumes,
-            "shape": list(label_map.shape[1:]),
+            "uncertainty_map": f"{case}_{UNCERTAINTY}.nii.gz" if UNCERTAINTY in output else None,
+            "shape": list(output["label_map"].shape[1:]),
             "bundle_version": bundle_version(),
             "checkpoint": self.checkpoint.name,
             "checkpoint_sha256": self.sha256,
+            "averaged_with": self.averaged_with,
             "settings": self.settings,
             "versions": {package: version(package) for package in RECORDED_PACKAGES},
             "use": RESEARCH_USE,
@@ -181,6 +200,11 @@ class PredictionFiles:
         writer.writeheader()
         writer.writerows(sorted([*kept, *self.rows], key=lambda row: row["case"]))
         path.write_text(text.getvalue())
+
+
+def sha256_of(file: Path) -> str:
+    """The digest of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def volumes_ml(label_map: Any) -> dict[str, float]:

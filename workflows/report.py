@@ -27,6 +27,7 @@ from workflows.report_sources import (
     read_record,
     read_scan,
     read_uncertain,
+    read_uncertainty,
     slice_range_of,
 )
 from workflows.report_warnings import Notice, warn_of_grid, warn_of_input, warn_of_prediction, warn_of_rounding
@@ -41,6 +42,7 @@ class Report:
     Attributes:
         prediction, reference: (x, y, z) class indices on the scan's grid.
         uncertain: where the most probable class is not probable; None where no probabilities were saved.
+        uncertainty: (x, y, z) entropy of the class probabilities, 0 to 255; None where it was not saved.
         record: what the prediction noted of itself, as it was read: not to be trusted.
         jumps: largest first, by what they are: "lesion", "missed", "invented" or "uncertain".
     """
@@ -50,6 +52,7 @@ class Report:
     prediction: NDArray[np.uint8] | None = None
     reference: NDArray[np.uint8] | None = None
     uncertain: Mask | None = None
+    uncertainty: NDArray[np.uint8] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[Notice] = field(default_factory=list)
     jumps: dict[str, list[Lesion]] = field(default_factory=dict)
@@ -65,7 +68,7 @@ def report_folder(folder: Path, out: Path, prediction: Path | None = None, refer
     """Write the report of the one case in a folder.
 
     Args:
-        prediction: label map on the images' grid; what lies beside it (record, probabilities) is used too.
+        prediction: label map on the images' grid; what lies beside it (record, probabilities, uncertainty) is used too.
         reference: label map to compare with; the case's own segmentation if not given and there is one.
     Raises:
         DatasetError: if the folder does not hold one case, or a file does not belong to it.
@@ -92,6 +95,7 @@ def make_report(case: Case, root: Path, prediction: Path | None = None, referenc
         report.record = read_record(prediction)
         report.prediction = read_label_map(prediction, case, grid, classes_of(report.record))
         report.uncertain = read_uncertain(prediction, grid)
+        report.uncertainty = read_uncertainty(prediction, grid, report.record)
     if reference:
         report.reference = read_label_map(reference, case, grid, _stated_classes(case))
     elif case.segmentation:
@@ -157,6 +161,7 @@ def write_report(report: Report, out: Path) -> None:
         brain=report.scan.brain,
         label_maps=label_maps,
         uncertain=report.uncertain,
+        uncertainty=report.uncertainty,
         measures={name: measure_label_map(map_, report.scan.grid.spacing_mm) for name, map_ in label_maps.items()},
         scores=report.scores,
         jumps=report.jumps,

@@ -18,6 +18,7 @@ from transforms.labels import (
     CLASS_NAMES,
     DISAGREEMENT_COLOURS,
     ENHANCING,
+    HEAT_COLOURS,
     MODALITY_TITLES,
     NECROTIC_CORE,
     OEDEMA,
@@ -58,6 +59,7 @@ class PageContent:
     brain: Mask
     label_maps: Mapping[str, NDArray[np.uint8]]
     uncertain: Mask | None
+    uncertainty: NDArray[np.uint8] | None
     measures: Mapping[str, Mapping[str, Measure]]
     scores: Mapping[str, RegionScores] | None
     jumps: Mapping[str, Sequence[Lesion]]
@@ -72,6 +74,8 @@ def render_page(content: PageContent) -> str:
     volumes |= {name: pack_labels(labels) for name, labels in content.label_maps.items()}
     if content.uncertain is not None:
         volumes["uncertain"] = pack_labels(content.uncertain)
+    if content.uncertainty is not None:
+        volumes["uncertainty"] = pack_labels(content.uncertainty)
     return render(
         "report.html",
         ("viewer.css",),
@@ -119,7 +123,9 @@ def _digest(text: str) -> str:
 def _colour_rules() -> str:
     """The legend's colours as style: the policy forbids style attributes."""
     named = {CLASS_NAMES[index]: colour for index, colour in CLASS_COLOURS.items()} | DISAGREEMENT_COLOURS
-    return "".join(f".swatch-{_css_name(name)} {{ --swatch: rgb{tuple(colour)}; }}\n" for name, colour in named.items())
+    swatches = [f".swatch-{_css_name(name)} {{ --swatch: rgb{tuple(colour)}; }}\n" for name, colour in named.items()]
+    heat = ", ".join(f"rgb{tuple(colour)}" for colour in HEAT_COLOURS)
+    return "".join(swatches) + f".heat {{ background: linear-gradient(to right, {heat}); }}\n"
 
 
 def _css_name(name: str) -> str:
@@ -142,7 +148,8 @@ def _settings(content: PageContent) -> dict[str, Any]:
             for name, image in content.images.items()
         ],
         "layers": list(content.label_maps),
-        "uncertain": content.uncertain is not None,
+        "masks": [name for name in ("uncertain", "uncertainty") if getattr(content, name) is not None],
+        "heat": HEAT_COLOURS,
         "classes": [{"name": name, "colour": CLASS_COLOURS.get(index)} for index, name in enumerate(CLASS_NAMES)],
         "regions": [
             {"name": name, "classes": classes, "colour": CLASS_COLOURS[OUTLINES[name]]}
@@ -165,12 +172,15 @@ def provenance(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What produced a prediction, for people: whatever of it the record holds, as text."""
     settings = record.get("settings") if isinstance(record.get("settings"), dict) else {}
     versions = record.get("versions") if isinstance(record.get("versions"), dict) else {}
+    others = record.get("averaged_with") if isinstance(record.get("averaged_with"), list) else []
+    averaged = [str(other.get("checkpoint")) for other in others or [] if isinstance(other, dict)]
     rows = {
         "Label map": record.get("label_map"),
         "Predicted": record.get("created"),
         "brats-unet": record.get("bundle_version"),
         "Weights": record.get("checkpoint"),
         "Weights, SHA-256": record.get("checkpoint_sha256"),
+        "Averaged with": ", ".join(averaged),
         **{f"Setting: {str(name).replace('_', ' ')}": _text(value) for name, value in dict(settings or {}).items()},
         "Packages": ", ".join(f"{name} {version}" for name, version in dict(versions or {}).items()),
     }

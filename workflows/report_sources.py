@@ -105,6 +105,28 @@ def read_label_map(file: Path, case: Case, grid: Grid, classes: Mapping[int, int
     return np.ascontiguousarray(Grid.of(image).turned(as_classes(voxels, meant)))
 
 
+def read_uncertainty(prediction: Path, grid: Grid, record: Mapping[str, Any]) -> NDArray[np.uint8] | None:
+    """The entropy saved beside a label map, 0 to 1 as 0 to 255, (x, y, z); None where there is none.
+
+    Args:
+        record: where it says that this prediction saved none, a file from an earlier one is left alone.
+    Raises:
+        DatasetError: if it belongs to another scan, or is no entropy.
+    """
+    stem = stem_of(prediction)
+    file = prediction.with_name(f"{stem}_uncertainty.nii.gz")
+    if stem is None or not file.is_file() or record.get("uncertainty_map", file.name) is None:
+        return None
+    image = load_image(file)
+    own = Grid.of(image)
+    if image.ndim != 3 or not own.agrees(grid):
+        raise DatasetError(f"{file}: does not lie on the grid of the images; remove it, or predict again.")
+    voxels = np.asarray(read_voxels(image), np.float32)
+    if not (np.isfinite(voxels).all() and voxels.min() >= 0 and voxels.max() <= 1):
+        raise DatasetError(f"{file}: holds values outside 0 to 1, which are no uncertainty; remove it.")
+    return np.ascontiguousarray(own.turned(np.rint(voxels * 255).astype(np.uint8)))
+
+
 def stem_of(prediction: Path) -> str | None:
     """`P1` of `P1_seg.nii.gz`, the name that its record and its probabilities share with it; None otherwise."""
     match = _SEGMENTATION_NAME.fullmatch(prediction.name)

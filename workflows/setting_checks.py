@@ -16,7 +16,15 @@ from workflows.errors import ConfigurationError
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
-POSITIVE = ("max_epochs", "val_interval", "learning_rate", "slices_per_step", "slices_per_batch", "size_px")
+POSITIVE = (
+    "max_epochs",
+    "val_interval",
+    "learning_rate",
+    "slices_per_step",
+    "slices_per_batch",
+    "size_px",
+    "temperature",
+)
 CHOICES: dict[str, tuple[Any, ...]] = {
     "normalisation": ("zscore", "window_maximum"),
     "et_label": (4, 3),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from transforms.files import remove_partial, write_whole
 from transforms.labels import NUM_CLASSES
 from transforms.windows import slice_window
+from workflows.checkpoints import MODEL
 from workflows.configuration import (
     RUN_CONFIGURATION,
     config_files,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MODEL, LAST, LOG, CURVES = "model.pt", "last.pt", "training.log", "curves.png"
+LAST, LOG, CURVES = "last.pt", "training.log", "curves.png"
 RESUME = "resume"
 
 

@@ -1,4 +1,4 @@
-"""Choose the thresholds of the post-processing on validation cases; the test cases are never asked."""
+"""Choose post-processing and temperature on validation cases; the test cases are never asked."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
 from transforms.cleaning import cleaning_steps
+from workflows.calibration import CalibrationVoxels, calibration_table
 from workflows.configuration import TUNED_SETTINGS_FILE
 from workflows.errors import ConfigurationError
 from workflows.evaluate import cut_to_tumour, evaluation_settings
@@ -31,6 +32,7 @@ CANDIDATES: dict[str, tuple[Any, ...]] = {
 """Values tried of each setting, that which does nothing first. BraTS 2020's winner tried thresholds of this size."""
 
 TRIALS_FILE = "post_processing_trials.json"
+CALIBRATION_FILE = "calibration.json"
 
 Maps = list[MetaTensor]
 
@@ -39,23 +41,32 @@ def run_tuning(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
     """Predict the validation cases without post-processing and write the settings that score best on them.
 
     Raises:
-        ConfigurationError: if the test cases are named.
+        ConfigurationError: if the test cases are named, or several checkpoints and no folder for what is chosen.
     """
     if overrides.get("section") == "testing":
         raise ConfigurationError("thresholds are never chosen on test cases; use --section validation or training.")
+    if overrides.get("more_checkpoints") and "output_dir" not in overrides:
+        raise ConfigurationError("what is chosen for several checkpoints lies beside none of them: name --out FOLDER.")
     settings = {"section": "validation", "output_dir": str(Path(overrides["checkpoint"]).parent)}
     off = {name: values[0] for name, values in CANDIDATES.items()}
-    predict(["evaluate", "tune", *variants], {**settings, **evaluation_settings(overrides), **off})
+    off["temperature"] = 1.0
+    predict(["evaluate", "tune", *variants], {**settings, **evaluation_settings({**settings, **overrides}), **off})
 
 
 class Tuning:
     """Collects every case's label map and its reference, and at the end tries the candidates on them.
 
-    Writes `post_processing.json`, an overlay with the best settings, and `post_processing_trials.json`.
+    Writes `post_processing.json`, an overlay with the best settings, `post_processing_trials.json` and
+    `calibration.json`.
+
+    Args:
+        settings: what was predicted with, recorded with the temperature, which is good for these only.
+        averaged: whether several checkpoints were asked.
     """
 
-    def __init__(self, output_dir: str | Path) -> None:
-        self.output_dir = Path(output_dir)
+    def __init__(self, output_dir: str | Path, settings: Mapping[str, Any], averaged: bool = False) -> None:
+        self.output_dir, self.settings, self.averaged = Path(output_dir), dict(settings), averaged
+        self.voxels = CalibrationVoxels()
         self.maps: Maps = []
         self.references: Maps = []
 
@@ -68,14 +79,23 @@ class Tuning:
             label_map, reference, _ = cut_to_tumour(output["argmax_map"].cpu(), output["label"].cpu())
             self.maps.append(label_map)
             self.references.append(reference)
+            self.voxels.add(output["pred"].cpu(), output["label"].cpu(), output["brain"].cpu())
             logger.info(f"{len(self.maps)}/{engine.state.epoch_length} {batch['case']} predicted")
 
     def _finish(self, engine: Engine) -> None:
         chosen, trials = choose(self.maps, self.references)
-        write_json(chosen, self.output_dir / TUNED_SETTINGS_FILE)
+        calibration = self.voxels.calibrate()
+        if calibration:
+            chosen["temperature"] = calibration.temperature
+            write_json({**calibration.as_json(), "settings": self.settings}, self.output_dir / CALIBRATION_FILE)
+        tuned = self.output_dir / TUNED_SETTINGS_FILE
+        write_json(chosen, tuned)
         write_json(trials, self.output_dir / TRIALS_FILE)
         as_table(trials, len(self.maps)).print()
-        logger.info(f"prediction and evaluation use {self.output_dir / TUNED_SETTINGS_FILE} from now on")
+        if calibration:
+            calibration_table(calibration, len(self.maps)).print()
+        how = f"with these checkpoints and --config {tuned}" if self.averaged else f"{tuned} from now on"
+        logger.info(f"prediction and evaluation use {how}")
 
 
 def choose(maps: Maps, references: Maps) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -24,6 +24,7 @@ class Plane {
     this.context = this.canvas.getContext("2d");
     this.image = this.layer();
     this.overlay = this.layer();
+    this.heat = this.layer();
     this.mirrored = true; // anterior, and by the radiological convention the patient's right, is on the left
     this.box = [box[this.across], box[this.up]];
     this.centre = null;
@@ -124,6 +125,12 @@ class Plane {
       this.paint(this.overlay, view.colourOf(this), point);
       context.imageSmoothingEnabled = false;
       context.drawImage(this.overlay.canvas, left, top, ...size);
+    }
+    if (view.uncertainty) {
+      const { uncertainty, heat } = view;
+      this.paint(this.heat, (voxel) => heat[uncertainty[voxel]], point);
+      context.imageSmoothingEnabled = false;
+      context.drawImage(this.heat.canvas, left, top, ...size);
     }
     const [x, y] = this.millimetres(point);
     this.drawCrosshair(left + x * scale, top + y * scale);

@@ -98,6 +98,7 @@ function onKey(event) {
   const modality = modalities[Number(key) - 1];
   if (modality) choose("modality", modality.name);
   else if (OVERLAYS[key]) choose("layer", OVERLAYS[key]);
+  else if (key === "u") $("heat")?.click();
   else if (key === "l") document.querySelector("[data-jump=lesion]")?.click();
   else if (key === "+" || key === "=") zoomTo(zoom * ZOOM_STEP);
   else if (key === "-") zoomTo(zoom / ZOOM_STEP);

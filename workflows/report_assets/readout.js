@@ -33,6 +33,7 @@ function writeReadout() {
   for (const modality of modalities) $(`value-${modality.name}`).textContent = intensity(modality);
   for (const layer of layers) $(`label-${layer}`).textContent = labelOf(layer);
   if (volumes.uncertain) $("certainty").textContent = volumes.uncertain[at()] ? "uncertain" : "certain";
+  if (volumes.uncertainty) $("uncertainty").textContent = (volumes.uncertainty[at()] / 255).toFixed(2);
   for (const plane of planes) {
     const axis = plane.through;
     const words = `slice ${fileIndex(axis)} of 0–${shape[axis] - 1} · ${directed(axis, mm[axis])} mm`;

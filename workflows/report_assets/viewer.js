@@ -1,18 +1,20 @@
 // The viewer: what is chosen, and how it is drawn. The files before this one share its names: one module in the page.
 
 const settings = JSON.parse(document.getElementById("settings").textContent);
-const { shape, affine, fileAxes, modalities, layers, classes, regions, disagreement } = settings;
+const { shape, affine, fileAxes, modalities, layers, classes, regions, disagreement, heat } = settings;
 const OVERLAYS = { p: "prediction", r: "reference", d: "disagreement", o: "none" };
 const ZOOM_STEP = 1.25, ZOOM_LIMITS = [0.5, 12];
 const LEVELS = 65536;
 const UNCERTAIN_STRIPE = rgba([255, 255, 255], 230);
+const HEAT_LEVELS = 256;
+const HEAT_OPAQUE_FROM = 0.25; // below this uncertainty the heat fades out, so that the scan stays visible
 const TEN_VOXELS = 10;
 
 const $ = (id) => document.getElementById(id);
 const checked = (name) => [...document.querySelectorAll(`input[name=${name}]:checked`)].map((input) => input.value);
 const limited = (value, [low, high]) => Math.min(Math.max(value, low), high);
 
-const volumes = {}; // levels by modality, class indices by layer, and the mask `uncertain`
+const volumes = {}; // levels by modality, class indices by layer, the mask `uncertain`, `uncertainty` from 0 to 255
 const planes = Object.keys(PLANES).map((name) => new Plane(name, settings));
 const point = [...settings.start];
 let zoom = 1;
@@ -59,6 +61,17 @@ function overlayColours() {
   };
 }
 
+// The heat's colour of each level: linear between the given ones.
+function heatColours() {
+  const opacity = Number($("heat-opacity").value) * 2.55;
+  return Uint32Array.from({ length: HEAT_LEVELS }, (_, level) => {
+    const share = level / (HEAT_LEVELS - 1), place = share * (heat.length - 1);
+    const below = Math.min(Math.floor(place), heat.length - 2), part = place - below;
+    const colour = heat[below].map((value, i) => Math.round(value + part * (heat[below + 1][i] - value)));
+    return rgba(colour, Math.round(opacity * limited(share / HEAT_OPAQUE_FROM, [0, 1])));
+  });
+}
+
 function greysOf({ low, step, window: [black, white] }) {
   const width = Math.max(white - black, step) * 2 ** (-Number($("contrast").value) / 50);
   const middle = (black + white) / 2 - Number($("brightness").value) / 100 * (white - black);
@@ -92,6 +105,8 @@ function drawNow() {
   view.levels = volumes[modality.name];
   view.smooth = $("smooth").checked;
   view.colourOf = overlayColours();
+  view.uncertainty = $("heat")?.checked ? volumes.uncertainty : undefined;
+  if (view.uncertainty) view.heat = heatColours();
   for (const plane of planes) {
     fitCanvas(plane.canvas);
     plane.draw(view);
@@ -143,7 +158,7 @@ function drawProfile() {
 
 async function open() {
   const [firstImage, ...images] = modalities.map(({ name }) => name);
-  const [firstLayer, ...masks] = [...layers, ...(settings.uncertain ? ["uncertain"] : [])];
+  const [firstLayer, ...masks] = [...layers, ...settings.masks];
   volumes[firstImage] = await unpackLevels(firstImage, shape);
   if (firstLayer) volumes[firstLayer] = await unpackLabels(firstLayer, shape);
   listen();
