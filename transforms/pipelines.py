@@ -171,6 +171,7 @@ def augmentation(
     offset_range: float = 0.1,
     modalities: int | None = None,
     artefact_probability: float = 0,
+    slab: int = 1,
 ) -> Compose:
     """Random changes of a training batch.
 
@@ -181,6 +182,7 @@ def augmentation(
         scale_range: height and width are scaled by 1 ± up to this, each for itself.
         modalities: how many of the channels these are, where the others are those of neighbouring slices.
         artefact_probability: of each of `artefacts`.
+        slab: gain and offset are drawn for so many consecutive slices of a batch together.
     Returns:
         A chain for {"image": (B, C, H, W) float, "label": (B, 1 or more, H, W), …}.
     """
@@ -200,7 +202,7 @@ def augmentation(
     return Compose(
         [
             *(OnSlicesOfBatchd(keys=keys, transform=transform) for transform in spatial),
-            RandGainOffsetd("image", gain_range, offset_range, modalities),
+            RandGainOffsetd("image", gain_range, offset_range, modalities, slab),
             *(artefacts(artefact_probability) if artefact_probability else []),
         ]
     )

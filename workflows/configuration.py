@@ -224,7 +224,7 @@ def _is_network(target: object) -> bool:
     if not isinstance(target, str):
         return False
     module, _, name = target.rpartition(".")
-    return module == "networks.unet" or (
+    return module in ("networks.unet", "networks.slabs") or (
         module in ("", "monai.networks.nets") and inspect.isclass(vars(nets).get(name))
     )
 

@@ -9,6 +9,7 @@ import torch
 from monai.inferers import SliceInferer
 from torch import Tensor
 
+from networks.slabs import SlabNetwork
 from transforms.slices import with_neighbours
 
 FLIPS = ((), (2,), (3,), (2, 3))  # of (B, C, H, W): none, front and back, left and right, both
@@ -30,6 +31,8 @@ class SameSliceInferer(SliceInferer):
 class AxialInferer(SameSliceInferer):
     """MONAI's `SliceInferer` along the axial direction, with neighbouring slices and test-time flips on request.
 
+    A `SlabNetwork` is given the patient's whole stack in one piece, whatever `sw_batch_size` says.
+
     Args:
         neighbours: slices on either side whose channels the network reads too, see `with_neighbours`.
         flips: average the class probabilities over the slice as it is and flipped along either axis and both; the
@@ -39,6 +42,7 @@ class AxialInferer(SameSliceInferer):
     def __init__(self, *args: Any, neighbours: int = 0, flips: bool = False, **kwargs: Any) -> None:
         super().__init__(2, *args, **kwargs)
         self.neighbours, self.flips = neighbours, flips
+        self.slices_per_batch = self.sw_batch_size
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Scores of the classes.
@@ -48,6 +52,7 @@ class AxialInferer(SameSliceInferer):
         Returns:
             (B, classes, H, W, D) logits, with `flips` the logarithms of the averaged probabilities.
         """
+        self.sw_batch_size = inputs.shape[-1] if isinstance(network, SlabNetwork) else self.slices_per_batch
         volume = with_neighbours(inputs, self.neighbours) if self.neighbours else inputs
         return super().__call__(volume, flip_averaged(network) if self.flips else network, *args, **kwargs)
 
