@@ -37,6 +37,7 @@ from workflows.dataset import find_cases, load_entry
 from workflows.errors import BratsError, ConfigurationError, DatasetError
 from workflows.json_files import write_json
 from workflows.label_conventions import LABEL_CONVENTIONS
+from workflows.train import LAST_EPOCH
 from workflows.volume_scores import score_case
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,8 +46,8 @@ FOLDS = EXPERIMENTS / "folds.json"
 RESULTS = ROOT / "docs" / "experiments"
 SECTION = "validation"
 """Where the datalist of a fold holds the fold's cases; nothing is chosen on them, see `PROTOCOL`."""
-PROTOCOL = {"val_interval": "@max_epochs"}
-"""The weights after the last epoch are scored: validating once, at the end, leaves nothing to choose on the fold."""
+PROTOCOL = LAST_EPOCH
+"""The weights after the last epoch are scored: nothing is chosen on the fold."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def load_experiment(name: str) -> Experiment:
         return Experiment(name, **own)
     base = load_experiment(own["based_on"])
     merged = {part: {**getattr(base, part), **own.get(part, {})} for part in ("train", "evaluate")}
-    weights = own.get("weights_of") or (base.weights_of if "train" not in own else None)
+    same_training = not {"train", "config"} & own.keys()
+    weights = own.get("weights_of") or (base.weights_of if same_training else None)
     config = [*base.config, *own.get("config", [])]
     return Experiment(name, **{**own, **merged, "config": config, "weights_of": weights})
 
