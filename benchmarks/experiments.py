@@ -2,13 +2,14 @@
 
     BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME … [--folds 0 1 2 3] [--runs FOLDER]
     BRATS_REAL_DATA=DIR python benchmarks/experiments.py rescore [--runs FOLDER]
+    BRATS_REAL_DATA=DIR python benchmarks/experiments.py split FOLD FILE
     python benchmarks/experiments.py table
     python benchmarks/experiments.py list
 
 DIR holds the cases that folds.json names. An experiment is benchmarks/experiments/NAME.json. What is finished is
 skipped: a fold whose figures stand in docs/experiments, and the training of a fold whose weights are in FOLDER.
-`rescore` scores the label maps in FOLDER again. `table` writes docs/experiments.md from all figures; `run` and
-`rescore` do so at their end.
+`rescore` scores the label maps in FOLDER again. `split` writes the datalist of a fold, for other commands' --split.
+`table` writes docs/experiments.md from all figures; `run` and `rescore` do so at their end.
 """
 
 from __future__ import annotations
@@ -248,11 +249,17 @@ def main() -> None:
     for task in (run, again):
         task.add_argument("--runs", type=Path, default=ROOT / "runs" / "experiments", help="where weights go")
         task.add_argument("--results", type=Path, default=RESULTS, help="where figures go")
+    split = tasks.add_parser("split", help="write the datalist of a fold")
+    split.add_argument("fold", type=int, choices=range(4))
+    split.add_argument("file", type=Path)
     tasks.add_parser("table", help="write docs/experiments.md")
     tasks.add_parser("list", help="name the experiments")
     arguments = parser.parse_args()
     if arguments.task == "list":
         print("\n".join(f"{name}: {load_experiment(name).change}" for name in names()))
+        return
+    if arguments.task == "split":
+        write_json(fold_split(arguments.fold, real_data()), arguments.file)
         return
     if arguments.task == "run":
         for experiment in [load_experiment(name) for name in arguments.names]:
