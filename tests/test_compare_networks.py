@@ -57,7 +57,8 @@ def test_memory_that_was_held_once_counts_for_ever():
     del held
     without_it = process.memory_info().rss
     assert without_it < with_it - 300_000_000
-    assert peak_memory()["memory_gb"] >= with_it / 1e9
+    inexact = 2_000_000  # Linux adds up what each thread has counted only now and then, see proc_pid_status(5)
+    assert peak_memory()["memory_gb"] * 1e9 >= with_it - inexact
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ def row(name: str, dice: float, millions: float = 1.0, **changes: Any) -> dict[s
         **{"network": name, "parameters": int(millions * 1e6), "epochs": 10, "steps_per_epoch": 47},
         **{"seconds_per_step": 1.125, "seconds_are": "CPU", "training_minutes": 9.96, "training_wall_minutes": 12.0},
         **{"training_gb": 1.2 * millions, "prediction_seconds": 4.04 * millions, "prediction_gb": 2.5, "cases": 2},
-        **{"mean_dice": dice, **regions, "wt_hd95_mm": 5.25, "tc_hd95_mm": 6, "et_hd95_mm": 373.13},
+        **{"mean_dice": dice, **regions, "wt_hd95_mm": 5.25, "tc_hd95_mm": 6.0, "et_hd95_mm": 373.13},
         "by_case": {"A": dict.fromkeys(("WT", "TC", "ET"), dice), "B": dict.fromkeys(("WT", "TC", "ET"), dice / 2)},
     }
     assert set(COLUMNS) == set(figures) - {"by_case"}

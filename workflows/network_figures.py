@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from workflows.drawing import chart_figure, save
+from workflows.network_tables import cases_in_words
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 MARKERS = "osD^vPX<"
@@ -39,7 +40,7 @@ def draw_networks(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
         _draw_panel(axes, rows, values)
         axes.set_xlabel(title)
     all_axes[0].set_ylabel("mean Dice of WT, TC and ET")
-    figure.suptitle(f"Mean Dice of {rows[0]['cases']} cases; lines from the worst case to the best", fontsize=11)
+    figure.suptitle(f"Mean Dice of {cases_in_words(rows)}; lines from the worst case to the best", fontsize=11)
     return save(figure, path)
 
 

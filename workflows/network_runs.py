@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from workflows.configuration import config_files
 from workflows.json_files import write_json
 from workflows.train import LAST_EPOCH, MODEL, train
+
+warnings.filterwarnings("ignore", message="parsing config_file")  # in these processes too, as in the command's own
 
 
 def measure_steps(variants: Sequence[str], settings: Mapping[str, Any], out: Path) -> None:

@@ -70,18 +70,24 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> TextTable:
 
 def notes(rows: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> str:
     """How the figures came about and what they do not show, in Markdown."""
-    cases, seconds = max(row["cases"] for row in rows), rows[0]["seconds_are"]
+    cases, seconds = cases_in_words(rows), rows[0]["seconds_are"]
     clock = "processor time" if seconds == "CPU" else "wall clock"
     return (
         f"Each network was trained for as many whole epochs as fit in {described['minutes']:g} minutes of {clock} by "
         "its measured seconds per step, one at least; *training* is the whole process, reading the cases included. "
-        f"Scores are of whole volumes of the {cases} cases of the section {described['section']}, with the weights "
+        f"Scores are of whole volumes of the {cases} of the section {described['section']}, with the weights "
         "after the last epoch; *prediction* is the median per case, from its files to its label map; memory is the "
         "most at once.\n\n"
-        f"What this does not show: which network is best. It is one seed, one split and {cases} cases; recipe, "
+        f"What this does not show: which network is best. It is one seed, one split and {cases}; recipe, "
         "learning rate and input are the same for all and were tuned to none but the default network; with more time "
         "larger networks may overtake smaller ones.\n"
     )
+
+
+def cases_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many cases were scored, e.g. "1 case"."""
+    cases = rows[0]["cases"]
+    return f"{cases} case{'s' * (cases != 1)}"
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
