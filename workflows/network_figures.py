@@ -55,7 +55,7 @@ def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], values: Sequence[
         axes.plot([value, value], [min(means), max(means)], color=colour, linewidth=1, alpha=0.5, zorder=1)
         axes.plot(value, row["mean_dice"], marker, color=colour, markersize=8, markeredgecolor="white", zorder=3)
     _label(axes, [row["network"] for row in rows], values, [row["mean_dice"] for row in rows])
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25)

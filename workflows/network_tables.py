@@ -17,6 +17,8 @@ from workflows.text_tables import TextTable, cell
 
 TABLE_FILE, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE = "networks.csv", "networks.json", "networks.md", "networks.png"
 TITLE = "Networks under one budget"
+LEFT_TO_THE_FILES = ("training (CPU", "training (wall", "prediction (GB", "Dice", "HD95")
+"""Beginnings of the columns for which a terminal is too narrow."""
 
 
 def write_tables(rows: Sequence[Mapping[str, Any]], described: Mapping[str, Any], out: Path) -> None:
@@ -42,9 +44,12 @@ def write_tables(rows: Sequence[Mapping[str, Any]], described: Mapping[str, Any]
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """To the terminal, and where the files are; nothing where no network is finished."""
+    """The most important columns to the terminal, and where the files are; nothing where no network is finished."""
     if rows:
-        table_of(rows).print()
+        whole = table_of(rows)
+        places = [place for place, name in enumerate(whole.columns) if not name.startswith(LEFT_TO_THE_FILES)]
+        short = [[cells[place] for place in places] for cells in (whole.columns, *whole.rows)]
+        TextTable(TITLE, short[0], short[1:]).print()
         print(f"{TABLE_FILE}, {JSON_FILE}, {MARKDOWN_FILE} and {PICTURE_FILE} in {out.resolve()}", flush=True)
 
 
