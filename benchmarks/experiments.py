@@ -2,13 +2,14 @@
 
     BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME … [--folds 0 1 2 3] [--runs FOLDER]
     BRATS_REAL_DATA=DIR python benchmarks/experiments.py rescore [--runs FOLDER]
+    BRATS_REAL_DATA=DIR python benchmarks/experiments.py split FOLD FILE
     python benchmarks/experiments.py table
     python benchmarks/experiments.py list
 
 DIR holds the cases that folds.json names. An experiment is benchmarks/experiments/NAME.json. What is finished is
 skipped: a fold whose figures stand in docs/experiments, and the training of a fold whose weights are in FOLDER.
-`rescore` scores the label maps in FOLDER again. `table` writes docs/experiments.md from all figures; `run` and
-`rescore` do so at their end.
+`rescore` scores the label maps in FOLDER again. `split` writes the datalist of a fold, for other commands' --split.
+`table` writes docs/experiments.md from all figures; `run` and `rescore` do so at their end.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from workflows.dataset import find_cases, load_entry
 from workflows.errors import BratsError, ConfigurationError, DatasetError
 from workflows.json_files import write_json
 from workflows.label_conventions import LABEL_CONVENTIONS
+from workflows.train import LAST_EPOCH
 from workflows.volume_scores import score_case
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,8 +47,8 @@ FOLDS = EXPERIMENTS / "folds.json"
 RESULTS = ROOT / "docs" / "experiments"
 SECTION = "validation"
 """Where the datalist of a fold holds the fold's cases; nothing is chosen on them, see `PROTOCOL`."""
-PROTOCOL = {"val_interval": "@max_epochs"}
-"""The weights after the last epoch are scored: validating once, at the end, leaves nothing to choose on the fold."""
+PROTOCOL = LAST_EPOCH
+"""The weights after the last epoch are scored: nothing is chosen on the fold."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def load_experiment(name: str) -> Experiment:
         return Experiment(name, **own)
     base = load_experiment(own["based_on"])
     merged = {part: {**getattr(base, part), **own.get(part, {})} for part in ("train", "evaluate")}
-    weights = own.get("weights_of") or (base.weights_of if "train" not in own else None)
+    same_training = not {"train", "config"} & own.keys()
+    weights = own.get("weights_of") or (base.weights_of if same_training else None)
     config = [*base.config, *own.get("config", [])]
     averaged = own.get("averaged_with") or (base.averaged_with if "train" not in own else [])
     return Experiment(name, **{**own, **merged, "config": config, "weights_of": weights, "averaged_with": averaged})
@@ -258,11 +261,17 @@ def main() -> None:
     for task in (run, again):
         task.add_argument("--runs", type=Path, default=ROOT / "runs" / "experiments", help="where weights go")
         task.add_argument("--results", type=Path, default=RESULTS, help="where figures go")
+    split = tasks.add_parser("split", help="write the datalist of a fold")
+    split.add_argument("fold", type=int, choices=range(4))
+    split.add_argument("file", type=Path)
     tasks.add_parser("table", help="write docs/experiments.md")
     tasks.add_parser("list", help="name the experiments")
     arguments = parser.parse_args()
     if arguments.task == "list":
         print("\n".join(f"{name}: {load_experiment(name).change}" for name in names()))
+        return
+    if arguments.task == "split":
+        write_json(fold_split(arguments.fold, real_data()), arguments.file)
         return
     if arguments.task == "run":
         for experiment in [load_experiment(name) for name in arguments.names]:

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 from conftest import REPOSITORY, Run, Started
-from monai.bundle import ConfigWorkflow, onnx_export, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, onnx_export, verify_metadata, verify_net_in_out
 
-from workflows.configuration import config_files
+from workflows.compare_networks import NETWORKS
+from workflows.configuration import IN_CHANNELS, config_files, overlays_of
 
 CONFIGS = REPOSITORY / "bundle" / "configs"
 METADATA = CONFIGS / "metadata.json"
@@ -28,6 +29,7 @@ DIFFERENT_BETWEEN_TRAINING_AND_INFERENCE = {
     "run",
 }
 LONGEST_EXPRESSION = 160
+IN_INFERENCE = ("evaluate", "figures", "inference", "measure_prediction", "tune")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -191,10 +193,12 @@ def test_seed_dice_differs_from_seed_in_the_loss_only():
 def test_every_overlay_changes_settings_that_exist(variant: str):
     if variant == "metadata":
         pytest.skip("describes the bundle and configures nothing")
-    known = read("inference" if variant in ("evaluate", "figures", "inference", "tune") else "train")
+    known = read("inference" if variant in IN_INFERENCE else "train")
     added = {
         "evaluate": {"split_file", "section", "datalist", "scores", "soft_labels", "rules", "hd95"},
         "tune": {"section", "scores"},
+        "measure_steps": {"steps"},
+        "measure_prediction": {"cost"},
         "figures": {
             *("cases", "count", "figure_seed", "plane", "slice_index", "slices_per_case", "caption", "figures"),
         },
@@ -209,6 +213,30 @@ def test_demo_and_basic_unet_are_built(tiny_run: Run, tmp_path: Path):
     network = basic.get_parsed_content("network_def")
     assert type(network).__name__ == "BasicUNet"
     assert network(torch.zeros(1, 2, 32, 32)).shape == (1, 4, 32, 32)
+
+
+def test_the_networks_by_name_are_the_studys_the_bundles_own_and_six_more():
+    assert read("study_unet")["network_def"] == read("seed")["network_def"] | {"in_channels": IN_CHANNELS}
+    assert read("unet2d") == {"network_def": read("train")["network_def"]}
+    assert set(NETWORKS) == {name for name in overlays_of("train", CONFIGS) if "network_def" in read(name)} - {
+        *("seed", "seed_dice"),  # recipes
+    }
+
+
+@pytest.mark.parametrize("neighbours", [0, 1])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_scores_four_classes_of_a_slice(name: str, neighbours: int):
+    settings = {"modalities": ["flair", "t1ce"], "neighbours": neighbours, "network_def": read(name)["network_def"]}
+    network = ConfigParser(settings).get_parsed_content("network_def").eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 2 * (2 * neighbours + 1), 32, 32)).shape == (1, 4, 32, 32)
+
+
+def test_steps_are_measured_in_the_training_itself():
+    own = {"$@steps.attach(@train#trainer)", "$@steps.write(@run_state)"}
+    measured = [step for step in read("measure_steps")["run"] if step not in own]
+    assert measured == [step for step in read("train")["run"] if step in measured]
+    assert "$@train#trainer.run()" in measured
 
 
 # ---------------------------------------------------------------------------------------------------------------------

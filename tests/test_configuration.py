@@ -152,6 +152,16 @@ def test_the_settings_beside_a_checkpoint_are_those_that_its_network_needs(tmp_p
     assert run_configuration(tmp_path / "model.pt")["max_epochs"] == 3
 
 
+def test_a_3d_network_beside_a_checkpoint_is_taken_and_foreign_code_inside_it_is_not(tmp_path: Path):
+    definition = json.loads((REPOSITORY / "bundle" / "configs" / "unet3d.json").read_text())["network_def"]
+    (tmp_path / "config.json").write_text(json.dumps({"network_def": definition}))
+    assert settings_beside(tmp_path / "model.pt") == {"network_def": definition}
+    definition["network"]["_target_"] = "os.system"
+    (tmp_path / "config.json").write_text(json.dumps({"network_def": definition}))
+    with pytest.raises(ConfigurationError, match=r"network_def beside the weights holds the code 'os\.system'"):
+        settings_beside(tmp_path / "model.pt")
+
+
 def test_a_checkpoint_alone_brings_no_settings(tmp_path: Path):
     assert settings_beside(tmp_path / "model.pt") == {}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import REPOSITORY
 
 from workflows.configuration import config_files, refuse_unknown
@@ -55,28 +56,43 @@ def test_every_experiment_overrides_settings_that_there_are(experiments: ModuleT
         refuse_unknown(experiment.evaluate, keys_of("inference"))
 
 
-def test_the_baseline_has_half_a_million_parameters(experiments: ModuleType):
+def network_of(experiment: Any, neighbours: int) -> torch.nn.Module:
     from monai.bundle import ConfigParser
 
-    train = experiments.load_experiment("plain").train
-    parser = ConfigParser({"modalities": ["flair", "t1ce"], "neighbours": 0, "network_def": train["network_def"]})
-    network = parser.get_parsed_content("network_def")
+    parser = ConfigParser(ConfigParser.load_config_files(config_files("train", experiment.config)))
+    for name, value in experiment.train.items():
+        parser[name] = value
+    settings = {"modalities": ["flair", "t1ce"], "neighbours": neighbours, "network_def": parser["network_def"]}
+    return ConfigParser(settings).get_parsed_content("network_def")
+
+
+def test_the_baseline_has_half_a_million_parameters(experiments: ModuleType):
+    network = network_of(experiments.load_experiment("plain"), neighbours=0)
     assert sum(weights.numel() for weights in network.parameters()) == pytest.approx(0.5e6, rel=0.1)
     assert any(module.__class__.__name__ == "InstanceNorm2d" and module.affine for module in network.modules())
 
 
 def test_every_experiment_has_a_network_for_its_slices(experiments: ModuleType):
-    import torch
-    from monai.bundle import ConfigParser
-
     for name in experiments.names():
         experiment = experiments.load_experiment(name)
-        settings = ConfigParser.load_config_files(config_files("train", experiment.config)) | experiment.train
-        parser = ConfigParser({key: settings[key] for key in ("modalities", "neighbours", "network_def")})
-        channels = len(settings["modalities"]) * (2 * settings["neighbours"] + 1)
+        neighbours = experiment.train.get("neighbours", 0)
         with torch.no_grad():
-            scores = parser.get_parsed_content("network_def").eval()(torch.zeros(1, channels, 64, 64))
+            network = network_of(experiment, neighbours).eval()
+            scores = network(torch.zeros(1, 2 * (2 * neighbours + 1), 64, 64))
         assert scores.shape == (1, 4, 64, 64), name
+
+
+def test_what_differs_in_its_network_is_trained_anew(experiments: ModuleType, small_experiments: Path):
+    write_experiment(small_experiments, "flips", change="Flips.", based_on="plain", weights_of="plain")
+    write_experiment(small_experiments, "residual", change="Residual.", based_on="flips", config=["residual_unet"])
+    residual = experiments.load_experiment("residual")
+    assert (residual.config, residual.weights_of) == (["residual_unet"], None)
+
+
+def test_wide_is_the_baselines_network_with_twice_the_features(experiments: ModuleType):
+    networks = [network_of(experiments.load_experiment(name), neighbours=0) for name in ("plain", "wide")]
+    first = [next(network.parameters()).shape[0] for network in networks]
+    assert type(networks[0]) is type(networks[1]) and first == [16, 32]
 
 
 def test_figures_that_are_committed_belong_to_an_experiment_and_to_the_cases_of_their_fold(experiments: ModuleType):

@@ -99,14 +99,21 @@ class RandGainOffsetd(RandomizableTransform, MapTransform):
         gain_range: gains are uniform within ± this.
         offset_range: offsets likewise, in the unit of the image (standard deviations after z-scoring).
         modalities: of the channels, so that a modality's neighbouring slices change alike; None if each is one.
+        slab: so many slices, one after the other in the batch, change alike.
     """
 
     def __init__(
-        self, keys: KeysCollection, gain_range: float, offset_range: float, modalities: int | None = None
+        self,
+        keys: KeysCollection,
+        gain_range: float,
+        offset_range: float,
+        modalities: int | None = None,
+        slab: int = 1,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob=1.0)
-        self.gain_range, self.offset_range, self.modalities = gain_range, offset_range, modalities
+        self.gain_range, self.offset_range = gain_range, offset_range
+        self.modalities, self.slab = modalities, slab
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         changed = dict(data)
@@ -118,7 +125,7 @@ class RandGainOffsetd(RandomizableTransform, MapTransform):
         return changed
 
     def _draw(self, limit: float, batch: Tensor) -> Tensor:
-        channels = batch.shape[1]
+        slices, channels = batch.shape[:2]
         modalities = self.modalities or channels
-        values = torch.as_tensor(self.R.uniform(-limit, limit, size=(batch.shape[0], modalities, 1, 1)))
-        return values.repeat(1, channels // modalities, 1, 1).to(batch)
+        values = torch.as_tensor(self.R.uniform(-limit, limit, size=(slices // self.slab, modalities, 1, 1)))
+        return values.repeat_interleave(self.slab, dim=0).repeat(1, channels // modalities, 1, 1).to(batch)

@@ -180,6 +180,7 @@ def augmentation(
     modalities: int | None = None,
     artefact_probability: float = 0,
     slice_by_slice: bool = False,
+    slab: int = 1,
 ) -> Compose:
     """Random changes of a training batch.
 
@@ -191,6 +192,7 @@ def augmentation(
         modalities: how many of the channels these are, where the others are those of neighbouring slices.
         artefact_probability: of each of `artefacts`.
         slice_by_slice: draw flips, rotation and scaling for every slice too, see `RandAffineOfSlicesd`.
+        slab: gain and offset are drawn for so many consecutive slices of a batch together.
     Returns:
         A chain for {"image": (B, C, H, W) float, "label": (B, 1 or more, H, W), …}.
     """
@@ -199,7 +201,7 @@ def augmentation(
     return Compose(
         [
             *spatial(keys, flip_probability, affine_probability, rotation_degrees, scale_range),
-            RandGainOffsetd("image", gain_range, offset_range, modalities),
+            RandGainOffsetd("image", gain_range, offset_range, modalities, slab),
             *(artefacts(artefact_probability) if artefact_probability else []),
         ]
     )

@@ -33,7 +33,7 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Argument(help="Data folder; cases are found wherever they are below it.")]
 Modalities = Annotated[str, typer.Option(help="Modalities that every case must have, separated by commas.")]
 Variants = Annotated[
-    list[str] | None, typer.Option("--config", help="Overlay to merge, e.g. seed, basic_unet; may be repeated.")
+    list[str] | None, typer.Option("--config", help="Overlay to merge, e.g. seed, residual_unet; may be repeated.")
 ]
 DEFAULT_MODALITIES = "flair,t1ce"
 SEVERAL = "may be repeated, and a folder stands for each model.pt below it: probabilities are averaged"
@@ -303,6 +303,30 @@ def compare(
     from workflows.compare import compare_runs
 
     compare_runs(run_a, run_b, out)
+
+
+@app.command("compare-networks", context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
+def compare_networks(
+    context: typer.Context,
+    dataset_dir: Annotated[Path, typer.Option(help="Data folder.")],
+    out: Annotated[Path, typer.Option(help="Writes OUT/networks.csv, .json, .md and .png; what is there is skipped.")],
+    networks: Annotated[
+        str | None, typer.Option(help="Overlays with a network, separated by commas; the bundle's eight if not given.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Of training per network: processor time, on a GPU wall clock.")] = 9,
+    split_file: Annotated[
+        Path | None, typer.Option("--split", "--split-file", help="Datalist; made by itself if not given.")
+    ] = None,
+    section: Annotated[str, typer.Option(help="validation or testing; nothing is chosen on its cases.")] = "validation",
+    config: Variants = None,
+) -> None:
+    """Train and score networks under one budget: Dice against parameters, time and memory."""
+    from workflows.compare_networks import NETWORKS
+    from workflows.compare_networks import compare_networks as run_comparison
+
+    chosen = _listed(networks) if networks else NETWORKS
+    overrides = _overrides({}, context.args)
+    run_comparison(dataset_dir, out, chosen, minutes, split_file, section, config or [], overrides)
 
 
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES)

@@ -25,7 +25,7 @@ SETTINGS_OF_A_NETWORK = (
     *("network_def", "brain_only"),
 )
 """What inference must take over from the training of the checkpoint it uses."""
-MODULES_OF_OURS = ("networks.unet", "networks.packed", "networks.mirrored")
+MODULES_OF_OURS = ("networks.unet", "networks.packed", "networks.mirrored", "networks.slabs")
 TUNED_SETTINGS_FILE = "post_processing.json"
 TUNED_SETTINGS = ("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3", "temperature")
 """What `brats-unet tune` chose for a checkpoint, and the file beside it that says so."""

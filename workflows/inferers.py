@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import torch
 from monai.inferers import SliceInferer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from networks.slabs import SlabNetwork
 from transforms.slices import brain_window, plain, stack_slices, with_neighbours
 from workflows.runtimes import TORCH, Scores, in_runtime
 
@@ -32,6 +33,8 @@ class SameSliceInferer(SliceInferer):
 class AxialInferer(SameSliceInferer):
     """MONAI's `SliceInferer` along the axial direction, with neighbouring slices and test-time flips on request.
 
+    A `SlabNetwork` is given the patient's whole stack in one piece, whatever `sw_batch_size` says.
+
     Args:
         neighbours: slices on either side whose channels the network reads too, see `with_neighbours`.
         flips: average the class probabilities over the slice as it is and flipped along either axis and both; the
@@ -52,6 +55,7 @@ class AxialInferer(SameSliceInferer):
     ) -> None:
         super().__init__(2, *args, **kwargs)
         self.neighbours, self.flips, self.brain_only, self.runtime = neighbours, flips, brain_only, runtime
+        self.slices_per_batch = self.sw_batch_size
         self._built: tuple[Any, Scores] | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -63,6 +67,7 @@ class AxialInferer(SameSliceInferer):
             (B, classes, H, W, D) logits, with `flips` the logarithms of the averaged probabilities; with `brain_only`
             zero in slices without brain at either end.
         """
+        self.sw_batch_size = inputs.shape[-1] if _sees_volumes(network) else self.slices_per_batch
         volume = with_neighbours(inputs, self.neighbours) if self.neighbours else inputs
         network = self._in_runtime(network, volume)
         network = flip_averaged(network) if self.flips else network
@@ -81,6 +86,11 @@ class AxialInferer(SameSliceInferer):
             slices = stack_slices(plain(volume)[0, ..., middle : middle + 2])
             self._built = (network, in_runtime(self.runtime, network, slices))
         return self._built[1]
+
+
+def _sees_volumes(network: Any) -> bool:
+    """Whether a network, or one of several that answer together, is three-dimensional."""
+    return isinstance(network, nn.Module) and any(isinstance(part, SlabNetwork) for part in network.modules())
 
 
 def flip_averaged(network: Callable[..., Tensor]) -> Callable[..., Tensor]:

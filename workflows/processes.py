@@ -1,15 +1,17 @@
-"""Work on many cases in several processes."""
+"""Work on many cases in several processes, and work in a process of its own."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
-from workflows.errors import ConfigurationError, DatasetError
+from workflows.errors import BratsError, ConfigurationError, DatasetError, root_cause
 from workflows.progress import track
 
 Item = TypeVar("Item")
@@ -53,3 +55,45 @@ def in_processes(
 def _use_one_thread() -> None:
     """Runs before the work is imported, and so before the libraries that read these settings."""
     os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
+
+
+def in_own_process(work: Callable[..., object], *arguments: object) -> None:
+    """Run `work` in a process of its own, with as many threads as this one; it leaves its results in files.
+
+    Args:
+        work: at the top level of a module.
+        arguments: what can be pickled.
+    Raises:
+        BratsError: what `work` says of something a person can mend, or that it failed otherwise or was killed.
+        SystemExit: as `work` raises it, when it has been asked to stop.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_report, args=(sender, work, arguments))
+    process.start()
+    sender.close()
+    try:
+        outcome = receiver.recv()
+    except EOFError:
+        outcome = BratsError("the process was killed, probably for want of memory.")
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        process.join()
+    if outcome is not None:
+        raise outcome
+
+
+def _report(sender: Connection, work: Callable[..., object], arguments: Sequence[object]) -> None:
+    try:
+        work(*arguments)
+    except SystemExit as stopped:
+        sender.send(stopped if stopped.code else None)
+    except Exception as error:
+        ours = root_cause(error)
+        if ours is None:
+            traceback.print_exc()
+        sender.send(BratsError(str(ours or f"{type(error).__name__}: {error}")))
+    else:
+        sender.send(None)

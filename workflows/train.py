@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 LAST, LOG, CURVES = "last.pt", "training.log", "curves.png"
 RESUME = "resume"
+LAST_EPOCH = {"val_interval": "@max_epochs"}
+"""With these settings `model.pt` holds the weights after the last epoch: validating once, at the end, leaves nothing to
+choose on the validation cases, which can then be scored."""
 
 
 def train(variants: Iterable[str], overrides: Mapping[str, Any], resume: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
@@ -220,13 +220,16 @@ class SliceBatches(Sampler[list[int]]):
         step, pending, left_out = self._cases_per_group(), list[int](), self._left_out(generator)
         for first in range(0, len(cases), step):
             # What is left of a group goes first into the next one's batch, while its patients are still at hand.
-            shown = [index for index in self._slices_of(cases[first : first + step]) if index not in left_out]
-            pending += self._permuted(shown, generator)
+            pending += self._drawn(cases[first : first + step], left_out, generator)
             while len(pending) >= self.slices_per_batch:
                 yield pending[: self.slices_per_batch]
                 del pending[: self.slices_per_batch]
         if pending:
             yield pending
+
+    def _drawn(self, cases: Sequence[int], left_out: Collection[int], generator: torch.Generator) -> list[int]:
+        """What is shown of some patients, in its order."""
+        return self._permuted([index for index in self._slices_of(cases) if index not in left_out], generator)
 
     def _left_out(self, generator: torch.Generator) -> set[int]:
         """Slices without tumour that are not shown in this epoch."""
