@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
-
-FEATURES = (32, 32, 64, 128, 256, 32)
 
 
 class PackedUNet(nn.Module):
@@ -17,15 +13,13 @@ class PackedUNet(nn.Module):
     Args:
         in_channels: modalities.
         out_channels: classes, background included.
-        features: BasicUNet's six; the last is of the grid that the scores are computed on.
-        factor: edge of a block in pixels; height and width must divide by 16 times this.
+        width: features of its first two levels; each level below doubles them.
+        factor: edge of a block in pixels; height and width must divide by 16 times this, and be more than that.
     """
 
-    def __init__(
-        self, in_channels: int = 2, out_channels: int = 4, features: Sequence[int] = FEATURES, factor: int = 2
-    ) -> None:
+    def __init__(self, in_channels: int = 2, out_channels: int = 4, width: int = 32, factor: int = 2) -> None:
         super().__init__()
-        block = factor**2
+        block, features = factor**2, (width, width, 2 * width, 4 * width, 8 * width, width)
         self.pack, self.spread = nn.PixelUnshuffle(factor), nn.PixelShuffle(factor)
         self.network = BasicUNet(2, block * in_channels, block * out_channels, features)
 

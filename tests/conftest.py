@@ -19,7 +19,7 @@ Head = dict[str, np.ndarray]
 WritePatient = Callable[..., dict[str, Any]]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TINY_SETTINGS = {"size_px": 32, "network_def#width": 4, "device": "cpu"}
+TINY_SETTINGS = {"size_px": 64, "network_def#width": 4, "device": "cpu"}
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -141,7 +141,7 @@ def test_without_a_gpu_the_studys_setting_is_unmeasured(benchmark: Any, monkeypa
 def test_the_studys_setting_is_measured_on_a_small_scale(
     benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path, tmp_path: Path
 ):
-    small = ("--patients", 2, 1, "--epochs", 1, "--plain-epochs", 1, "--cases", 3, "--size-px", 32, "--width", 4)
+    small = ("--patients", 2, 1, "--epochs", 1, "--plain-epochs", 1, "--cases", 3, "--size-px", 64, "--width", 4)
     profile = tmp_path / "profile.txt"
     module = benchmark("study_on_gpu")
     run(module, monkeypatch, "--device", "cpu", "--any-device", "--page", page, "--profile", profile, *small)
@@ -154,7 +154,7 @@ def test_the_studys_setting_is_measured_on_a_small_scale(
 
 
 def test_a_training_step_is_measured(benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path):
-    small = ("--cases", 3, "--size-px", 32, "--repeats", 1)
+    small = ("--cases", 3, "--size-px", 64, "--repeats", 1)
     run(benchmark("training_step"), monkeypatch, "--device", "cpu", "--page", page, *small)
     rows = rows_of(section(page, "Training step"))
     for name, cells in rows.items():
@@ -167,7 +167,7 @@ def test_a_prediction_is_measured_beside_two_network_passes(
     benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path, phantom_dir: Path
 ):
     small = ("--folder", phantom_dir, "--zoo-pass", 16, 16, 16, "--study-slices", 1, "--repeats", 1)
-    run(benchmark("prediction"), monkeypatch, "--device", "cpu", "--page", page, *small, "--setting", "size_px=32")
+    run(benchmark("prediction"), monkeypatch, "--device", "cpu", "--page", page, *small, "--setting", "size_px=64")
     rows = rows_of(section(page, "Prediction"))
     assert len(rows) == 3
     assert all(float(cell) >= 0 for cells in rows.values() for cell in cells)
@@ -177,7 +177,7 @@ def test_a_prediction_is_measured_beside_two_network_passes(
 def test_the_first_epoch_is_measured_from_packed_and_from_plain_files(
     benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path
 ):
-    small = ("--cases", 1, "--size", "small", "--size-px", 32, "--repeats", 1)
+    small = ("--cases", 1, "--size", "small", "--size-px", 64, "--repeats", 1)
     run(benchmark("first_epoch"), monkeypatch, "--device", "cpu", "--page", page, *small)
     rows = rows_of(section(page, "First epoch"))
     assert [name.partition(":")[0] for name in rows][:4] == [".nii.gz", ".nii.gz", ".nii", ".nii"]

@@ -190,7 +190,7 @@ def run_on_its_own_grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         image = nib.load(file).slicer[4:116, 4:116, 50:130]
         (folder / "data" / file.parent.name).mkdir(parents=True, exist_ok=True)
         nib.save(image, folder / "data" / file.parent.name / file.name)
-    settings = {"size_px": 112, "slice_range": [0, 80], "network_def#width": 4, "max_epochs": 1, "device": "cpu"}
+    settings = {"size_px": 128, "slice_range": [0, 80], "network_def#width": 4, "max_epochs": 1, "device": "cpu"}
     train([], {"dataset_dir": str(folder / "data"), "run_dir": str(folder / "run"), **settings})
     return folder / "data", folder / "run"
 
@@ -248,7 +248,7 @@ def test_weights_away_from_their_run_need_data_and_split(
     tiny_run: Run, tmp_path: Path, command: Callable[..., Started]
 ):
     alone = shutil.copy(tiny_run.checkpoint, tmp_path / "alone.pt")
-    network = ("--size_px", 32, "--network_def#width", 4)
+    network = ("--size_px", 64, "--network_def#width", 4)
     ended = command("evaluate", "--checkpoint", alone, "--out", tmp_path / "out", *network)
     assert one_line(ended).startswith("evaluation needs --dataset_dir DIR and --split_file FILE")
 

@@ -33,4 +33,4 @@ def test_a_network_on_blocks_sees_their_pixels_as_channels_and_every_score_retur
 
 def test_a_packed_network_scores_every_pixel():
     with torch.no_grad():
-        assert PackedUNet(2, 4, features=(8,) * 6).eval()(torch.zeros(1, 2, 64, 32)).shape == (1, 4, 64, 32)
+        assert PackedUNet(2, 4, width=4).eval()(torch.zeros(1, 2, 64, 32)).shape == (1, 4, 64, 32)

@@ -23,7 +23,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, Started
 
-TINY = ("--size_px", "32", "--network_def#width", "4", "--slices_per_step", "1", "--max_epochs", "3")
+TINY = ("--size_px", "64", "--network_def#width", "4", "--slices_per_step", "1", "--max_epochs", "3")
 TINY += ("--device", "cpu", "--slice_range", "[70,94]")
 PATIENCE_S = 300
 
@@ -310,7 +310,7 @@ def test_a_variant_killed_and_resumed_ends_as_one_that_nothing_interrupted(
     variant: str, launch: Launch, phantom_dir: Path, tmp_path: Path
 ):
     small = () if variant == "basic_unet" else ("--network_def#width", "4")
-    command = ("train", "--dataset-dir", phantom_dir, "--config", variant, "--size_px", "32", "--max_epochs", "4")
+    command = ("train", "--dataset-dir", phantom_dir, "--config", variant, "--size_px", "64", "--max_epochs", "4")
     assert launch(*command, *small, "--out", tmp_path / "whole").ended().status == 0
     process = launch(*command, *small, "--out", tmp_path / "killed")
     assert process.until((tmp_path / "killed" / "last.pt").exists)

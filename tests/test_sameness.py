@@ -106,7 +106,7 @@ def predicted(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def predict(reverse: bool = False, **settings: Any) -> dict[str, Any]:
         folder = tmp_path_factory.mktemp("prediction")
         named = {"patient_dir": str(tiny_run.data), "output_dir": str(folder), "checkpoint": str(tiny_run.checkpoint)}
-        network = {"size_px": 32, "network_def#width": 4, "device": "cpu"}
+        network = {"size_px": 64, "network_def#width": 4, "device": "cpu"}
         workflow = ConfigWorkflow(config_files("inference"), **named, **network, **settings)
         workflow.initialize()
         if reverse:

@@ -127,7 +127,7 @@ def test_the_settings_are_those_of_the_run_without_places_and_expressions(events
     settings = {name: value.number_value or value.string_value for name, value in start.hparams.items()}
     given = {name: settings[name] for name in ("size_px", "max_epochs", "network_def", "network_def.width", "loss")}
     assert given == {
-        "size_px": 32,
+        "size_px": 64,
         "max_epochs": 2,
         "network_def": "UNet2D",
         "network_def.width": 4,

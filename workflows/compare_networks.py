@@ -19,8 +19,8 @@ from workflows.processes import in_own_process
 from workflows.split import RUN_SPLIT_FILE, STUDY_SEED, obtain_datalist
 
 NETWORKS = (
-    *("study_unet", "unet2d", "basic_unet", "residual_unet", "dynunet", "attention_unet", "flexible_unet"),
-    "unet3d",
+    *("packed_unet", "study_unet", "unet2d", "basic_unet", "residual_unet", "dynunet", "attention_unet"),
+    *("flexible_unet", "unet3d"),
 )
 """The bundle's overlays that choose a network and nothing else, but for what three dimensions ask for."""
 

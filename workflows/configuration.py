@@ -72,14 +72,19 @@ def overlays_of(name: str, folder: Path) -> list[str]:
     known, overlays = _names_in(folder / f"{name}.json"), []
     for file in sorted(folder.glob("*.json")):
         names = _names_in(file)
-        merged = {key.lstrip("+") for key in json.loads(file.read_text()) if key.startswith("+")}
+        merged = {_top(key) for key in json.loads(file.read_text()) if key.startswith("+") or _top(key) != key}
         if file.stem not in (name, "metadata") and "run" not in names and names & known and merged <= known:
             overlays.append(file.stem)
     return overlays
 
 
 def _names_in(file: Path) -> set[str]:
-    return {key.lstrip("+").replace("::", "#").split("#")[0] for key in json.loads(file.read_text())}
+    return {_top(key) for key in json.loads(file.read_text())}
+
+
+def _top(key: str) -> str:
+    """The setting that a key of a file belongs to: `train` of `train#dataloader`, `imports` of `+imports`."""
+    return key.lstrip("+").replace("::", "#").split("#")[0]
 
 
 def run_workflow(run_id: str, files: Sequence[str], overrides: Mapping[str, Any]) -> None:
