@@ -410,7 +410,7 @@ def _refuse_no_checkpoint(checkpoint: list[Path] | None, skip_bad: bool, workers
         raise typer.BadParameter("--skip-bad and --workers belong to --predictions, not to --checkpoint.")
 
 
-def _overrides(named: dict[str, Path | None], extra: list[str]) -> dict[str, object]:
+def _overrides(named: Mapping[str, Path | None], extra: list[str]) -> dict[str, object]:
     from workflows.configuration import parse_overrides
 
     return {**{name: str(value) for name, value in named.items() if value is not None}, **parse_overrides(extra)}
