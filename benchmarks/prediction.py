@@ -24,6 +24,7 @@ from monai.networks.nets import SegResNet
 from results_page import generate_phantoms
 
 from networks.unet import UNet2D
+from transforms.labels import NUM_CLASSES
 from workflows.configuration import config_files, parse_overrides, settings_beside
 
 OURS = "ours: folder to label map"
@@ -85,10 +86,16 @@ def prediction(
     logging.getLogger("workflows").setLevel(logging.WARNING)
     if not checkpoint:
         network = workflow.parser.get_parsed_content("network_def")
-        network.classify.bias.data[0] = CERTAIN_OF_BACKGROUND
+        certain_of_background(network)
         torch.save(network.state_dict(), weights)
     evaluator = workflow.parser.get_parsed_content("evaluator")
     return evaluator.run, len(workflow.parser.get_parsed_content("data"))
+
+
+def certain_of_background(network: torch.nn.Module) -> None:
+    """An untrained network finds tumour everywhere, whose components nobody would have to sort out."""
+    bias = list(network.parameters())[-1]  # of the last convolution, whose channels are the classes in their order
+    bias.data[: len(bias) // NUM_CLASSES] = CERTAIN_OF_BACKGROUND
 
 
 def zoo_network() -> SegResNet:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
+LEAST_EDGE = 32
+"""In blocks: after four poolings two are left, and instance normalisation needs more than one."""
+
 
 class PackedUNet(nn.Module):
     """MONAI's BasicUNet on a grid coarser by `factor`: its channels are the pixels of a block (Shi et al. 2016,
@@ -21,9 +24,18 @@ class PackedUNet(nn.Module):
         super().__init__()
         block, features = factor**2, (width, width, 2 * width, 4 * width, 8 * width, width)
         self.pack, self.spread = nn.PixelUnshuffle(factor), nn.PixelShuffle(factor)
+        self.factor, self.least = factor, LEAST_EDGE * factor
         self.network = BasicUNet(2, block * in_channels, block * out_channels, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores (B, classes, H, W) of slices (B, C, H, W)."""
+        """Scores (B, classes, H, W) of slices (B, C, H, W).
+
+        Raises:
+            ValueError: if height or width does not divide into blocks, or is too small for the network's lowest level.
+        """
+        height, width = x.shape[2], x.shape[3]
+        if min(height, width) < self.least or height % self.factor != 0 or width % self.factor != 0:
+            sizes = f"multiples of {self.factor} from {self.least} on"
+            raise ValueError(f"slices of {height}×{width} pixels; it takes {sizes}.")
         scores: Tensor = self.spread(self.network(self.pack(x)))
         return scores

@@ -103,7 +103,7 @@ def test_the_prediction_of_two_checkpoints_is_the_mean_of_theirs_and_its_record_
     options = ("--largest_component_only", "False", "--temperature", 1.0)
     alone = [probabilities(checkpoint, options=options)[0] for checkpoint in (first, second)]
     before = len(reads)
-    together, record = probabilities(first.parent.parent)
+    together, record = probabilities(first.parent.parent, options=options[:2])
     assert len(reads) - before == before / 2 > 0  # as often as for one network
     assert np.abs(alone[0] - alone[1]).max() > 0.1
     np.testing.assert_allclose(together, np.mean(alone, axis=0), atol=1e-5)

@@ -120,9 +120,9 @@ def test_the_network_takes_and_gives_what_the_metadata_say(n: int):
 
 
 def tiny_network(run: Run) -> torch.nn.Module:
-    from networks.unet import UNet2D
+    from networks.packed import PackedUNet
 
-    network = UNet2D(2, 4, width=4, norm="instance").eval()
+    network = PackedUNet(2, 4, width=4).eval()
     network.load_state_dict(torch.load(run.checkpoint, weights_only=True))
     return network
 
@@ -138,7 +138,7 @@ def test_torchscript_exported_from_another_folder_gives_the_networks_scores(
         cwd=tmp_path,
     )
     assert ended.status == 0, ended.stderr
-    images = torch.randn(3, 2, 48, 64)  # neither the size nor the number of slices is fixed
+    images = torch.randn(3, 2, 96, 64)  # neither the size nor the number of slices is fixed
     with torch.no_grad():
         expected = tiny_network(tiny_run)(images)
         torch.testing.assert_close(torch.jit.load(exported)(images), expected, rtol=0, atol=1e-5)
@@ -152,12 +152,12 @@ def test_onnx_exported_gives_the_networks_scores(tiny_run: Run, tmp_path: Path):
         filepath=str(exported),
         config_file=config_files("inference"),
         ckpt_file=str(tiny_run.checkpoint),
-        input_shape=[1, 2, 32, 32],
+        input_shape=[1, 2, 64, 64],
         use_trace=True,
         converter_kwargs={"dynamo": False},
         **{"network_def#width": 4},
     )
-    images = torch.randn(1, 2, 32, 32)
+    images = torch.randn(1, 2, 64, 64)
     onnx = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     scores = onnx.run(None, {onnx.get_inputs()[0].name: images.numpy()})[0]
     with torch.no_grad():
@@ -208,16 +208,16 @@ def test_every_overlay_changes_settings_that_exist(variant: str):
 
 def test_demo_and_basic_unet_are_built(tiny_run: Run, tmp_path: Path):
     demo = training(tiny_run, tmp_path, variants=("demo",), size_px=64).parser
-    assert (demo.get_parsed_content("network_def").classify.in_channels, demo["max_epochs"]) == (8, 20)
+    assert (read("demo")["network_def#width"], demo["max_epochs"]) == (demo["network_def"]["width"], 20)
     basic = training(tiny_run, tmp_path, variants=("basic_unet",), size_px=64).parser
     network = basic.get_parsed_content("network_def")
     assert type(network).__name__ == "BasicUNet"
     assert network(torch.zeros(1, 2, 32, 32)).shape == (1, 4, 32, 32)
 
 
-def test_the_networks_by_name_are_the_studys_the_bundles_own_and_six_more():
+def test_the_networks_by_name_are_the_studys_the_bundles_own_and_seven_more():
     assert read("study_unet")["network_def"] == read("seed")["network_def"] | {"in_channels": IN_CHANNELS}
-    assert read("unet2d") == {"network_def": read("train")["network_def"]}
+    assert read("packed_unet") == {"network_def": read("train")["network_def"]}
     assert set(NETWORKS) == {name for name in overlays_of("train", CONFIGS) if "network_def" in read(name)} - {
         *("seed", "seed_dice"),  # recipes
     }
@@ -229,7 +229,7 @@ def test_every_network_scores_four_classes_of_a_slice(name: str, neighbours: int
     settings = {"modalities": ["flair", "t1ce"], "neighbours": neighbours, "network_def": read(name)["network_def"]}
     network = ConfigParser(settings).get_parsed_content("network_def").eval()
     with torch.no_grad():
-        assert network(torch.zeros(1, 2 * (2 * neighbours + 1), 32, 32)).shape == (1, 4, 32, 32)
+        assert network(torch.zeros(1, 2 * (2 * neighbours + 1), 64, 64)).shape == (1, 4, 64, 64)
 
 
 def test_steps_are_measured_in_the_training_itself():

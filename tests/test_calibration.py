@@ -13,6 +13,7 @@ import torch
 from conftest import Started, WritePatient
 from monai.metrics import CalibrationErrorMetric
 
+from networks.packed import PackedUNet
 from networks.unet import UNet2D
 from transforms.uncertainty import entropy, with_temperature
 from workflows.calibration import (
@@ -116,7 +117,7 @@ def test_temperature_and_uncertainty_change_no_label_and_say_what_the_probabilit
 ):
     patient = Path(write_patient()["label"]).parent
     torch.manual_seed(3)
-    torch.save(UNet2D(2, 4, width=4, norm="instance").state_dict(), tmp_path / "model.pt")
+    torch.save(PackedUNet(2, 4, width=4).state_dict(), tmp_path / "model.pt")
     settings = ("--device", "cpu", "--size_px", 64, "--network_def#width", 4, "--test_time_flips", "True")
 
     def predicted(*options: object, out: str) -> dict[str, nib.Nifti1Image]:

@@ -110,7 +110,7 @@ def test_an_unknown_overlay_lists_those_there_are(command: Command, tiny_run: Ru
     message = one_line(command("train", "--dataset-dir", tiny_run.data, "--config", "sead"))
     assert message == (
         "no overlay 'sead'; there are attention_unet, basic_unet, demo, dynunet, figures, flexible_unet, "
-        "residual_unet, resume, seed, seed_dice, study_unet, tune, unet2d, unet3d."
+        "packed_unet, residual_unet, resume, seed, seed_dice, study_unet, tune, unet2d, unet3d."
     )
 
 
@@ -159,7 +159,9 @@ def test_weights_of_another_network_are_named_before_any_patient_is_read(
 ):
     alone = shutil.copy(tiny_run.checkpoint, tmp_path / "alone.pt")
     message = one_line(command("predict", tiny_run.data, "--out", tmp_path / "out", "--checkpoint", alone))
-    assert message.startswith(f"{alone}: belongs to another network: encoder.0.0.weight is (4, 2, 3, 3) in it and (16,")
+    assert message.startswith(
+        f"{alone}: belongs to another network: network.conv_0.conv_0.conv.weight is (4, 8, 3, 3) in it and (32,"
+    )
 
 
 def test_a_file_that_holds_no_weights_is_named(command: Command, tiny_run: Run, tmp_path: Path):
@@ -196,7 +198,7 @@ def test_slices_that_the_network_cannot_take_are_refused_before_any_patient_is_r
     command: Command, tiny_run: Run, tmp_path: Path
 ):
     ended = command("train", "--dataset-dir", tiny_run.data, "--out", tmp_path / "run", "--size_px", 40)
-    assert "slices of 40×40 pixels do not divide by 16: use 32×32 or 48×48" in one_line(ended)
+    assert "slices of 40×40 pixels; it takes multiples of 2 from 64 on" in one_line(ended)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_memory_that_was_held_once_counts_for_ever():
         (("--networks", "unet4d"), "no overlay 'unet4d'; there are attention_unet, basic_unet"),
         (
             ("--networks", "unet2d,resume"),
-            "resume: is no network; it has no network_def. Choose from study_unet",
+            "resume: is no network; it has no network_def. Choose from packed_unet",
         ),
         (("--minutes", 0), "minutes is 0.0; it must be greater than 0."),
         (("--section", "training"), "section is 'training'; choose from validation, testing."),

@@ -210,7 +210,10 @@ def test_an_expression_finds_the_configuration_that_it_stands_in(tmp_path: Path)
             "network_def: no network is called 'networks.unet.UNet3D'; did you mean networks.unet.UNet2D?",
         ),
         ({"network_def#_target_": "BasicUNt"}, "network_def: no network is called 'BasicUNt'; did you mean BasicUNet?"),
-        ({"network_def#widht": 8}, "network_def: networks.unet.UNet2D has no argument 'widht'; did you mean width?"),
+        (
+            {"network_def#widht": 8},
+            "network_def: networks.packed.PackedUNet has no argument 'widht'; did you mean width?",
+        ),
         ({"network_def#out_channels": 3}, "network_def: the network has 3 classes; the labels have 4."),
     ],
 )

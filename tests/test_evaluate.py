@@ -17,7 +17,7 @@ import torch
 from conftest import REPOSITORY, Run, Started
 from scipy import ndimage
 
-from networks.unet import UNet2D
+from networks.packed import PackedUNet
 from transforms.labels import REGIONS
 from transforms.regions import background_outside_brain
 from workflows.evaluate import run_evaluation
@@ -36,7 +36,8 @@ VOXEL_ML = 2 * 2 * 1 / 1000
 def evaluated(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test section of the tiny run: data and split are the run's own."""
     out = tmp_path_factory.mktemp("evaluated") / "out"
-    run_evaluation([], {"checkpoint": str(tiny_run.checkpoint), "output_dir": str(out), "device": "cpu"})
+    settings = {"device": "cpu", "largest_component_only": False}
+    run_evaluation([], {"checkpoint": str(tiny_run.checkpoint), "output_dir": str(out), **settings})
     return out
 
 
@@ -128,13 +129,13 @@ def test_the_studys_loss_is_the_cross_entropy_of_the_network_on_its_own_slices(t
 
     split = json.loads((tiny_run.folder / "split.json").read_text())
     entry = split["testing"][0]
-    chain = training_preprocessing(32, (60, 135), label_values={0: 0, 1: 1, 2: 2, 4: 3})
+    chain = training_preprocessing(64, (60, 135), label_values={0: 0, 1: 1, 2: 2, 4: 3})
     files = {
         "image": [tiny_run.data / entry[name] for name in ("flair", "t1ce")],
         "label": tiny_run.data / entry["label"],
     }
     sample = chain(files)
-    network = UNet2D(in_channels=2, out_channels=4, width=4, norm="instance", dropout=0.2).eval()
+    network = PackedUNet(in_channels=2, out_channels=4, width=4).eval()
     network.load_state_dict(torch.load(tiny_run.checkpoint, weights_only=True))
     image = sample["image"].float()
     with torch.no_grad():
@@ -190,7 +191,7 @@ def run_on_its_own_grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         image = nib.load(file).slicer[4:116, 4:116, 50:130]
         (folder / "data" / file.parent.name).mkdir(parents=True, exist_ok=True)
         nib.save(image, folder / "data" / file.parent.name / file.name)
-    settings = {"size_px": 128, "slice_range": [0, 80], "network_def#width": 4, "max_epochs": 1, "device": "cpu"}
+    settings = {"size_px": 112, "slice_range": [0, 80], "network_def#width": 4, "max_epochs": 1, "device": "cpu"}
     train([], {"dataset_dir": str(folder / "data"), "run_dir": str(folder / "run"), **settings})
     return folder / "data", folder / "run"
 
@@ -200,7 +201,7 @@ def test_wt_dice_is_one_number_in_training_evaluation_and_two_folders(
 ):
     data, run = run_on_its_own_grid
     out = tmp_path / "evaluation"
-    settings = {"section": "validation", "device": "cpu", "output_dir": str(out)}
+    settings = {"section": "validation", "device": "cpu", "output_dir": str(out), "largest_component_only": False}
     run_evaluation([], {"checkpoint": str(run / "model.pt"), **settings})
     (case,) = (entry["case"] for entry in json.loads((run / "split.json").read_text())["validation"])
     shutil.copytree(data / case, tmp_path / "references" / case, ignore=shutil.ignore_patterns("*_t*", "*_flair*"))

@@ -28,7 +28,7 @@ COLUMNS = ["case", "necrotic_core", "oedema", "enhancing_tumour", "WT", "TC", "E
 def run(checkpoint: Path, folder: Path, out: Path, **overrides: Any) -> Path:
     """Predict in this process, and give `out`."""
     named = {"checkpoint": str(checkpoint), "patient_dir": str(folder), "output_dir": str(out), "device": "cpu"}
-    predict([], {"report": False, **named, **overrides})
+    predict([], {"report": False, "largest_component_only": False, **named, **overrides})
     return out
 
 
@@ -66,8 +66,8 @@ def unlabelled(phantom_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def predicted(tiny_run: Run, unlabelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both patients predicted in one go, with probabilities and reports."""
-    out = tmp_path_factory.mktemp("predicted") / "out"
-    return run(tiny_run.checkpoint, unlabelled, out, save_probabilities=True, report=True)
+    out, shown = tmp_path_factory.mktemp("predicted") / "out", {"save_probabilities": True, "report": True}
+    return run(tiny_run.checkpoint, unlabelled, out, **shown)
 
 
 def test_a_folder_of_patients_gives_a_folder_for_each(predicted: Path):

@@ -61,7 +61,7 @@ def texts(events: EventAccumulator, tag: str) -> dict[int, str]:
 
 def validation_case(run: Run) -> dict[str, Any]:
     sections = datalist(run.data, ("flair", "t1ce"), str(run.folder / "split.json"), run.folder, seed=0)
-    preprocess = training_preprocessing(32, (60, 135), label_values=sections["label_values"])
+    preprocess = training_preprocessing(64, (60, 135), label_values=sections["label_values"])
     return preprocess(sections["validation"][0])
 
 
@@ -88,8 +88,8 @@ def test_the_right_panel_is_the_scan_with_the_reference_of_that_slice_in_the_cla
         reference = labels[position, 0].numpy().T
         with Image.open(io.BytesIO(events.Images(tag)[-1].encoded_image_string)) as file:
             picture = np.asarray(file.convert("RGB"), float)
-        assert picture.shape == (32, 3 * 32, 3)
-        scan, right = picture[:, :32], picture[:, 64:]
+        assert picture.shape == (64, 3 * 64, 3)
+        scan, right = picture[:, :64], picture[:, 128:]
         assert np.ptp(scan, axis=2).max() == 0  # grey
         for index, colour in CLASS_COLOURS.items():
             expected = (1 - OPACITY) * scan + OPACITY * np.array(colour)
@@ -114,8 +114,8 @@ def test_every_chart_of_training_against_validation_names_scalars_that_exist(eve
 
 def test_the_graph_is_that_of_the_network(events: EventAccumulator):
     names = {node.name for node in events.Graph().node}
-    assert any("UNet2D" in name and "bottleneck" in name for name in names)
-    assert any("classify" in name for name in names)
+    assert any("PackedUNet" in name and "PixelUnshuffle" in name for name in names)
+    assert any("BasicUNet" in name for name in names)
 
 
 def test_the_settings_are_those_of_the_run_without_places_and_expressions(events: EventAccumulator, tiny_run: Run):
@@ -129,7 +129,7 @@ def test_the_settings_are_those_of_the_run_without_places_and_expressions(events
     assert given == {
         "size_px": 64,
         "max_epochs": 2,
-        "network_def": "UNet2D",
+        "network_def": "PackedUNet",
         "network_def.width": 4,
         "loss": "DiceCELoss",
     }
@@ -299,7 +299,7 @@ def test_a_real_tensorboard_serves_scalars_pictures_texts_graph_and_settings(ser
     (legend,) = fetch(server, "text/text", run=".", tag="validation_slices/text_summary")
     assert "<td>necrotic core</td>" in legend["text"]
     assert fetch(server, "graphs/info")["."]["run_graph"]
-    assert b"bottleneck" in fetch(server, "graphs/graph", run=".", conceptual="false")
+    assert b"PixelUnshuffle" in fetch(server, "graphs/graph", run=".", conceptual="false")
     charts = fetch(server, "custom_scalars/layout")["category"]
     assert [category["title"] for category in charts] == list(CHARTS)
     experiment = fetch(server, "hparams/experiment", {"experimentName": ""})

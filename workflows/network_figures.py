@@ -13,9 +13,9 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from workflows.drawing import chart_figure, save
 from workflows.network_tables import cases_in_words
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
-MARKERS = "osD^vPX<"
-"""Okabe and Ito's colours and as many shapes; a ninth network starts anew, and the labels tell it apart."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#F0E442")
+MARKERS = "osD^vPX<>"
+"""Okabe and Ito's colours, a grey, and as many shapes; a tenth network starts anew, and the labels tell it apart."""
 LABEL_HEIGHT = 0.065  # of the panel's height
 LABEL_DISTANCE = 0.05  # of its width
 LABEL_WIDTH = 0.36
