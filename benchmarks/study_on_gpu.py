@@ -125,7 +125,6 @@ def publish_measured(arguments: argparse.Namespace, ours: Cost, baseline: Cost) 
     rows = []
     for name, cost, epochs in (("ours", ours, arguments.epochs), ("plain MONAI", baseline, arguments.plain_epochs)):
         training, validation = arguments.patients
-        # A validation pass is a third of a training step's operations.
         slices = SLICES * epochs * (training + validation / 3)
         rate = slices / cost.wall_s
         share = f"{rate * flops_per_slice / product_rate:.1%}"
@@ -136,7 +135,8 @@ def publish_measured(arguments: argparse.Namespace, ours: Cost, baseline: Cost) 
         rows,
         f"{arguments.patients[0]} patients to train and {arguments.patients[1]} to validate, {arguments.epochs} epochs "
         f"of ours, {arguments.plain_epochs} of the baseline. The matrix product of {edge}×{edge} in "
-        f"{str(dtype).removeprefix('torch.')} reaches {product_rate / 1e12:.2f} TFLOP/s.",
+        f"{str(dtype).removeprefix('torch.')} reaches {product_rate / 1e12:.2f} TFLOP/s. In slices/s "
+        "a validated slice counts as a third of one trained on, as do its operations.",
     )
 
 
