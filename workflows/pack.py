@@ -11,7 +11,7 @@ from pathlib import Path
 from transforms.files import write_whole
 from workflows.configuration import bundle_root, settings_beside
 from workflows.errors import ConfigurationError
-from workflows.predict import check_checkpoint
+from workflows.predict import MODEL_CARD, check_checkpoint
 from workflows.weights import SAFETENSORS, read_weights
 
 PACKAGES = ("transforms", "networks", "workflows")
@@ -57,6 +57,9 @@ def _contents(checkpoint: Path) -> Iterator[tuple[str, bytes]]:
             if file.is_file() and "__pycache__" not in file.parts:
                 yield file.relative_to(code).as_posix(), file.read_bytes()
     yield "models/model.pt", _weights(checkpoint)
+    card = checkpoint.with_name(MODEL_CARD)
+    if card.is_file():
+        yield f"models/{MODEL_CARD}", card.read_bytes()
 
 
 def _weights(checkpoint: Path) -> bytes:

@@ -37,6 +37,8 @@ from workflows.weights import read_weights
 
 logger = logging.getLogger(__name__)
 
+MODEL_CARD = "README.md"
+"""Lies beside weights that were shipped, and not in a run's folder."""
 VOLUMES_FILE = "volumes.csv"
 RECORDED_PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
 RESEARCH_USE = "research use only, not a medical device"
@@ -82,7 +84,11 @@ def begin_prediction(checkpoint: str | Path, more_checkpoints: Sequence[str | Pa
     """
     for each in (checkpoint, *more_checkpoints):
         check_checkpoint(each)
-        logger.info(f"weights {Path(each).resolve()}")
+        card = Path(each).resolve().with_name(MODEL_CARD)
+        if card.is_file():
+            logger.info(f"starter weights, made from few patients: see {card}; name your own by --checkpoint FILE")
+        else:
+            logger.info(f"weights {Path(each).resolve()}")
     if more_checkpoints:
         logger.info(f"averaging the class probabilities of {1 + len(more_checkpoints)} checkpoints")
 
@@ -159,18 +165,24 @@ class PredictionFiles:
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
             volumes = volumes_ml(output["label_map"])
             self.rows.append({"case": batch["case"], **{name: f"{value:.3f}" for name, value in volumes.items()}})
-            self._write_record(batch["case"], output, volumes)
+            removed_ml = tumour_ml(output["argmax_map"]) - tumour_ml(output["label_map"])
+            self._write_record(batch["case"], output, volumes, removed_ml)
             seconds = time.monotonic() - self.case_started
             shown = ", ".join(f"{region} {volumes[region]:.1f} ml" for region in REGIONS)
+            if removed_ml:
+                shown += f", after {removed_ml:.1f} ml elsewhere were removed"
             logger.info(f"{len(self.rows)}/{engine.state.epoch_length} {batch['case']}: {shown} ({seconds:.1f} s)")
 
-    def _write_record(self, case: str, output: Mapping[str, Any], volumes: Mapping[str, float]) -> None:
+    def _write_record(
+        self, case: str, output: Mapping[str, Any], volumes: Mapping[str, float], removed_ml: float
+    ) -> None:
         record = {
             "case": case,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "label_map": f"{case}_seg.nii.gz",
             "labels": {str(value): CLASS_NAMES[c] for c, value in self.file_values.items()},
             "volumes_ml": volumes,
+            "removed_by_post_processing_ml": removed_ml,
             "uncertainty_map": f"{case}_{UNCERTAINTY}.nii.gz" if UNCERTAINTY in output else None,
             "shape": list(output["label_map"].shape[1:]),
             "bundle_version": bundle_version(),
@@ -207,16 +219,26 @@ def sha256_of(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def tumour_ml(label_map: Any) -> float:
+    """Volume of all tumour classes of a `MetaTensor` (1, H, W, D) of class indices."""
+    return int((label_map > 0).sum()) * voxel_ml(label_map)
+
+
+def voxel_ml(label_map: Any) -> float:
+    """Of a `MetaTensor`, whose affine gives the voxel's edges in mm."""
+    return abs(float(np.linalg.det(np.asarray(label_map.affine)[:3, :3]))) / 1000
+
+
 def volumes_ml(label_map: Any) -> dict[str, float]:
     """Volume per tumour class and region.
 
     Args:
         label_map: a `MetaTensor` (1, H, W, D) of class indices, whose affine gives the voxel's size in mm.
     """
-    voxel_ml = abs(float(np.linalg.det(np.asarray(label_map.affine)[:3, :3]))) / 1000
+    each = voxel_ml(label_map)
     counts = {c: int((label_map == c).sum()) for c in CLASS_COLOURS}
-    volumes = {CLASS_NAMES[c].replace(" ", "_"): count * voxel_ml for c, count in counts.items()}
-    return volumes | {region: sum(counts[c] for c in classes) * voxel_ml for region, classes in REGIONS.items()}
+    volumes = {CLASS_NAMES[c].replace(" ", "_"): count * each for c, count in counts.items()}
+    return volumes | {region: sum(counts[c] for c in classes) * each for region, classes in REGIONS.items()}
 
 
 def colour_tables(file_values: Mapping[int, int]) -> dict[str, str]:
