@@ -1,10 +1,11 @@
-"""Train the weights that the bundle ships on six real cases, score them on the eight others, write their model card.
+"""Train weights that could be shipped on six real cases, and score them on the eight others.
 
-    BRATS_REAL_DATA=DIR python benchmarks/starter.py [--out RUN] [-- OVERRIDES …]
+    BRATS_REAL_DATA=DIR python benchmarks/starter.py [--out RUN] [--ship] [-- OVERRIDES …]
 
 DIR holds the fourteen cases of benchmarks/experiments/folds.json. The six to train on are the ones whose licence allows
-weights to be shared. Nothing is chosen on the eight: the weights after the last epoch are taken. Writes model.pt,
-config.json and the scores in README.md of bundle/models. Takes about half an hour on two cores.
+weights to be shared. Nothing is chosen on the eight: the weights after the last epoch are taken. Writes the scores into
+docs/results.md; with --ship also model.pt, config.json and README.md, the model card with the scores, into
+bundle/models. Takes about half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from typing import Any
 from experiments import PROTOCOL, SECTION
 from results_page import brats_unet, machine, paragraph, replace_section
 
+from transforms.files import write_whole
 from transforms.labels import REGIONS
 from workflows.configuration import RUN_CONFIGURATION, settings_beside
 from workflows.dataset import find_cases, load_entry
 from workflows.json_files import write_json
+from workflows.predict import MODEL_CARD
 from workflows.run_state import write_checkpoint
 from workflows.weights import read_weights
 
 MODELS = Path(__file__).resolve().parents[1] / "bundle" / "models"
+CARD = Path(__file__).with_name("starter_card.md")
 LICENSED = tuple(f"BraTS20_Training_{number}" for number in range(130, 136))
 HELD_BACK = 8
 
@@ -35,6 +39,7 @@ HELD_BACK = 8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(time.strftime("runs/starter-%Y-%m-%d_%H-%M-%S")))
+    parser.add_argument("--ship", action="store_true", help="put weights and card where predict looks for them")
     parser.add_argument("overrides", nargs="*", help="settings to override, after a --")
     arguments = parser.parse_args()
     data, run = os.environ.get("BRATS_REAL_DATA"), arguments.out.resolve()
@@ -42,12 +47,15 @@ def main() -> None:
         sys.exit("error: BRATS_REAL_DATA is unset; name the folder of the real cases.")
     if not (run / "model.pt").is_file():
         train(Path(data).resolve(), run, arguments.overrides)
-    ship(run)
+    weights = ship(run) if arguments.ship else run / "model.pt"
     split, scores = run.with_name(f"{run.name}-split.json"), run / "scores"
     where = ["--dataset-dir", data, "--split", str(split), "--section", SECTION, "--out", str(scores)]
-    brats_unet("evaluate", "--checkpoint", str(MODELS / "model.pt"), *where)
+    brats_unet("evaluate", "--checkpoint", str(weights), *where)
     epochs = len(list(csv.DictReader((run / "training.log").open())))
-    replace_section("Scores", as_markdown(scores / "per_case.csv", epochs), MODELS / "README.md")
+    section = as_markdown(scores / "per_case.csv", epochs, arguments.overrides)
+    replace_section("Weights from six cases", section)
+    if arguments.ship:
+        replace_section("Scores", section, MODELS / MODEL_CARD)
 
 
 def train(data: Path, run: Path, overrides: list[str]) -> None:
@@ -70,17 +78,19 @@ def six_and_eight(data: Path) -> dict[str, Any]:
     return split
 
 
-def ship(run: Path) -> None:
-    """The weights in 16 bits, half the size, and beside them the settings that belong to them and no path."""
+def ship(run: Path) -> Path:
+    """The weights in 16 bits, half the size, and beside them their card and the settings that belong to them."""
     weights = {
         name: value.half() if value.is_floating_point() else value
         for name, value in read_weights(run / "model.pt").items()
     }
     write_checkpoint(MODELS / "model.pt", weights)
     write_json(settings_beside(run / "model.pt"), MODELS / RUN_CONFIGURATION)
+    write_whole(MODELS / MODEL_CARD, lambda path: path.write_text(CARD.read_text()))
+    return MODELS / "model.pt"
 
 
-def as_markdown(per_case: Path, epochs: int) -> str:
+def as_markdown(per_case: Path, epochs: int, overrides: list[str]) -> str:
     """The section's text from the file that the evaluation wrote."""
     rows = list(csv.DictReader(per_case.open()))
     figures = {(row["case"], row["region"]): row for row in rows}
@@ -96,11 +106,11 @@ def as_markdown(per_case: Path, epochs: int) -> str:
     table.append(f"| **mean of {len(cases)}** | {' | '.join(cells)} |")
     about = (
         f"*Real* cases: {len(LICENSED)} to train, {len(cases)} others to score; nothing was chosen on these. "
-        "Whole volumes at 1 mm, the rules of BraTS 2020, with the post-processing of the shipped settings."
+        "Whole volumes at 1 mm, the rules of BraTS 2020, the default post-processing."
     )
+    command = " ".join(["python benchmarks/starter.py", *(["--", *overrides] if overrides else [])])
     measured = (
-        f"{epochs} epochs of the default configuration, weights after the last ({machine()}). "
-        "Command: `python benchmarks/starter.py`."
+        f"{epochs} epochs of the default configuration, weights after the last ({machine()}). Command: `{command}`."
     )
     return "\n".join([paragraph(about), "", *table, "", paragraph(measured)])
 

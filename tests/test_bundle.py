@@ -208,7 +208,7 @@ def test_every_overlay_changes_settings_that_exist(variant: str):
 
 def test_demo_and_basic_unet_are_built(tiny_run: Run, tmp_path: Path):
     demo = training(tiny_run, tmp_path, variants=("demo",), size_px=64).parser
-    assert (read("demo")["network_def#width"], demo["max_epochs"]) == (demo["network_def"]["width"], 20)
+    assert (demo.get_parsed_content("network_def").classify.in_channels, demo["max_epochs"]) == (8, 20)
     basic = training(tiny_run, tmp_path, variants=("basic_unet",), size_px=64).parser
     network = basic.get_parsed_content("network_def")
     assert type(network).__name__ == "BasicUNet"

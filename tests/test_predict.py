@@ -19,7 +19,7 @@ import pytest
 from conftest import Run, Started
 
 from transforms.labels import CLASS_COLOURS, CLASS_NAMES
-from workflows.predict import patients, predict
+from workflows.predict import MODEL_CARD, patients, predict
 
 VOXEL_ML = 2 * 2 * 1 / 1000
 COLUMNS = ["case", "necrotic_core", "oedema", "enhancing_tumour", "WT", "TC", "ET"]
@@ -68,6 +68,22 @@ def predicted(tiny_run: Run, unlabelled: Path, tmp_path_factory: pytest.TempPath
     """Both patients predicted in one go, with probabilities and reports."""
     out, shown = tmp_path_factory.mktemp("predicted") / "out", {"save_probabilities": True, "report": True}
     return run(tiny_run.checkpoint, unlabelled, out, **shown)
+
+
+def test_weights_with_a_card_beside_them_are_named_by_it_and_what_was_removed_is_said(
+    tiny_run: Run, unlabelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for name in ("model.pt", "config.json"):
+        shutil.copy(tiny_run.folder / name, weights / name)
+    (weights / MODEL_CARD).write_text("# Starter weights")
+    out = run(weights / "model.pt", unlabelled / "P1", tmp_path / "out", largest_component_only=True)
+    said = capsys.readouterr().out
+    assert f"starter weights, made from few patients: see {weights / MODEL_CARD}; name your own" in said
+    record = json.loads((out / "P1" / "P1_seg.json").read_text())
+    assert record["removed_by_post_processing_ml"] > 0
+    assert f", after {record['removed_by_post_processing_ml']:.1f} ml elsewhere were removed" in said
 
 
 def test_a_folder_of_patients_gives_a_folder_for_each(predicted: Path):
