@@ -17,7 +17,7 @@ from cache_cost import CacheCost, Line, fill_alone, generated_cases, line_throug
 from measuring import in_turns, median, options, publish, table
 from training_step import NetworkAlone
 
-from networks.unet import UNet2D
+from networks.packed import PackedUNet
 
 STRAIGHT = 0.1
 """A line is called straight if no point is further from it than this share of the largest value."""
@@ -37,7 +37,7 @@ def main() -> None:
         turns = range(arguments.repeats)
         by_number = [[fill_alone("ours", many(cases, number), 128) for number in patients] for _ in turns]
         by_size = [[fill_alone("ours", cases, size) for size in sizes] for _ in turns]
-    network = UNet2D(width=16, norm="instance").to(arguments.device)
+    network = PackedUNet().to(arguments.device)
     passes = {f"{size}": NetworkAlone(network, arguments.slices, size) for size in sizes}
     steps = in_turns(passes, arguments.repeats, arguments.device)
     slice_ms = [1e3 * median(steps[f"{size}"]).wall_s / arguments.slices for size in sizes]

@@ -68,8 +68,8 @@ def main() -> None:
 
 RANDOM_WEIGHTS = """
 import sys, torch
-from networks.unet import UNet2D
-torch.save(UNet2D(width=16, norm="instance").state_dict(), sys.argv[1])
+from networks.packed import PackedUNet
+torch.save(PackedUNet().state_dict(), sys.argv[1])
 """
 
 
