@@ -192,7 +192,7 @@ def test_memory_and_growth_are_measured_in_processes_of_their_own(
     rows = rows_of(section(page, "Memory"))
     assert rows["cached per patient, MB"] == ["1.54", "7.37", "0.21"]
     assert all(float(cell) > 50 for cell in rows["peak of the process, 3 patients, MB"][:2])
-    small = ("--patients", 1, 2, 3, "--sizes-px", 32, 64, 96, "--cases", 1, "--slices", 2, "--repeats", 1)
+    small = ("--patients", 1, 2, 3, "--sizes-px", 64, 96, 128, "--cases", 1, "--slices", 2, "--repeats", 1)
     run(benchmark("growth"), monkeypatch, "--device", "cpu", "--page", page, *small)
     rows = rows_of(section(page, "Growth"))
     assert float(rows["cached, MB"][2]) == pytest.approx(75 * 128**2 * 5 / 1e6, rel=1e-2)  # MB per patient
