@@ -22,7 +22,7 @@ from experiments import PROTOCOL, SECTION
 from results_page import brats_unet, machine, paragraph, replace_section
 
 from transforms.files import write_whole
-from transforms.labels import REGIONS
+from transforms.labels import REGIONS, STUDY_MODALITIES
 from workflows.configuration import RUN_CONFIGURATION, settings_beside
 from workflows.dataset import find_cases, load_entry
 from workflows.json_files import write_json
@@ -70,7 +70,7 @@ def six_and_eight(data: Path) -> dict[str, Any]:
     """The datalist: the cases with an open licence to train on, the others to score."""
     split: dict[str, Any] = {"label_convention": "brats-to-2022", "training": [], SECTION: [], "testing": []}
     for case in find_cases(data).cases:
-        entry = load_entry(case, ("flair", "t1ce"), data)
+        entry = load_entry(case, STUDY_MODALITIES, data)
         split["training" if case.id in LICENSED else SECTION].append(entry)
     sizes = len(split["training"]), len(split[SECTION])
     if sizes != (len(LICENSED), HELD_BACK):

@@ -17,7 +17,7 @@ class PackedUNet(nn.Module):
         in_channels: modalities.
         out_channels: classes, background included.
         width: features of its first two levels; each level below doubles them.
-        factor: edge of a block in pixels; height and width must divide by 16 times this, and be more than that.
+        factor: edge of a block in pixels; height and width must divide by it.
     """
 
     def __init__(self, in_channels: int = 2, out_channels: int = 4, width: int = 32, factor: int = 2) -> None:
