@@ -1,13 +1,14 @@
-"""Cropping slices to the brain before they are resized: more detail for the same pixels."""
+"""Cropping to the brain before slices are resized: more detail for the same pixels, or one scale for all patients."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import CropForeground, CropForegroundd, MapTransform
 from monai.utils import ensure_tuple
 from torch import Tensor
@@ -46,13 +47,47 @@ class SquareAroundBrain(CropForeground):
         return np.array([*first, 0]), np.array([*(first + side), depth])
 
 
+class CubeAroundBrain(CropForeground):
+    """MONAI's crop to the foreground with a cube of one edge for all patients around the brain's middle.
+
+    It is as large as the brain where that is longer, so that nothing is lost. Where it leaves the image it is filled
+    with zeros; an image without any signal is kept whole.
+
+    Args:
+        edge_mm: of the cube; its box has whole voxels along each axis.
+    """
+
+    def __init__(self, edge_mm: float) -> None:
+        super().__init__(select_fn=has_signal)
+        self.edge_mm = edge_mm
+
+    def compute_bounding_box(self, img: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """First and one after the last index of (H, W, D) for a `MetaTensor` (C, H, W, D)."""
+        start, end = super().compute_bounding_box(img)
+        if not (end > start).all():
+            return np.zeros(3, int), np.array(img.shape[1:])
+        spacing_mm = np.asarray(cast(MetaTensor, img).pixdim, dtype=float)
+        edge_mm = max(self.edge_mm, float(((end - start) * spacing_mm).max()))
+        size = np.ceil(edge_mm / spacing_mm - 1e-3).astype(int)
+        first = (start + end - size) // 2
+        return first, first + size
+
+
 class CropToBraind(CropForegroundd):
     """Dictionary version of `SquareAroundBrain`; invertible, and leaves the box for `CropToSameBoxd`."""
 
     def __init__(self, keys: KeysCollection, margin_px: int = 0) -> None:
         first = str(ensure_tuple(keys)[0])
         super().__init__(keys, source_key=first, start_coord_key=BOX_START, end_coord_key=BOX_END)
-        self.cropper = SquareAroundBrain(margin_px)
+        self.cropper: CropForeground = SquareAroundBrain(margin_px)
+
+
+class CropToCubed(CropToBraind):
+    """The same with `CubeAroundBrain`."""
+
+    def __init__(self, keys: KeysCollection, edge_mm: float) -> None:
+        super().__init__(keys)
+        self.cropper = CubeAroundBrain(edge_mm)
 
 
 class CropToSameBoxd(MapTransform):

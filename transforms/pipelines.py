@@ -32,7 +32,7 @@ from monai.transforms import (
 
 from transforms.batches import OnSlicesOfBatchd, RandAffineOfSlicesd, artefacts
 from transforms.checks import KnownLabelsd, RequireSignald, SameGridd
-from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind, CropToSameBoxd
+from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind, CropToCubed, CropToSameBoxd
 from transforms.intensity import (
     ClampIntensityd,
     DivideByWindowMaximumd,
@@ -65,6 +65,7 @@ def preprocessing(
     normalisation: Normalisation = "zscore",
     reader: ImageReader | None = None,
     crop_to_brain: bool = False,
+    cube_mm: float | None = None,
 ) -> Compose:
     """From the files of one patient to the whole stack of slices the network reads; every step can be inverted.
 
@@ -74,9 +75,10 @@ def preprocessing(
             the volume are returned.
         normalisation: "zscore" over the brain voxels of each modality, or "window_maximum", the study's division.
         crop_to_brain: cut slices to the square around the brain before they are resized.
+        cube_mm: cut the volume to the cube of this edge around the brain instead, and resize all three axes.
     Returns:
         A chain for {"image": [one file per modality], …}; "image" becomes (modalities, size_px, size_px, D) float32
-        in the orientation `AXIAL_ORIENTATION`.
+        in the orientation `AXIAL_ORIENTATION`, with `cube_mm` (modalities, size_px, size_px, size_px).
     """
     normalise_before, normalise_after = _normalisation(normalisation, slice_range)
     return Compose(
@@ -86,8 +88,8 @@ def preprocessing(
             Orientationd(keys="image", axcodes=AXIAL_ORIENTATION, labels=None),
             ZeroBackgroundd(keys="image"),
             *normalise_before,
-            *([CropToBraind(keys="image", margin_px=CROP_MARGIN_PX)] if crop_to_brain else []),
-            Resized(keys="image", spatial_size=(size_px, size_px, -1), mode="trilinear"),
+            *_crop("image", crop_to_brain, cube_mm),
+            Resized(keys="image", spatial_size=grid(size_px, cube_mm is not None), mode="trilinear"),
             *normalise_after,
             # Rounded as in the training cache, so that a network sees the same values there and here.
             CastToTyped(keys="image", dtype=torch.float16),
@@ -106,6 +108,7 @@ def training_preprocessing(
     crop_to_brain: bool = False,
     neighbours: int = 0,
     whole_brain: bool = False,
+    cube_mm: float | None = None,
 ) -> Compose:
     """`preprocessing`, the label map on the same grid, and both as stacks of the window's slices, compact enough to
     cache: at 75 slices of 128×128 pixels and two modalities 6.1 MB per patient, with soft labels 8.6 MB.
@@ -115,18 +118,21 @@ def training_preprocessing(
         soft_labels: resize the one-hot label map bilinearly, as the study did, instead of taking nearest neighbours.
         whole_brain: keep all slices that show any brain instead of the window.
         neighbours: images of so many slices are kept beyond the window on either side, see `SliceDataset`.
+        cube_mm: as in `preprocessing`; all slices of the cube are kept.
     Returns:
         A chain for {"image": [files], "label": file, …}: "image" (slices + 2 · neighbours, modalities, size_px,
         size_px) float16,
         "label" (slices, 1, size_px, size_px) uint8 class indices, or with `soft_labels` (slices, 3, size_px, size_px)
         uint8, the tumour classes' shares of a pixel × 255.
     """
+    window = None if whole_brain else slice_range
+    in_cube = cube_mm is not None
     return Compose(
         [
-            preprocessing(size_px, slice_range, normalisation, reader, crop_to_brain),
+            preprocessing(size_px, slice_range, normalisation, reader, crop_to_brain, cube_mm),
             *load_labels("label", label_values, reader),
-            *label_slices(size_px, None if whole_brain else slice_range, soft_labels),
-            SelectSlicesd(keys="image", slice_range=None if whole_brain else slice_range, neighbours=neighbours),
+            *label_slices(size_px, window, soft_labels, in_cube),
+            *([] if in_cube else [SelectSlicesd(keys="image", slice_range=window, neighbours=neighbours)]),
             CastToTyped(keys="image", dtype=torch.float16),
             StackSlicesd(keys="image"),
             DeleteItemsd(keys=(BOX_START, BOX_END)),
@@ -147,27 +153,35 @@ def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageR
     return [*chain, CastToTyped(keys=key, dtype=torch.uint8)]
 
 
-def label_slices(size_px: int, slice_range: Sequence[int] | None, soft_labels: bool = False) -> list[Transform]:
+def label_slices(
+    size_px: int, slice_range: Sequence[int] | None, soft_labels: bool = False, in_cube: bool = False
+) -> list[Transform]:
     """Transforms that bring "label", (1, H, W, D) class indices on its own grid, onto the network's slices.
 
     Args:
         slice_range: None for the slices that show any brain in "image", which is on the network's grid already.
+        in_cube: that grid is a cube, of which all slices are kept.
     Returns:
         A list for a chain; "label" becomes what `training_preprocessing` says of it.
     """
-    in_plane = (size_px, size_px, -1)
+    size = grid(size_px, in_cube)
     resize: list[Any] = (
-        [SoftLabelsd(keys="label", spatial_size=in_plane)]
+        [SoftLabelsd(keys="label", spatial_size=size)]
         if soft_labels
-        else [Resized(keys="label", spatial_size=in_plane, mode="nearest-exact"), CastToTyped("label", torch.uint8)]
+        else [Resized(keys="label", spatial_size=size, mode="nearest-exact"), CastToTyped("label", torch.uint8)]
     )
     return [
         Orientationd(keys="label", axcodes=AXIAL_ORIENTATION, labels=None),
         CropToSameBoxd(keys="label"),
         *resize,
-        SelectSlicesd(keys="label", slice_range=slice_range),
+        *([] if in_cube else [SelectSlicesd(keys="label", slice_range=slice_range)]),
         StackSlicesd(keys="label"),
     ]
+
+
+def grid(size_px: int, in_cube: bool) -> tuple[int, int, int]:
+    """What MONAI's resizing makes of a volume (H, W, D): -1 keeps the slices as many as they are."""
+    return (size_px, size_px, size_px if in_cube else -1)
 
 
 def augmentation(
@@ -323,6 +337,12 @@ def _load(key: str, reader: ImageReader | None) -> list[Any]:
         EnsureChannelFirstd(keys=key),
         EnsureTyped(keys=key, dtype=torch.float32),
     ]
+
+
+def _crop(key: str, to_brain: bool, cube_mm: float | None) -> list[Transform]:
+    if cube_mm is not None:
+        return [CropToCubed(keys=key, edge_mm=cube_mm)]
+    return [CropToBraind(keys=key, margin_px=CROP_MARGIN_PX)] if to_brain else []
 
 
 def _normalisation(name: str, slice_range: Sequence[int]) -> tuple[list[Any], list[Any]]:

@@ -21,8 +21,8 @@ RUN_CONFIGURATION = "config.json"
 IN_CHANNELS = "$len(@modalities) * (2 * @neighbours + 1)"
 EXPRESSIONS_OF_OURS = ("$len(@modalities)", IN_CHANNELS)
 SETTINGS_OF_A_NETWORK = (
-    *("modalities", "slice_range", "whole_brain", "size_px", "normalisation", "crop_to_brain", "neighbours"),
-    *("network_def", "brain_only"),
+    *("modalities", "slice_range", "whole_brain", "size_px", "normalisation", "crop_to_brain", "cube_mm"),
+    *("planes", "neighbours", "network_def", "brain_only"),
 )
 """What inference must take over from the training of the checkpoint it uses."""
 MODULES_OF_OURS = ("networks.unet", "networks.packed", "networks.mirrored", "networks.slabs")

@@ -6,22 +6,22 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.engines import IterationEvents
-from monai.transforms import Compose, Transform
+from monai.transforms import Compose, Orientation, Resize, Transform
 from numpy.typing import NDArray
 
 from transforms.crop import BOX_END, BOX_START
 from transforms.geometry import same_place
 from transforms.labels import BACKGROUND
-from transforms.pipelines import expand_labels, label_slices
+from transforms.pipelines import expand_labels, grid, label_slices
 from transforms.regions import background_outside_brain
-from transforms.slices import SelectSlicesd, StackSlicesd, spacing_mm
+from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd, spacing_mm
 from transforms.windows import slice_window
 from workflows.checkpoints import warn_of_trained_cases
 from workflows.configuration import run_configuration
@@ -100,6 +100,7 @@ class Evaluation:
         cleaning: the post-processing steps that are switched on, by name, see `transforms.cleaning`.
         size_px, slice_range, soft_labels: the grid and window on which the study's figures are computed.
         brain_only: as in prediction.
+        in_cube: the network's grid is a cube, so that the study's slices are made of the final probabilities instead.
         rules, hd95: see `workflows.volume_scores`.
         source: what was scored, by name, in words.
     """
@@ -112,6 +113,7 @@ class Evaluation:
         slice_range: Sequence[int],
         soft_labels: bool = False,
         brain_only: bool = True,
+        in_cube: bool = False,
         rules: Rules = "2020",
         hd95: Definition = "brats",
         source: Mapping[str, str] | None = None,
@@ -122,6 +124,7 @@ class Evaluation:
         self.hd95: Definition = hd95
         self.to_study_label = Compose(label_slices(size_px, slice_range, soft_labels))
         self.to_study_image = Compose([SelectSlicesd("image", slice_range), StackSlicesd("image")])
+        self.in_cube, self.to_study_grid = in_cube, Resize(grid(size_px, in_cube=False), mode="trilinear")
         self.rows: list[dict[str, Any]] = []
         self.study_sums: list[torch.Tensor] = []
         self.tumour_accuracies: list[float] = []
@@ -143,7 +146,7 @@ class Evaluation:
             check_grids(case, output["argmax_map"], label)
             final, true = (np.asarray(volume.cpu())[0] for volume in (output["label_map"], label))
             self._add_stages(case, output["argmax_map"], label, true)
-            self._add_study(case, batch, scores, label)
+            self._add_study(case, batch, scores, output)
             self.rows += rows_of_case(case, final, true, label.pixdim.tolist(), self.rules, self.hd95)
             self.tumour_accuracies.append(tumour_accuracy(final, true))
 
@@ -159,20 +162,29 @@ class Evaluation:
             whole[box] = sample["label_map"][0].cpu().numpy()
             stage.cases[case] = false_positives(whole, reference, affine, self.slice_range)
 
-    def _add_study(self, case: str, batch: Mapping[Any, Any], scores: torch.Tensor, label: MetaTensor) -> None:
-        image = batch["image"]
+    def _add_study(
+        self, case: str, batch: Mapping[Any, Any], scores: torch.Tensor, output: Mapping[str, MetaTensor]
+    ) -> None:
+        oriented = Orientation(AXIAL_ORIENTATION, labels=None)
+        image = cast(MetaTensor, oriented(output["pred"]) if self.in_cube else batch["image"])
         try:
             slice_window(self.slice_range, spacing_mm(image), image.shape[-1])
         except ValueError as error:
             logger.warning(f"{case}: left out of the study's table, since the {error}")
             return
-        box = {key: batch[key] for key in (BOX_START, BOX_END) if key in batch}
-        target = expand_labels(self.to_study_label({**box, "label": label})["label"])
-        shown, scored = (self.to_study_image({"image": like(volume, image)})["image"] for volume in (image, scores))
-        probabilities = scored.float().softmax(dim=1)
-        if self.brain_only:
-            probabilities = background_outside_brain(probabilities, shown, channel_dim=1)
+        box = {key: batch[key] for key in (BOX_START, BOX_END) if key in batch and not self.in_cube}
+        target = expand_labels(self.to_study_label({**box, "label": output["label"]})["label"])
+        if self.in_cube:
+            probabilities = self._study_slices(self.to_study_grid(image), image)
+        else:
+            shown, scored = (self._study_slices(volume, image) for volume in (image, scores))
+            probabilities = scored.float().softmax(dim=1)
+            if self.brain_only:
+                probabilities = background_outside_brain(probabilities, shown, channel_dim=1)
         self.study_sums.append(case_sums(probabilities, target.to(probabilities.device)))
+
+    def _study_slices(self, volume: torch.Tensor, image: MetaTensor) -> torch.Tensor:
+        return self.to_study_image({"image": like(volume, image)})["image"]
 
     def _finish(self, engine: Engine) -> None:
         sections = {

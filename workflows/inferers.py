@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from networks.slabs import SlabNetwork
+from transforms.planes import AXIAL, across, back_from
 from transforms.slices import brain_window, plain, stack_slices, with_neighbours
 from workflows.runtimes import TORCH, Scores, in_runtime
 
@@ -86,6 +87,29 @@ class AxialInferer(SameSliceInferer):
             slices = stack_slices(plain(volume)[0, ..., middle : middle + 2])
             self._built = (network, in_runtime(self.runtime, network, slices))
         return self._built[1]
+
+
+class PlanesInferer(AxialInferer):
+    """`AxialInferer` along several planes of a cube, whose class probabilities are averaged.
+
+    Args:
+        planes: see `transforms.planes`; the cost grows with their number.
+    """
+
+    def __init__(self, *args: Any, planes: Sequence[str] = (AXIAL,), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.planes = planes
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """As `AxialInferer`; of several planes the logarithms of the averaged probabilities."""
+
+        def scores(plane: str) -> Tensor:
+            along = super(PlanesInferer, self).__call__(across(inputs, plane), network, *args, **kwargs)
+            return back_from(cast(Tensor, along), plane)
+
+        if len(self.planes) == 1:
+            return scores(self.planes[0])
+        return log_mean_probabilities(scores(plane).softmax(dim=1) for plane in self.planes)
 
 
 def _sees_volumes(network: Any) -> bool:

@@ -11,6 +11,7 @@ from pydoc import locate
 from typing import TYPE_CHECKING, Any
 
 from transforms.labels import MODALITIES, NUM_CLASSES
+from transforms.planes import AXIAL, PLANES
 from workflows.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def check_values(parser: ConfigParser, root: str | Path) -> None:
             raise ConfigurationError(f"{name} is {value!r}; choose from {', '.join(map(str, choices))}.")
     _check_modalities(settings.get("modalities"))
     _check_slice_range(settings.get("slice_range"))
+    _check_cube(settings)
     _check_network(settings.get(_NETWORK), parser)
 
 
@@ -109,6 +111,24 @@ def _check_slice_range(slice_range: object) -> None:
         raise ConfigurationError(f"slice_range is {slice_range}; give the first slice and the one after the last.")
     if not 0 <= slice_range[0] < slice_range[1]:
         raise ConfigurationError(f"slice_range is {slice_range}; it holds no slice.")
+
+
+def _check_cube(settings: Mapping[str, Any]) -> None:
+    """Planes other than the axial need one scale along all axes, and other switches mean nothing in a cube."""
+    planes, cube_mm = settings.get("planes", [AXIAL]), settings.get("cube_mm")
+    if isinstance(planes, list | tuple) and (not planes or set(map(str, planes)) - set(PLANES)):
+        raise ConfigurationError(f"planes is {list(planes)}; choose from {', '.join(PLANES)}.")
+    if cube_mm is None:
+        if isinstance(planes, list | tuple) and list(planes) != [AXIAL]:
+            raise ConfigurationError(
+                f"planes is {list(planes)}; planes other than {AXIAL} need a cube_mm, such as 192."
+            )
+        return
+    if isinstance(cube_mm, int | float) and not cube_mm > 0:
+        raise ConfigurationError(f"cube_mm is {cube_mm}; it must be greater than 0.")
+    for name, needed in (("crop_to_brain", False), ("neighbours", 0), ("normalisation", "zscore")):
+        if settings.get(name, needed) != needed:
+            raise ConfigurationError(f"{name} is {settings[name]}; with cube_mm it must be {needed}.")
 
 
 def _check_network(definition: object, parser: ConfigParser) -> None:

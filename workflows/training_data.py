@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from transforms.pipelines import expand_labels
+from transforms.planes import AXIAL, as_volume, shown_slices, slice_of
 from transforms.slices import plain
 from workflows.errors import ConfigurationError, about_case
 
@@ -35,8 +36,13 @@ def bytes_per_case(modalities: int, size_px: int, slices: int, soft_labels: bool
     return slices * size_px**2 * (2 * modalities + (3 if soft_labels else 1))
 
 
-def slices_to_keep(slice_range: Sequence[int], neighbours: int = 0, whole_brain: bool = False) -> int:
-    """Cached slices of a case of 1 mm slices, at most; with `whole_brain` those of a whole volume of BraTS."""
+def slices_to_keep(
+    slice_range: Sequence[int], neighbours: int = 0, whole_brain: bool = False, cube_px: int | None = None
+) -> int:
+    """Cached slices of a case of 1 mm slices, at most; with `whole_brain` those of a whole volume of BraTS, of a cube
+    all."""
+    if cube_px is not None:
+        return cube_px
     return (BRATS_SLICES if whole_brain else slice_range[1] - slice_range[0]) + 2 * neighbours
 
 
@@ -74,6 +80,8 @@ class SliceDataset(Dataset):
         augmentation: applied to whole batches.
         neighbours: slices below and above whose channels go with those of a slice, see `with_neighbours`; `transform`
             then gives so many images more than labels on either side, and what is cached stays one copy of each slice.
+        planes: of cached cubes, the slices that show any brain along these, see `transforms.planes`; None for the
+            whole stack of axial slices.
         workers: threads that fill the cache.
     """
 
@@ -84,9 +92,10 @@ class SliceDataset(Dataset):
         expected_bytes_per_case: int = 0,
         augmentation: Callable | None = None,
         neighbours: int = 0,
+        planes: Sequence[str] | None = None,
         workers: int = 2,
     ) -> None:
-        self.augmentation, self.neighbours = augmentation, neighbours
+        self.augmentation, self.neighbours, self.planes = augmentation, neighbours, planes
         self.names = [patient.get("case", str(number)) for number, patient in enumerate(data)]
         rate = affordable_cache_rate(len(data), expected_bytes_per_case)
         self.volumes = NamedCases(
@@ -95,7 +104,8 @@ class SliceDataset(Dataset):
         self.cached_cases = self.volumes.cache_num
         self._uncached = lru_cache(maxsize=CASES_MIXED_WHEN_UNCACHED)(self.volumes.__getitem__)
         # Reading a patient that does not fit in memory just to count its slices costs one pass, once.
-        self.slices_per_case = [len(self.case(index)["label"]) for index in range(len(data))]
+        self.places = [self._places_in(self.case(index)) for index in range(len(data))]
+        self.slices_per_case = [len(places) for places in self.places]
         self.first_slice = [0, *accumulate(self.slices_per_case)]
 
     def __len__(self) -> int:
@@ -105,13 +115,20 @@ class SliceDataset(Dataset):
         """All slices of one patient."""
         return self.volumes[index] if index < self.cached_cases else self._uncached(index)
 
+    def _places_in(self, patient: dict[str, Any]) -> list[tuple[str, int]]:
+        """The plane and position of each slice of one patient."""
+        if self.planes is None:
+            return [(AXIAL, position) for position in range(len(patient["label"]))]
+        return shown_slices(as_volume(patient["image"]).any(dim=0), self.planes)
+
     def tumour_free(self, case: int) -> list[int]:
         """The data set's numbers of a patient's slices whose label is background throughout."""
-        empty = (self.case(case)["label"] == 0).flatten(1).all(dim=1)
-        return [self.first_slice[case] + position for position in torch.nonzero(empty).flatten().tolist()]
+        tumour = as_volume(self.case(case)["label"]).any(dim=0)
+        with_tumour = set(shown_slices(tumour, self.planes or (AXIAL,)))
+        return [self.first_slice[case] + n for n, place in enumerate(self.places[case]) if place not in with_tumour]
 
     def locate(self, index: int) -> tuple[int, int]:
-        """The patient and the patient's slice that the data set's slice `index` is."""
+        """The patient, and the number among the patient's slices, of the data set's slice `index`."""
         if not 0 <= index < len(self):
             raise IndexError(f"no slice {index} among {len(self)}")  # which also ends a loop over the data set
         case = bisect_right(self.first_slice, index) - 1
@@ -125,15 +142,15 @@ class SliceDataset(Dataset):
 
         Returns:
             "image": (B, C, H, W) float32; "label": (B, 1 or more, H, W) uint8; "case" and "slice": (B,), the patients'
-            numbers and the slices' places in their stacks.
+            numbers and the slices' numbers among the patient's.
         """
-        places = [self.locate(index) for index in indices]
-        rows = [(self.case(case), position) for case, position in places]
+        numbers = [self.locate(index) for index in indices]
+        rows = [(self.case(case), *self.places[case][number]) for case, number in numbers]
         batch = {
-            "image": torch.stack([self._channels(row["image"], position) for row, position in rows]).float(),
-            "label": torch.stack([row["label"][position] for row, position in rows]),
-            "case": torch.tensor([case for case, _ in places]),
-            "slice": torch.tensor([position for _, position in places]),
+            "image": torch.stack([self._channels(row["image"], plane, at) for row, plane, at in rows]).float(),
+            "label": torch.stack([slice_of(row["label"], plane, at) for row, plane, at in rows]),
+            "case": torch.tensor([case for case, _ in numbers]),
+            "slice": torch.tensor([number for _, number in numbers]),
         }
         if self.augmentation is not None:
             if isinstance(indices, SeededBatch) and isinstance(self.augmentation, Randomizable):
@@ -141,8 +158,10 @@ class SliceDataset(Dataset):
             batch = {key: plain(value) for key, value in self.augmentation(batch).items()}
         return batch
 
-    def _channels(self, images: Tensor, position: int) -> Tensor:
+    def _channels(self, images: Tensor, plane: str, position: int) -> Tensor:
         """A slice's own channels among those of its neighbours, the lowest first: (C, H, W)."""
+        if not self.neighbours:
+            return slice_of(images, plane, position)
         return images[position : position + 2 * self.neighbours + 1].flatten(0, 1)
 
 

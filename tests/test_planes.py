@@ -1,0 +1,160 @@
+"""A cube around the brain, cut along three planes: training and prediction see the same slices, and the mean of the
+answers comes back on the patient's own grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from conftest import WritePatient
+from monai.data import MetaTensor
+from test_crop import BRATS_VALUES, dice_to_file, perfect_answer
+
+from transforms.crop import CropToCubed, CubeAroundBrain
+from transforms.pipelines import postprocessing, preprocessing, training_preprocessing
+from transforms.planes import PLANES, across, back_from, shown_slices, slice_of
+from workflows.inferers import PlanesInferer
+from workflows.reader import CaseReader
+from workflows.training_data import SliceDataset, bytes_per_case, slices_to_keep
+
+SIZE_PX = 32
+CUBE_MM = 44.0
+"""The brain of conftest's head is a ball of 37 mm."""
+
+
+def image_of(height: slice, width: slice, depth: slice, spacing_mm: tuple[float, ...] = (1, 1, 1)) -> MetaTensor:
+    """(1, 20, 30, 10), signal in a block alone."""
+    image = torch.zeros(1, 20, 30, 10)
+    image[0, height, width, depth] = -1.5
+    return MetaTensor(image, affine=torch.diag(torch.tensor([*spacing_mm, 1.0], dtype=torch.float64)))
+
+
+def training_cube(patient: dict[str, Any]) -> dict[str, Any]:
+    chain = training_preprocessing(SIZE_PX, (0, 40), label_values=BRATS_VALUES, reader=CaseReader(), cube_mm=CUBE_MM)
+    return dict(chain(patient))
+
+
+def test_the_cube_lies_around_the_middle_of_the_brain_and_may_leave_the_image():
+    box = CubeAroundBrain(16).compute_bounding_box(image_of(slice(6, 14), slice(5, 17), slice(3, 7)))
+    assert [edge.tolist() for edge in box] == [[2, 3, -3], [18, 19, 13]]
+
+
+def test_of_voxels_3_mm_high_a_cube_of_24_mm_takes_8():
+    image = image_of(slice(6, 14), slice(5, 17), slice(3, 7), spacing_mm=(1, 1, 3))
+    start, end = CubeAroundBrain(24).compute_bounding_box(image)
+    assert (end - start).tolist() == [24, 24, 8]
+
+
+def test_a_brain_longer_than_the_cube_enlarges_it():
+    start, end = CubeAroundBrain(10).compute_bounding_box(image_of(slice(6, 14), slice(1, 27), slice(3, 7)))
+    assert (end - start).tolist() == [26, 26, 26]
+    assert start[1] <= 1 and end[1] >= 27
+
+
+def test_an_image_without_signal_is_kept_whole():
+    image = MetaTensor(torch.zeros(1, 20, 30, 10))
+    assert CropToCubed("image", 16)({"image": image})["image"].shape == image.shape
+
+
+def test_an_axial_slice_runs_left_and_back_a_coronal_left_and_up_a_sagittal_back_and_up():
+    stack = torch.arange(4 * 1 * 2 * 3).reshape(4, 1, 2, 3)  # (D, C, H, W): up, channel, left, back
+    assert torch.equal(slice_of(stack, "axial", 1), stack[1])
+    assert torch.equal(slice_of(stack, "coronal", 2)[0], stack[:, 0, :, 2].T)
+    assert torch.equal(slice_of(stack, "sagittal", 0)[0], stack[:, 0, 0].T)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_volume_comes_back_from_every_plane(plane: str):
+    volume = torch.rand(1, 2, 3, 4, 5)
+    assert torch.equal(back_from(across(volume, plane), plane), volume)
+
+
+def test_a_voxel_shows_in_one_slice_of_each_plane():
+    shown = torch.zeros(5, 6, 7, dtype=torch.bool)
+    shown[1, 2, 3] = True
+    assert shown_slices(shown, PLANES) == [("axial", 3), ("coronal", 2), ("sagittal", 1)]
+
+
+def test_the_network_is_given_the_same_slices_in_training_and_on_the_volume(write_patient: WritePatient):
+    patient = write_patient()
+    dataset = SliceDataset([patient], training_cube, planes=PLANES)
+    batch = dataset.__getitems__(range(len(dataset)))["image"]
+    seen: list[torch.Tensor] = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        seen.append(slices.clone())
+        return slices[:, :1].repeat(1, 4, 1, 1)
+
+    chain = preprocessing(SIZE_PX, (0, 40), reader=CaseReader(), cube_mm=CUBE_MM)
+    volume = chain(patient)["image"].as_tensor()[None]
+    assert volume.shape == (1, 2, SIZE_PX, SIZE_PX, SIZE_PX)
+    scores = PlanesInferer(planes=PLANES, roi_size=[SIZE_PX] * 2, sw_batch_size=7, brain_only=True)(volume, network)
+    assert scores.shape == (1, 4, SIZE_PX, SIZE_PX, SIZE_PX)
+    assert torch.equal(torch.cat(seen), batch)
+
+
+def test_labels_lie_where_the_images_of_a_slice_show_them(write_patient: WritePatient):
+    dataset = SliceDataset([write_patient()], training_cube, planes=PLANES)
+    cube = dataset.case(0)
+    for index in (0, len(dataset) // 2, len(dataset) - 1):
+        plane, position = dataset.places[0][index]
+        sample = dataset[index]
+        assert torch.equal(sample["label"], slice_of(cube["label"], plane, position))
+        assert torch.equal(sample["image"], slice_of(cube["image"], plane, position).float())
+        assert sample["image"].any()
+
+
+def test_slices_without_tumour_are_found_in_every_plane(write_patient: WritePatient):
+    dataset = SliceDataset([write_patient()], training_cube, planes=PLANES)
+    free = set(dataset.tumour_free(0))
+    assert 0 < len(free) < len(dataset)
+    for index in range(len(dataset)):
+        assert bool(dataset[index]["label"].any()) == (index not in free)
+
+
+def test_the_mean_of_the_planes_is_that_of_their_probabilities():
+    volume = torch.rand(1, 2, 8, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.1
+    steps: list[int] = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        steps.append(len(slices))
+        return torch.cat([slices, slices.cumsum(dim=2)], dim=1)
+
+    def along(*planes: str) -> torch.Tensor:
+        return PlanesInferer(planes=planes, roi_size=[8, 8], sw_batch_size=8)(volume, network).softmax(dim=1)
+
+    mean = sum(along(plane) for plane in PLANES) / 3
+    steps.clear()
+    torch.testing.assert_close(along(*PLANES), mean)
+    assert sum(steps) == 24
+
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "SPL"])
+def test_a_perfect_answer_in_the_cube_comes_back_on_the_patients_own_grid(write_patient: WritePatient, axes: str):
+    def reorient(image: nib.Nifti1Image) -> nib.Nifti1Image:
+        now, wanted = nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(axes)
+        return image.as_reoriented(nib.orientations.ornt_transform(now, wanted))
+
+    patient = write_patient(change=reorient)
+    chain = preprocessing(SIZE_PX * 2, (0, 40), reader=CaseReader(), cube_mm=CUBE_MM)
+    label = training_preprocessing(
+        SIZE_PX * 2, (0, 40), label_values=BRATS_VALUES, reader=CaseReader(), cube_mm=CUBE_MM
+    )(patient)["label"]
+    preprocessed = chain({"case": "P1", "image": patient["image"]})
+    back = postprocessing(chain)({**preprocessed, "pred": perfect_answer(label)})
+    source = nib.load(patient["label"])
+    assert back["label_map"].shape == (1, *source.shape)
+    np.testing.assert_allclose(back["label_map"].affine.numpy(), source.affine, atol=1e-5)
+    torch.testing.assert_close(back["pred"].sum(0).as_tensor(), torch.ones(source.shape), rtol=0, atol=1e-5)
+    scores = dice_to_file(back["label_map"], patient["label"])
+    assert min(scores) > 0.95, scores
+
+
+def test_a_cached_cube_takes_the_memory_that_is_expected(phantom_cases: list[dict[str, Any]]):
+    chain = training_preprocessing(64, (60, 135), label_values=BRATS_VALUES, cube_mm=192)
+    cached = chain(phantom_cases[0])
+    taken = sum(cached[key].untyped_storage().nbytes() for key in ("image", "label"))
+    assert taken == bytes_per_case(2, 64, slices_to_keep((60, 135), cube_px=64))
