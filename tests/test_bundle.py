@@ -226,10 +226,12 @@ def test_the_networks_by_name_are_the_studys_the_bundles_own_and_seven_more():
 @pytest.mark.parametrize("neighbours", [0, 1])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_scores_four_classes_of_a_slice(name: str, neighbours: int):
-    settings = {"modalities": ["flair", "t1ce"], "neighbours": neighbours, "network_def": read(name)["network_def"]}
-    network = ConfigParser(settings).get_parsed_content("network_def").eval()
+    channels = 2 * (2 * neighbours + 1)
+    settings = {"modalities": ["flair", "t1ce"], "neighbours": neighbours, "in_channels": channels}
+    definition = {"network_def": read(name)["network_def"]}
+    network = ConfigParser({**settings, **definition}).get_parsed_content("network_def").eval()
     with torch.no_grad():
-        assert network(torch.zeros(1, 2 * (2 * neighbours + 1), 64, 64)).shape == (1, 4, 64, 64)
+        assert network(torch.zeros(1, channels, 64, 64)).shape == (1, 4, 64, 64)
 
 
 def test_steps_are_measured_in_the_training_itself():

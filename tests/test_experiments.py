@@ -62,8 +62,9 @@ def network_of(experiment: Any, neighbours: int) -> torch.nn.Module:
     parser = ConfigParser(ConfigParser.load_config_files(config_files("train", experiment.config)))
     for name, value in experiment.train.items():
         parser[name] = value
-    settings = {"modalities": ["flair", "t1ce"], "neighbours": neighbours, "network_def": parser["network_def"]}
-    return ConfigParser(settings).get_parsed_content("network_def")
+    parser["neighbours"] = neighbours
+    names = ("modalities", "neighbours", "mirrored", "in_channels", "network_def")
+    return ConfigParser({name: parser[name] for name in names}).get_parsed_content("network_def")
 
 
 def test_the_baseline_has_half_a_million_parameters(experiments: ModuleType):
@@ -75,10 +76,10 @@ def test_the_baseline_has_half_a_million_parameters(experiments: ModuleType):
 def test_every_experiment_has_a_network_for_its_slices(experiments: ModuleType):
     for name in experiments.names():
         experiment = experiments.load_experiment(name)
-        neighbours = experiment.train.get("neighbours", 0)
+        neighbours, mirrored = experiment.train.get("neighbours", 0), experiment.train.get("mirrored", False)
         with torch.no_grad():
             network = network_of(experiment, neighbours).eval()
-            scores = network(torch.zeros(1, 2 * (2 * neighbours + 1), 64, 64))
+            scores = network(torch.zeros(1, 2 * (2 * neighbours + 1) * (1 + mirrored), 64, 64))
         assert scores.shape == (1, 4, 64, 64), name
 
 

@@ -6,16 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.mirrored import MirroredInput
 from networks.packed import PackedUNet
-
-
-def test_a_mirrored_network_sees_the_other_hemisphere_at_the_same_pixel():
-    slices = torch.arange(2 * 2 * 3 * 4).reshape(2, 2, 3, 4).float()
-    seen = MirroredInput(nn.Identity())(slices)
-    assert seen.shape == (2, 4, 3, 4)
-    assert torch.equal(seen[:, :2], slices)
-    assert seen[1, 3, 2].tolist() == slices[1, 1, 2].tolist()[::-1]
 
 
 def test_a_network_on_blocks_sees_their_pixels_as_channels_and_every_score_returns_to_its_pixel():

@@ -96,6 +96,31 @@ def test_the_network_is_given_the_same_slices_in_training_and_on_the_volume(writ
     assert torch.equal(torch.cat(seen), batch)
 
 
+def test_the_mirror_image_is_the_same_in_training_and_on_the_volume(write_patient: WritePatient):
+    patient = write_patient()
+    dataset = SliceDataset([patient], training_cube, planes=PLANES, mirrored=True)
+    batch = dataset.__getitems__(range(len(dataset)))["image"]
+    assert batch.shape[1] == 4
+    seen: list[torch.Tensor] = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        seen.append(slices.clone())
+        return slices[:, :1].repeat(1, 4, 1, 1)
+
+    chain = preprocessing(SIZE_PX, (0, 40), reader=CaseReader(), cube_mm=CUBE_MM)
+    volume = chain(patient)["image"].as_tensor()[None]
+    options = {"planes": PLANES, "mirrored": True, "roi_size": [SIZE_PX] * 2, "sw_batch_size": 7, "brain_only": True}
+    PlanesInferer(**options)(volume, network)
+    assert torch.equal(torch.cat(seen), batch)
+    left = volume.flip(2)[0]  # (C, left, back, up)
+    plane, position = dataset.places[0][-1]
+    assert plane == "sagittal"
+    assert torch.equal(batch[-1, 2:], left[:, position].half().float())
+    plane, position = dataset.places[0][0]
+    assert plane == "axial"
+    assert torch.equal(batch[0, 2:], left[..., position].half().float())
+
+
 def test_labels_lie_where_the_images_of_a_slice_show_them(write_patient: WritePatient):
     dataset = SliceDataset([write_patient()], training_cube, planes=PLANES)
     cube = dataset.case(0)

@@ -46,4 +46,4 @@ def test_a_network_for_single_slices_is_refused_where_neighbours_are_asked_for(
     settings = ["--neighbours", 1, "--network_def#in_channels", 2, *(f"--{n}={v}" for n, v in TINY_SETTINGS.items())]
     ended = command("train", "--dataset-dir", tiny_run.data, "--out", tmp_path / "run", *settings)
     assert ended.status == 1
-    assert "does not fit size_px 64 and 2 modalities of 3 slices" in ended.last_line
+    assert "does not fit size_px 64 and 6 input channels" in ended.last_line

@@ -34,6 +34,13 @@ def slice_of(stack: Tensor, plane: str, position: int) -> Tensor:
     return as_volume(stack).select(AXIS[plane], position)
 
 
+def mirror_image(stack: Tensor, plane: str, position: int) -> Tensor:
+    """The same slice of the stack mirrored from left to right: a sagittal one is that of the other hemisphere."""
+    if plane == SAGITTAL:
+        return slice_of(stack, plane, stack.shape[2] - 1 - position)
+    return slice_of(stack, plane, position).flip(1)
+
+
 def shown_slices(shown: Tensor, planes: Sequence[str]) -> list[tuple[str, int]]:
     """The plane and position of all slices in which anything is shown.
 

@@ -17,6 +17,9 @@ from transforms.windows import slice_window
 AXIAL_ORIENTATION = "LPS"
 """Axes grow to the patient's left, posterior and superior: the orientation in which BraTS stores its volumes."""
 
+LEFT = -3
+"""The axis of (…, H, W, D) that runs to the patient's left."""
+
 
 def select_slices(volume: Tensor, first: int, end: int) -> Tensor:
     """Keep the axial slices `first` … `end - 1`; those below or above the volume are zero.
@@ -60,9 +63,14 @@ def stack_slices(volume: Tensor) -> Tensor:
     return volume.permute(3, 0, 1, 2).contiguous()
 
 
-def own_channels(slices: Tensor, neighbours: int, channel_dim: int = 1) -> Tensor:
-    """A slice's own modalities among the channels that `with_neighbours` gives it."""
-    modalities = slices.shape[channel_dim] // (2 * neighbours + 1)
+def with_mirror_image(volume: Tensor) -> Tensor:
+    """A volume (…, C, H, W, D) followed by its mirror image from left to right: (…, 2 · C, H, W, D)."""
+    return torch.cat((volume, volume.flip(LEFT)), dim=-4)
+
+
+def own_channels(slices: Tensor, neighbours: int, channel_dim: int = 1, mirrored: bool = False) -> Tensor:
+    """A slice's own modalities among the channels that `with_neighbours` and `with_mirror_image` give it."""
+    modalities = slices.shape[channel_dim] // (2 * neighbours + 1) // (1 + mirrored)
     return slices.narrow(channel_dim, neighbours * modalities, modalities)
 
 

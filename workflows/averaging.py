@@ -41,7 +41,7 @@ def averaged(
         network: of `checkpoint`; its weights may be loaded later.
         more_checkpoints: each builds the network that its run's config.json names, or where it lies alone a copy of
             `network`.
-        settings: those of this prediction, by the names in `INPUT_SETTINGS`, and "slice_range".
+        settings: those of this prediction, by the names in `INPUT_SETTINGS`, "slice_range" and "in_channels".
     Raises:
         ConfigurationError: if a checkpoint's run read another input, or its weights do not fit its network.
     """
@@ -60,7 +60,7 @@ def _loaded(checkpoint: str | Path, like: nn.Module, settings: Mapping[str, Any]
 
 
 def _built(definition: Any, settings: Mapping[str, Any]) -> Any:
-    """A network from its definition, which may count modalities and neighbours."""
-    names = ("modalities", "neighbours")
+    """A network from its definition, which may name the channels of its input, or count them."""
+    names = ("in_channels", "modalities", "neighbours")
     parser = ConfigParser({"network_def": definition, **{name: settings[name] for name in names}})
     return parser.get_parsed_content("network_def")

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 PATH_SETTINGS = ("dataset_dir", "run_dir", "split_file", "patient_dir", "output_dir", "checkpoint")
 PATH_LISTS = ("more_checkpoints",)
 RUN_CONFIGURATION = "config.json"
-IN_CHANNELS = "$len(@modalities) * (2 * @neighbours + 1)"
-EXPRESSIONS_OF_OURS = ("$len(@modalities)", IN_CHANNELS)
+IN_CHANNELS = "@in_channels"
+EXPRESSIONS_OF_OURS = ("$len(@modalities)", "$len(@modalities) * (2 * @neighbours + 1)")
 SETTINGS_OF_A_NETWORK = (
     *("modalities", "slice_range", "whole_brain", "size_px", "normalisation", "crop_to_brain", "cube_mm"),
-    *("planes", "neighbours", "network_def", "brain_only"),
+    *("planes", "mirrored", "neighbours", "network_def", "brain_only"),
 )
 """What inference must take over from the training of the checkpoint it uses."""
-MODULES_OF_OURS = ("networks.unet", "networks.packed", "networks.mirrored", "networks.slabs")
+MODULES_OF_OURS = ("networks.unet", "networks.packed", "networks.slabs")
 TUNED_SETTINGS_FILE = "post_processing.json"
 TUNED_SETTINGS = ("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3", "temperature")
 """What `brats-unet tune` chose for a checkpoint, and the file beside it that says so."""

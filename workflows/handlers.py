@@ -45,12 +45,12 @@ class CaseScores(IgniteMetricHandler):
     Args:
         prefix: put before the names, e.g. "val_".
         brain_only: score what would be predicted if nothing outside the brain could be tumour.
-        neighbours: as in `transforms.slices.with_neighbours`.
+        neighbours, mirrored: what other channels an image has, see `transforms.slices.own_channels`.
     """
 
-    def __init__(self, prefix: str = "", brain_only: bool = False, neighbours: int = 0) -> None:
+    def __init__(self, prefix: str = "", brain_only: bool = False, neighbours: int = 0, mirrored: bool = False) -> None:
         super().__init__(metric_fn=CaseSums(), save_details=False)
-        self.prefix, self.brain_only, self.neighbours = prefix, brain_only, neighbours
+        self.prefix, self.brain_only, self.neighbours, self.mirrored = prefix, brain_only, neighbours, mirrored
 
     def state_dict(self) -> OrderedDict:
         """The sums so far, for a run that stops within an epoch."""
@@ -65,7 +65,7 @@ class CaseScores(IgniteMetricHandler):
         output, case = state.output, state.batch["case"]
         probabilities = output["pred"].detach().float().softmax(dim=1)
         if self.brain_only:
-            image = own_channels(output["image"], self.neighbours)
+            image = own_channels(output["image"], self.neighbours, mirrored=self.mirrored)
             probabilities = background_outside_brain(probabilities, image, channel_dim=1)
         self.metric_fn(probabilities, output["label"], case=case)
 

@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from networks.slabs import SlabNetwork
 from transforms.planes import AXIAL, across, back_from
-from transforms.slices import brain_window, plain, stack_slices, with_neighbours
+from transforms.slices import brain_window, own_channels, plain, stack_slices, with_mirror_image, with_neighbours
 from workflows.runtimes import TORCH, Scores, in_runtime
 
-FLIPS = ((), (2,), (3,), (2, 3))  # of (B, C, H, W): none, front and back, left and right, both
+FLIPS = ((), (2,), (3,), (2, 3))  # of (B, C, H, W): none, along either axis, along both
 
 
 class SameSliceInferer(SliceInferer):
@@ -74,9 +74,13 @@ class AxialInferer(SameSliceInferer):
         network = flip_averaged(network) if self.flips else network
         if not self.brain_only:
             return super().__call__(volume, network, *args, **kwargs)
-        first, end = brain_window(inputs.flatten(0, 1))
+        first, end = brain_window(self._own_channels(inputs).flatten(0, 1))
         scores = cast(Tensor, super().__call__(volume[..., first:end], network, *args, **kwargs))
         return functional.pad(scores, (first, inputs.shape[-1] - end))
+
+    def _own_channels(self, inputs: Tensor) -> Tensor:
+        """What of the input shows the slices themselves."""
+        return inputs
 
     def _in_runtime(self, network: Any, volume: Tensor) -> Scores:
         """The network in `runtime`, built for the first volume that it meets from two slices of its middle."""
@@ -94,22 +98,28 @@ class PlanesInferer(AxialInferer):
 
     Args:
         planes: see `transforms.planes`; the cost grows with their number.
+        mirrored: the network reads the volume's mirror image too, see `with_mirror_image`.
     """
 
-    def __init__(self, *args: Any, planes: Sequence[str] = (AXIAL,), **kwargs: Any) -> None:
+    def __init__(self, *args: Any, planes: Sequence[str] = (AXIAL,), mirrored: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.planes = planes
+        self.planes, self.mirrored = planes, mirrored
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """As `AxialInferer`; of several planes the logarithms of the averaged probabilities."""
 
+        volume = with_mirror_image(inputs) if self.mirrored else inputs
+
         def scores(plane: str) -> Tensor:
-            along = super(PlanesInferer, self).__call__(across(inputs, plane), network, *args, **kwargs)
+            along = super(PlanesInferer, self).__call__(across(volume, plane), network, *args, **kwargs)
             return back_from(cast(Tensor, along), plane)
 
         if len(self.planes) == 1:
             return scores(self.planes[0])
         return log_mean_probabilities(scores(plane).softmax(dim=1) for plane in self.planes)
+
+    def _own_channels(self, inputs: Tensor) -> Tensor:
+        return own_channels(inputs, 0, mirrored=self.mirrored)
 
 
 def _sees_volumes(network: Any) -> bool:

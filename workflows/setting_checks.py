@@ -116,6 +116,10 @@ def _check_slice_range(slice_range: object) -> None:
 def _check_cube(settings: Mapping[str, Any]) -> None:
     """Planes other than the axial need one scale along all axes, and other switches mean nothing in a cube."""
     planes, cube_mm = settings.get("planes", [AXIAL]), settings.get("cube_mm")
+    if cube_mm is None and settings.get("mirrored") is True:
+        raise ConfigurationError(
+            "mirrored is True; the brain's middle is known in a cube only: set cube_mm, such as 192."
+        )
     if isinstance(planes, list | tuple) and (not planes or set(map(str, planes)) - set(PLANES)):
         raise ConfigurationError(f"planes is {list(planes)}; choose from {', '.join(PLANES)}.")
     if cube_mm is None:

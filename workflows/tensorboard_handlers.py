@@ -160,7 +160,9 @@ class SliceOverlays:
         places = zip(state.batch["case"].tolist(), state.batch["slice"].tolist(), strict=True)
         for row, place in enumerate(places):
             if place in self.tags:
-                image = own_channels(state.output["image"][row], self.dataset.neighbours, channel_dim=0)
+                image = own_channels(
+                    state.output["image"][row], self.dataset.neighbours, channel_dim=0, mirrored=self.dataset.mirrored
+                )
                 scores = state.output["pred"][row].float().softmax(0)
                 shown = background_outside_brain(scores, image) if self.brain_only else scores
                 label_maps = [classes.argmax(0).cpu().numpy() for classes in (shown, state.output["label"][row])]

@@ -115,22 +115,21 @@ def current_configuration() -> dict[str, Any]:
     return dict(json.loads(json.dumps(parser.get(), default=str))) if parser is not None else {}
 
 
-def check_network(network: Any, modalities: Sequence[str], size_px: int, neighbours: int = 0) -> None:
+def check_network(network: Any, channels: int, size_px: int) -> None:
     """Try the network on one empty slice before any patient is read.
 
     Raises:
-        ConfigurationError: if it does not take slices of this size and number of modalities, or has other classes.
+        ConfigurationError: if it does not take slices of this size and number of channels, or has other classes.
     """
     import torch
 
     was_training = network.training
     try:
         with torch.no_grad():
-            scores = network.eval()(torch.zeros(1, len(modalities) * (2 * neighbours + 1), size_px, size_px))
+            scores = network.eval()(torch.zeros(1, channels, size_px, size_px))
     except (ValueError, RuntimeError) as error:
         raise ConfigurationError(
-            f"the network does not fit size_px {size_px} and {len(modalities)} modalities"
-            f"{f' of {2 * neighbours + 1} slices' if neighbours else ''}: {error}"
+            f"the network does not fit size_px {size_px} and {channels} input channels: {error}"
         ) from error
     finally:
         network.train(was_training)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from transforms.pipelines import expand_labels
-from transforms.planes import AXIAL, as_volume, shown_slices, slice_of
+from transforms.planes import AXIAL, as_volume, mirror_image, shown_slices, slice_of
 from transforms.slices import plain
 from workflows.errors import ConfigurationError, about_case
 
@@ -82,6 +82,7 @@ class SliceDataset(Dataset):
             then gives so many images more than labels on either side, and what is cached stays one copy of each slice.
         planes: of cached cubes, the slices that show any brain along these, see `transforms.planes`; None for the
             whole stack of axial slices.
+        mirrored: with every slice goes its mirror image, see `transforms.planes.mirror_image`.
         workers: threads that fill the cache.
     """
 
@@ -93,9 +94,11 @@ class SliceDataset(Dataset):
         augmentation: Callable | None = None,
         neighbours: int = 0,
         planes: Sequence[str] | None = None,
+        mirrored: bool = False,
         workers: int = 2,
     ) -> None:
-        self.augmentation, self.neighbours, self.planes = augmentation, neighbours, planes
+        self.augmentation, self.neighbours = augmentation, neighbours
+        self.planes, self.mirrored = planes, mirrored
         self.names = [patient.get("case", str(number)) for number, patient in enumerate(data)]
         rate = affordable_cache_rate(len(data), expected_bytes_per_case)
         self.volumes = NamedCases(
@@ -159,7 +162,10 @@ class SliceDataset(Dataset):
         return batch
 
     def _channels(self, images: Tensor, plane: str, position: int) -> Tensor:
-        """A slice's own channels among those of its neighbours, the lowest first: (C, H, W)."""
+        """A slice's own channels among those of its neighbours, the lowest first, or before its mirror image's:
+        (C, H, W)."""
+        if self.mirrored:
+            return torch.cat((slice_of(images, plane, position), mirror_image(images, plane, position)))
         if not self.neighbours:
             return slice_of(images, plane, position)
         return images[position : position + 2 * self.neighbours + 1].flatten(0, 1)
