@@ -74,7 +74,7 @@ def test_image_and_label_go_to_the_same_place():
 
 def test_drawn_slice_by_slice_a_batch_has_many_orientations_and_drawn_by_batch_one():
     for slice_by_slice, orientations in ((True, 4), (False, 1)):
-        augment = augmentation(affine_probability=0, modalities=2, slice_by_slice=slice_by_slice)
+        augment = augmentation(affine_probability=0, modalities=("flair", "t1ce"), slice_by_slice=slice_by_slice)
         augment.set_random_state(1)
         places = centres(augment(spots(40))["label"]).sign()
         assert len(places.unique(dim=0)) == orientations

@@ -125,7 +125,8 @@ def test_the_studys_figures_stand_beside_honest_ones_for_the_same_predictions(ev
 
 
 def test_the_studys_loss_is_the_cross_entropy_of_the_network_on_its_own_slices(tiny_run: Run, evaluated: Path):
-    from transforms.pipelines import expand_labels, training_preprocessing
+    from transforms.pipelines import training_preprocessing
+    from transforms.soft_labels import expand_labels
 
     split = json.loads((tiny_run.folder / "split.json").read_text())
     entry = split["testing"][0]

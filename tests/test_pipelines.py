@@ -18,13 +18,13 @@ from transforms.batches import artefacts
 from transforms.labels import NUM_CLASSES
 from transforms.pipelines import (
     augmentation,
-    expand_labels,
     load_labels,
     postprocessing,
     preprocessing,
     training_preprocessing,
 )
 from transforms.regions import labels_to_regions
+from transforms.soft_labels import expand_labels
 from workflows.errors import DatasetError, root_cause
 from workflows.label_conventions import LABEL_CONVENTIONS
 from workflows.reader import CaseReader

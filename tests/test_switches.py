@@ -16,7 +16,7 @@ SWITCHES = {
     "neighbours": 1,
     "tumour_free_share": 0.2,
     "loss": {"_target_": "workflows.losses.RegionDiceCELoss"},
-    "augmentation": "$pipelines.augmentation(modalities=len(@modalities), artefact_probability=0.15)",
+    "augmentation": "$pipelines.augmentation(modalities=@modalities, artefact_probability=0.15)",
 }
 
 

@@ -40,11 +40,12 @@ from transforms.intensity import (
     ZeroBackgroundd,
     ZScoreInBraind,
 )
-from transforms.labels import ENHANCING, NUM_CLASSES
+from transforms.labels import ENHANCING
 from transforms.nifti import save_like_source
 from transforms.regions import AnySignald, BackgroundOutsideBraind, MostProbableClassd
 from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd
 from transforms.soft_labels import SoftLabelsd
+from transforms.tissue import RandTissueContrastd
 from transforms.uncertainty import Entropyd, Temperatured
 
 Normalisation = Literal["zscore", "window_maximum"]
@@ -191,8 +192,9 @@ def augmentation(
     scale_range: float = 0.15,
     gain_range: float = 0.2,
     offset_range: float = 0.1,
-    modalities: int | None = None,
+    modalities: Sequence[str] = (),
     artefact_probability: float = 0,
+    tissue_probability: float = 0,
     slice_by_slice: bool = False,
     slab: int = 1,
 ) -> Compose:
@@ -203,8 +205,9 @@ def augmentation(
     Args:
         rotation_degrees: rotations are uniform within ± this.
         scale_range: height and width are scaled by 1 ± up to this, each for itself.
-        modalities: how many of the channels these are, where the others are those of neighbouring slices.
+        modalities: of the channels, where there are others, those of neighbouring slices or of a mirror image.
         artefact_probability: of each of `artefacts`.
+        tissue_probability: of a change of a slice's tumour, see `RandTissueContrastd`; not with neighbouring slices.
         slice_by_slice: draw flips, rotation and scaling for every slice too, see `RandAffineOfSlicesd`.
         slab: gain and offset are drawn for so many consecutive slices of a batch together.
     Returns:
@@ -215,7 +218,8 @@ def augmentation(
     return Compose(
         [
             *spatial(keys, flip_probability, affine_probability, rotation_degrees, scale_range),
-            RandGainOffsetd("image", gain_range, offset_range, modalities, slab),
+            *([RandTissueContrastd("image", tissue_probability, modalities)] if tissue_probability else []),
+            RandGainOffsetd("image", gain_range, offset_range, len(modalities) or None, slab),
             *(artefacts(artefact_probability) if artefact_probability else []),
         ]
     )
@@ -314,21 +318,6 @@ def saving(
             *([Entropyd(keys="pred", name=UNCERTAINTY), save_entropy] if save_uncertainty else []),
         ]
     )
-
-
-def expand_labels(label: torch.Tensor) -> torch.Tensor:
-    """Class shares of every pixel from a label map in either cached form.
-
-    Args:
-        label: (B, 1, H, W) class indices, or (B, classes - 1, H, W) uint8 shares × 255 of all classes but background.
-    Returns:
-        (B, classes, H, W) float32, one-hot or soft; the sum over the classes is 1.
-    """
-    if label.shape[1] == 1:
-        one_hot = torch.nn.functional.one_hot(label[:, 0].long(), NUM_CLASSES)  # (B, H, W, classes)
-        return one_hot.movedim(-1, 1).float()
-    tumour = label.float() / 255
-    return torch.cat((1 - tumour.sum(dim=1, keepdim=True), tumour), dim=1)
 
 
 def _load(key: str, reader: ImageReader | None) -> list[Any]:

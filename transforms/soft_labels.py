@@ -35,3 +35,18 @@ class SoftLabelsd(MapTransform):
         shares = cast(MetaTensor, self.resize(cast(MetaTensor, self.one_hot(label_map))[1:]))
         # Down, not to the nearest: three shares rounded up could sum to more than the whole pixel.
         return cast(MetaTensor, (shares * 255 + INTERPOLATION_ERROR).floor().to(torch.uint8))
+
+
+def expand_labels(label: torch.Tensor) -> torch.Tensor:
+    """Class shares of every pixel from a label map in either cached form.
+
+    Args:
+        label: (B, 1, H, W) class indices, or (B, classes - 1, H, W) uint8 shares × 255 of all classes but background.
+    Returns:
+        (B, classes, H, W) float32, one-hot or soft; the sum over the classes is 1.
+    """
+    if label.shape[1] == 1:
+        one_hot = torch.nn.functional.one_hot(label[:, 0].long(), NUM_CLASSES)  # (B, H, W, classes)
+        return one_hot.movedim(-1, 1).float()
+    tumour = label.float() / 255
+    return torch.cat((1 - tumour.sum(dim=1, keepdim=True), tumour), dim=1)

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from transforms.crop import BOX_END, BOX_START
 from transforms.geometry import same_place
 from transforms.labels import BACKGROUND
-from transforms.pipelines import expand_labels, grid, label_slices
+from transforms.pipelines import grid, label_slices
 from transforms.regions import background_outside_brain
 from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd, spacing_mm
+from transforms.soft_labels import expand_labels
 from transforms.windows import slice_window
 from workflows.checkpoints import warn_of_trained_cases
 from workflows.configuration import run_configuration

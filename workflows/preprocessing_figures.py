@@ -13,8 +13,8 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from transforms.labels import CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
-from transforms.pipelines import Normalisation, expand_labels, preprocessing
-from transforms.soft_labels import SoftLabelsd
+from transforms.pipelines import Normalisation, preprocessing
+from transforms.soft_labels import SoftLabelsd, expand_labels
 from workflows.case_figures import PANEL_IN, panels
 from workflows.case_scene import CaseScene
 from workflows.drawing import add_legend, class_patches, mark_edges, scan_figure, show_scan

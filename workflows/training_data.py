@@ -19,9 +19,9 @@ from monai.transforms import Randomizable
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from transforms.pipelines import expand_labels
 from transforms.planes import AXIAL, as_volume, mirror_image, shown_slices, slice_of
 from transforms.slices import plain
+from transforms.soft_labels import expand_labels
 from workflows.errors import ConfigurationError, about_case
 
 logger = logging.getLogger(__name__)

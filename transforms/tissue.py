@@ -1,0 +1,75 @@
+"""How tumours differ from patient to patient: the contrast of their tissues, drawn anew for every slice."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from transforms.labels import ENHANCING, NECROTIC_CORE, NUM_CLASSES, OEDEMA
+from transforms.soft_labels import expand_labels
+
+CONTRAST: dict[str, tuple[tuple[int, ...], tuple[float, float]]] = {
+    "flair": ((NECROTIC_CORE, OEDEMA, ENHANCING), (0.4, 1.3)),
+    "t2": ((NECROTIC_CORE, OEDEMA, ENHANCING), (0.4, 1.3)),
+    "t1ce": ((ENHANCING,), (0.5, 1.3)),
+}
+"""By modality: tissues whose contrast to the brain changes together, and the limits of the factor. Tumours are brighter
+than the brain in FLAIR by very different amounts, and enhancement ranges from faint to bright."""
+NECROSIS_SHIFT = {"flair": 1.2, "t2": 0.4, "t1ce": 0.4}
+"""Standard deviations of the shift of necrosis, in those of the brain: in FLAIR it may be as dark as the ventricles or
+brighter than oedema."""
+BLENDED_PX = 3
+"""Borders of tissues are blended over so many pixels, so that no edge tells the label."""
+
+
+class RandTissueContrastd(RandomizableTransform, MapTransform):
+    """Changes the grey values of tumour tissue, of every slice of a batch for itself.
+
+    For z-scores, in which the brain's mean is 0: a factor on a tissue's values is its contrast. The background stays
+    zero. Values and limits were chosen on the real cases of docs/experiments.md.
+
+    Args:
+        prob: of a change, per slice.
+        modalities: of the first channels; those of a mirror image after them stay as they are.
+        label_key: (B, 1 or more, H, W) as `expand_labels` takes it.
+    """
+
+    def __init__(self, keys: KeysCollection, prob: float, modalities: Sequence[str], label_key: str = "label") -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.modalities, self.label_key = tuple(modalities), label_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        tissues = expand_labels(data[self.label_key])  # (B, classes, H, W)
+        blended = functional.avg_pool2d(tissues, BLENDED_PX, stride=1, padding=BLENDED_PX // 2)
+        return {**data, **{key: self._change(data[key], blended) for key in self.key_iterator(data)}}
+
+    def _change(self, batch: Tensor, tissues: Tensor) -> Tensor:
+        own = batch[:, : len(self.modalities)]  # (B, modalities, H, W)
+        gain, shift = (torch.as_tensor(drawn).to(own) for drawn in self._draw(len(batch)))
+        change = own * _spread(gain, tissues) + _spread(shift, tissues)
+        return torch.cat((torch.where(own != 0, own + change, own), batch[:, len(self.modalities) :]), dim=1)
+
+    def _draw(self, slices: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What is added to a factor of 1, and to the values: (slices, classes, modalities) each."""
+        gain, shift = (np.zeros((slices, NUM_CLASSES, len(self.modalities))) for _ in range(2))
+        changed = self.R.uniform(size=slices) < self.prob
+        for channel, modality in enumerate(self.modalities):
+            classes, limits = CONTRAST.get(modality, ((), (1.0, 1.0)))
+            factor = self.R.uniform(*limits, size=slices)
+            gain[:, list(classes), channel] = (changed * (factor - 1))[:, None]
+            shift[:, NECROTIC_CORE, channel] = changed * self.R.normal(0, NECROSIS_SHIFT.get(modality, 0), size=slices)
+        return gain, shift
+
+
+def _spread(values: Tensor, tissues: Tensor) -> Tensor:
+    """(B, classes, modalities) over the pixels of the classes (B, classes, H, W): (B, modalities, H, W)."""
+    return torch.einsum("bchw,bcm->bmhw", tissues, values)
