@@ -19,7 +19,8 @@ Head = dict[str, np.ndarray]
 WritePatient = Callable[..., dict[str, Any]]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TINY_SETTINGS = {"size_px": 64, "network_def#width": 4, "device": "cpu"}
+AXIAL_WINDOW = {"cube_mm": None, "planes": ["axial"], "mirrored": False}
+TINY_SETTINGS = {"size_px": 64, "network_def#width": 4, "device": "cpu", **AXIAL_WINDOW}
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -216,7 +217,9 @@ def tiny_run(phantom_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     """Two epochs of a network of width 4 on slices of 32×32 pixels, by the command in a process of its own."""
     folder = tmp_path_factory.mktemp("tiny")
     before = listing(phantom_dir)
-    settings = [f"--{name}={value}" for name, value in {**TINY_SETTINGS, "max_epochs": 2}.items()]
+    settings = [
+        f"--{name}={value}" for name, value in {**TINY_SETTINGS, "tumour_free_share": None, "max_epochs": 2}.items()
+    ]
     ended = start(*("-m", "workflows", "train", "--dataset-dir", phantom_dir, "--out", "run"), *settings, cwd=folder)
     assert ended.status == 0, ended.stderr
     return Run(phantom_dir, folder / "run", ended.stdout + ended.stderr, before)

@@ -69,6 +69,12 @@ def test_a_mirror_image_stays_as_it_is():
     assert not torch.equal(after[:, :2], before[:, :2])
 
 
+def test_of_a_slice_between_its_neighbours_only_its_own_channels_change():
+    after, before = changed(channels=6), batch(channels=6)["image"]
+    assert torch.equal(after[:, :2], before[:, :2]) and torch.equal(after[:, 4:], before[:, 4:])
+    assert not torch.equal(after[:, 2:4], before[:, 2:4])
+
+
 def test_borders_are_blended_over_one_pixel_on_either_side():
     after = changed(("t1ce",), channels=1)
     change = (after - batch(channels=1)["image"]).abs()[:, 0, 10]  # through the enhancing square, columns 8 to 11

@@ -207,7 +207,7 @@ def augmentation(
         scale_range: height and width are scaled by 1 ± up to this, each for itself.
         modalities: of the channels, where there are others, those of neighbouring slices or of a mirror image.
         artefact_probability: of each of `artefacts`.
-        tissue_probability: of a change of a slice's tumour, see `RandTissueContrastd`; not with neighbouring slices.
+        tissue_probability: of a change of a slice's tumour, see `RandTissueContrastd`.
         slice_by_slice: draw flips, rotation and scaling for every slice too, see `RandAffineOfSlicesd`.
         slab: gain and offset are drawn for so many consecutive slices of a batch together.
     Returns:

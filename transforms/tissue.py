@@ -38,7 +38,7 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
 
     Args:
         prob: of a change, per slice.
-        modalities: of the first channels; those of a mirror image after them stay as they are.
+        modalities: of a slice's own channels; those of its neighbours or of its mirror image stay as they are.
         label_key: (B, 1 or more, H, W) as `expand_labels` takes it.
     """
 
@@ -53,10 +53,12 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
         return {**data, **{key: self._change(data[key], blended) for key in self.key_iterator(data)}}
 
     def _change(self, batch: Tensor, tissues: Tensor) -> Tensor:
-        own = batch[:, : len(self.modalities)]  # (B, modalities, H, W)
+        each = len(self.modalities)
+        first = (batch.shape[1] // each - 1) // 2 * each  # the middle of neighbours, before a mirror image
+        own = batch[:, first : first + each]  # (B, modalities, H, W)
         gain, shift = (torch.as_tensor(drawn).to(own) for drawn in self._draw(len(batch)))
-        change = own * _spread(gain, tissues) + _spread(shift, tissues)
-        return torch.cat((torch.where(own != 0, own + change, own), batch[:, len(self.modalities) :]), dim=1)
+        changed = own + own * _spread(gain, tissues) + _spread(shift, tissues)
+        return torch.cat((batch[:, :first], torch.where(own != 0, changed, own), batch[:, first + each :]), dim=1)
 
     def _draw(self, slices: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """What is added to a factor of 1, and to the values: (slices, classes, modalities) each."""

@@ -137,14 +137,14 @@ def check_network(network: Any, channels: int, size_px: int) -> None:
         raise ConfigurationError(f"the network has {scores.shape[1]} classes; the labels have {NUM_CLASSES}.")
 
 
-def check_window(datalist: Mapping[str, Any], slice_range: Sequence[int]) -> None:
-    """Compare the window of slices with every header, before any image is read.
+def check_window(datalist: Mapping[str, Any], slice_range: Sequence[int] | None) -> None:
+    """Compare the window of slices, if there is one, with every header, before any image is read.
 
     Raises:
         DatasetError: naming the first case whose volume the window leaves.
     """
     cases = [case for section in SECTIONS for case in datalist[section]]
-    for case in cases:
+    for case in cases if slice_range else []:
         depth, spacing_mm = axial_slices(case["image"][0])
         try:
             slice_window(slice_range, spacing_mm, depth)
