@@ -134,7 +134,7 @@ def test_torchscript_exported_from_another_folder_gives_the_networks_scores(
     ended = python(
         *("-m", "monai.bundle", "ckpt_export", "network_def", "--filepath", exported, "--config_file"),
         *(CONFIGS / "inference.json", "--meta_file", METADATA, "--ckpt_file", tiny_run.checkpoint),
-        *("--network_def#width", 4),
+        *("--network_def#width", 4, "--mirrored", False),
         cwd=tmp_path,
     )
     assert ended.status == 0, ended.stderr
@@ -155,7 +155,7 @@ def test_onnx_exported_gives_the_networks_scores(tiny_run: Run, tmp_path: Path):
         input_shape=[1, 2, 64, 64],
         use_trace=True,
         converter_kwargs={"dynamo": False},
-        **{"network_def#width": 4},
+        **{"network_def#width": 4, "mirrored": False},
     )
     images = torch.randn(1, 2, 64, 64)
     onnx = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
@@ -209,10 +209,10 @@ def test_every_overlay_changes_settings_that_exist(variant: str):
 def test_demo_and_basic_unet_are_built(tiny_run: Run, tmp_path: Path):
     demo = training(tiny_run, tmp_path, variants=("demo",), size_px=64).parser
     assert (demo.get_parsed_content("network_def").classify.in_channels, demo["max_epochs"]) == (8, 20)
-    basic = training(tiny_run, tmp_path, variants=("basic_unet",), size_px=64).parser
+    basic = training(tiny_run, tmp_path, variants=("basic_unet",), size_px=64, mirrored=True, cube_mm=192).parser
     network = basic.get_parsed_content("network_def")
     assert type(network).__name__ == "BasicUNet"
-    assert network(torch.zeros(1, 2, 32, 32)).shape == (1, 4, 32, 32)
+    assert network(torch.zeros(1, 4, 32, 32)).shape == (1, 4, 32, 32)  # with mirror images
 
 
 def test_the_networks_by_name_are_the_studys_the_bundles_own_and_seven_more():
