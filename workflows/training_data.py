@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch.utils.data import Dataset, Sampler
 from transforms.pipelines import expand_labels
 from transforms.slices import plain
 from workflows.errors import ConfigurationError, about_case
+from workflows.stored_cases import StoredCases
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ class SliceDataset(Dataset):
         neighbours: slices below and above whose channels go with those of a slice, see `with_neighbours`; `transform`
             then gives so many images more than labels on either side, and what is cached stays one copy of each slice.
         workers: threads that fill the cache.
+        cache_dir: keep the preprocessed patients in this folder too, see `StoredCases`; None for in memory alone.
+        cache_gb: what that folder may hold.
     """
 
     def __init__(
@@ -85,18 +89,28 @@ class SliceDataset(Dataset):
         augmentation: Callable | None = None,
         neighbours: int = 0,
         workers: int = 2,
+        cache_dir: str | Path | None = None,
+        cache_gb: float = 20,
     ) -> None:
         self.augmentation, self.neighbours = augmentation, neighbours
         self.names = [patient.get("case", str(number)) for number, patient in enumerate(data)]
         rate = affordable_cache_rate(len(data), expected_bytes_per_case)
+        stored = StoredCases(transform, cache_dir, cache_gb) if cache_dir else None
         self.volumes = NamedCases(
-            list(data), transform, cache_rate=rate, num_workers=workers, progress=sys.stderr.isatty(), copy_cache=False
+            list(data),
+            stored or transform,
+            cache_rate=rate,
+            num_workers=workers,
+            progress=sys.stderr.isatty(),
+            copy_cache=False,
         )
         self.cached_cases = self.volumes.cache_num
         self._uncached = lru_cache(maxsize=CASES_MIXED_WHEN_UNCACHED)(self.volumes.__getitem__)
         # Reading a patient that does not fit in memory just to count its slices costs one pass, once.
         self.slices_per_case = [len(self.case(index)["label"]) for index in range(len(data))]
         self.first_slice = [0, *accumulate(self.slices_per_case)]
+        if stored:
+            stored.report()
 
     def __len__(self) -> int:
         return self.first_slice[-1]
@@ -278,6 +292,7 @@ def affordable_cache_rate(cases: int, expected_bytes_per_case: int) -> float:
     rate = budget / needed
     logger.warning(
         f"only {rate:.0%} of the cases fit in memory and are cached; the others are read again in every epoch. "
-        "A smaller size_px, a narrower slice_range or a machine with more memory would avoid that."
+        "A smaller size_px, a narrower slice_range or a machine with more memory would avoid that, and a cache_dir "
+        "shorten it."
     )
     return rate
