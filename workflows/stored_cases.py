@@ -105,10 +105,11 @@ class StoredCases(Transform):
         with self._lock:
             if not self.writing:
                 return
+            content = packed(case)
             try:
-                self.writing = self._make_room(sum(tensor.nbytes for tensor in case.values()))
+                self.writing = self._make_room(len(content))
                 if self.writing:
-                    write_case(file, case)
+                    write_whole(file, lambda partial: partial.write_bytes(content))
                     self.added.add(file)
                 else:
                     logger.warning(
@@ -165,19 +166,17 @@ def files_key(data: Mapping[str, Any]) -> str:
     return json_hashing({name: list(map(_state, ensure_tuple(data[name]))) for name in STORED if name in data}).decode()
 
 
-def write_case(file: Path, case: Mapping[str, Tensor]) -> None:
-    """Write a case's tensors as NumPy's `.npz`: numbers with a checksum, not packed, since that would cost more time
-    than reading them.
-
-    Raises:
-        OSError: as `write_whole`.
-    """
+def packed(case: Mapping[str, Tensor]) -> bytes:
+    """A case's tensors as a file of NumPy's `.npz`: numbers with a checksum, not compressed, since unpacking would take
+    longer than reading."""
+    content = io.BytesIO()
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in case.items()}
-    write_whole(file, lambda partial: np.savez(partial, **arrays))
+    np.savez(content, **arrays)
+    return content.getvalue()
 
 
 def read_case(file: Path) -> dict[str, Tensor] | None:
-    """What `write_case` wrote; None if there is no such file, or if it is not whole to the last bit."""
+    """The case that `packed` made a file of; None if there is no such file, or if it is not whole to the last bit."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = {Path(member.filename).stem: member for member in archive.infolist()}
