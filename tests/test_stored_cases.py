@@ -22,7 +22,7 @@ import monai
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, WritePatient, listing
+from conftest import REPOSITORY, Started, WritePatient, listing
 from faults import FAULTS, make_faults, remove, without_root_rights
 from monai.transforms import Compose, Lambdad, RandFlipd, Transform
 from test_faults import LABEL_VALUES, sound  # noqa: F401  # the fixture
@@ -168,6 +168,17 @@ def test_the_data_folder_stays_as_it_was(phantom_dir: Path, phantom_cases: list[
     SliceDataset(phantom_cases[:1], chain_with(), cache_dir=store)
     assert listing(phantom_dir) == before
     assert len(list(store.iterdir())) == 1
+
+
+@pytest.mark.parametrize("inside", [".", "store"])
+def test_a_folder_within_the_data_is_refused_before_any_work(
+    inside: str, phantom_dir: Path, tmp_path: Path, command: Callable[..., Started]
+):
+    before, folder = listing(phantom_dir), phantom_dir / inside
+    ended = command("train", "--dataset-dir", phantom_dir, "--out", tmp_path / "run", "--cache-dir", folder)
+    said = f"error: cache_dir {folder}: lies in the data folder, which is never written to; name another.\n"
+    assert (ended.status, ended.stderr) == (1, said)
+    assert listing(phantom_dir) == before and not (tmp_path / "run").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
