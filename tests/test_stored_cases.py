@@ -500,3 +500,20 @@ def test_a_folder_that_cannot_be_made_is_one_line_and_training_goes_on(
     (warning,) = said(caplog, "WARNING")
     assert warning.endswith("; going on without adding more cases to it")
     assert len(dataset) == 16 and calls == dict.fromkeys("0123", 1)
+
+
+def test_a_folder_that_may_only_be_read_is_read(
+    numbers: list[dict[str, Any]], store: Path, caplog: pytest.LogCaptureFixture
+):
+    SliceDataset(numbers[:3], Numbered(), cache_dir=store)
+    half = store / f".1.partial.{next(store.iterdir()).name}"
+    half.write_bytes(b"half")
+    age(store, hours=5)
+    store.chmod(0o555)
+    with without_root_rights():
+        SliceDataset(numbers[:3], Numbered(), cache_dir=store)
+        assert said(caplog, "WARNING") == []
+        SliceDataset(numbers, Numbered(), cache_dir=store)
+    store.chmod(0o755)
+    assert calls == dict.fromkeys("0123", 1)
+    assert said(caplog, "WARNING") == [f"{store}: Permission denied; going on without adding more cases to it"]

@@ -70,7 +70,8 @@ class StoredCases(Transform):
         self.added: set[Path] = set()
         for file in _stored_in(self.folder):
             if file.name.startswith(".") and _unused_s(file) > IN_USE_S:  # by a process that was killed
-                file.path.unlink(missing_ok=True)
+                with suppress(OSError):  # in a folder that may only be read
+                    file.path.unlink()
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         file = self._file_of(data)
@@ -217,7 +218,7 @@ def _unused_s(file: _StoredFile) -> float:
 
 
 def _mark_used(file: Path) -> None:
-    with suppress(OSError):  # in a folder that may only be read
+    with suppress(OSError):  # as above
         os.utime(file)
 
 
