@@ -77,10 +77,24 @@ def peak_mb() -> float:
     return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kB elsewhere
 
 
-def our_cache(cases: Sequence[dict[str, Any]], size_px: int) -> SliceDataset:
+def fill_by_folder(way: str, cases: Sequence[dict[str, Any]], size_px: int, folder: Path) -> None:
+    """Have the same patients in memory from a cache on disk, which is filled where it is empty.
+
+    Args:
+        way: one of `WAYS`.
+    """
+    if way == "ours":
+        our_cache(cases, size_px, folder)
+    else:
+        from plain_monai import plain_from_folder
+
+        plain_from_folder(cases, size_px, STUDY_WINDOW, folder)
+
+
+def our_cache(cases: Sequence[dict[str, Any]], size_px: int, folder: Path | None = None) -> SliceDataset:
     values = dict(LABEL_CONVENTIONS[LABEL_CONVENTION].classes)
     chain = training_preprocessing(size_px, STUDY_WINDOW, label_values=values, reader=CaseReader())
-    return SliceDataset(cases, chain)
+    return SliceDataset(cases, chain, cache_dir=folder)
 
 
 def our_bytes(dataset: SliceDataset) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from monai.data import CacheDataset, DataLoader
+from monai.data import CacheDataset, DataLoader, PersistentDataset
 from monai.engines import SupervisedTrainer
 from monai.losses import DiceCELoss
 from monai.transforms import (
@@ -42,8 +43,22 @@ def plain_dataset(
     Args:
         cases: {"image": [FLAIR, T1ce], "label": file} with BraTS's labels up to 2022.
     """
+    chain = [*preprocessing(size_px, slice_range), *(augmentation() if augment else [])]
+    return CacheDataset(list(cases), Compose(chain), progress=False)
+
+
+def plain_from_folder(
+    cases: Sequence[dict[str, Any]], size_px: int, slice_range: Sequence[int], folder: Path
+) -> list[dict[str, Any]]:
+    """The same patients in memory, from MONAI's cache on disk, which is filled where it is empty."""
+    dataset = PersistentDataset(list(cases), Compose(preprocessing(size_px, slice_range)), cache_dir=folder)
+    return [dataset[index] for index in range(len(cases))]
+
+
+def preprocessing(size_px: int, slice_range: Sequence[int]) -> list[Any]:
+    """From a patient's files to what `plain_dataset` gives."""
     first, end = slice_range
-    chain: list[Any] = [
+    return [
         LoadImaged(keys=KEYS),
         EnsureChannelFirstd(keys=KEYS),
         Orientationd(keys=KEYS, axcodes="LPS", labels=None),
@@ -53,7 +68,6 @@ def plain_dataset(
         SpatialCropd(keys=KEYS, roi_start=(0, 0, first), roi_end=(size_px, size_px, end)),
         AsDiscreted(keys="label", to_onehot=4),
     ]
-    return CacheDataset(list(cases), Compose([*chain, *(augmentation() if augment else [])]), progress=False)
 
 
 def augmentation() -> list[Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from transforms.labels import ENHANCING, NECROTIC_CORE, OEDEMA
+from workflows import nifti_files
 from workflows.dataset import Case, find_cases, load_entry
 from workflows.errors import DatasetError
 from workflows.label_conventions import (
@@ -371,12 +372,21 @@ def damage_header(position: int, kind: str, value: float) -> Callable[[bytes], b
     return damage
 
 
+DAMAGED_STREAMS = [
+    lambda content: content[: len(content) // 2],
+    lambda content: content[:5],
+    lambda content: content[:-8] + bytes(8),  # the checksum
+    lambda content: content[:-4] + bytes(4),  # the length
+    lambda content: content[:100] + bytes(50) + content[150:],
+    lambda content: content + b"something else",
+    lambda content: gzip.compress(content[: len(content) // 2]),
+]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda content: content[: len(content) // 2],
-        lambda content: content[:-8] + bytes(8),  # the checksum
-        lambda content: content[:100] + bytes(50) + content[150:],
+        *DAMAGED_STREAMS,
         damage_header(70, "<h", 128),  # data type RGB
         damage_header(70, "<h", 32),  # complex
         damage_header(70, "<h", 9999),
@@ -393,6 +403,33 @@ def test_damage_is_a_dataset_error_of_one_line(tmp_path: Path, damage: Callable[
     with pytest.raises(DatasetError, match=r"P1_flair\.nii\.gz: .") as caught:
         read_voxels(load_image(file))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", DAMAGED_STREAMS)
+def test_the_faster_gzip_refuses_in_the_words_of_pythons_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
+    pytest.importorskip("isal", reason="isal is an extra and not installed")
+    file = write_image(tmp_path / "P1_flair.nii.gz", np.random.default_rng(0).integers(0, 1000, SHAPE, dtype=np.int16))
+    file.write_bytes(damage(file.read_bytes()))
+    said = []
+    for way in (nifti_files.FastGzipFile, gzip.GzipFile):
+        monkeypatch.setattr(nifti_files, "FastGzipFile", way)
+        with pytest.raises(DatasetError) as caught:
+            load_image(file)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nii.gz.gz"])
+def test_without_the_faster_gzip_the_same_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    file = write_image(tmp_path / name)
+    if name.endswith(".gz.gz"):
+        file.write_bytes(gzip.compress(file.read_bytes()))
+    read = load_image(file)
+    monkeypatch.setattr(nifti_files, "FastGzipFile", gzip.GzipFile)
+    again = load_image(file)
+    assert read_voxels(read).tobytes() == read_voxels(again).tobytes() and read.header == again.header
 
 
 def test_a_fourth_axis_of_one_with_an_affine_of_nan_is_refused(tmp_path: Path) -> None:  # found by tests/fuzzing.py

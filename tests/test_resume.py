@@ -221,6 +221,26 @@ def test_a_run_killed_at_twelve_random_moments_ends_as_the_one_that_nothing_inte
     assert_same_run(run, whole_run)
 
 
+def test_a_run_from_stored_cases_killed_and_resumed_ends_as_one_that_preprocessed_its_own(
+    launch: Launch, phantom_dir: Path, whole_run: Path, tmp_path: Path
+):
+    run, store = tmp_path / "run", tmp_path / "a store"
+    process = launch("train", "--dataset-dir", phantom_dir, "--out", run, "--cache-dir", store, *TINY)
+    assert process.until((run / "last.pt").exists)
+    process.send(signal.SIGKILL)
+    began = process.ended()
+    assert began.status == -signal.SIGKILL
+    ended = launch("train", "--resume", "--out", run).ended()
+    assert ended.status == 0, ended.stderr
+    for output, said in (
+        (began, "0 preprocessed cases read, 1 added; "),
+        (ended, "1 preprocessed cases read, 0 added; "),
+    ):
+        assert output.stderr.count(f"{store}: {said}") == 2  # training and validation, a case each
+    assert "changed since" not in ended.stderr
+    assert_same_run(run, whole_run)
+
+
 def wait_for_a_moment(run: Path, process: subprocess.Popen, moments: random.Random, kill: int) -> str:
     names = ("last.pt", "training.log", "model.pt", "config.json")
     writing, name = kill % 2 == 0, names[kill // 2 % len(names)]

@@ -182,13 +182,17 @@ def train(
     ] = None,
     config: Variants = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or begin it.")] = False,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(help="Keep the preprocessed cases in this folder, from which the next run starts at once."),
+    ] = None,
 ) -> None:
     """Train a network; RUN/model.pt holds the best weights."""
     from workflows.train import train as run_training
 
     if resume and out is None:
         raise typer.BadParameter("name the run to continue by --out RUN.", param_hint="--resume")
-    named = {"dataset_dir": dataset_dir, "run_dir": out, "split_file": split_file}
+    named = {"dataset_dir": dataset_dir, "run_dir": out, "split_file": split_file, "cache_dir": cache_dir}
     run_training(config or [], _overrides(named, context.args), resume)
 
 

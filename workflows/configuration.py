@@ -15,7 +15,7 @@ from workflows.setting_checks import check_values
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
-PATH_SETTINGS = ("dataset_dir", "run_dir", "split_file", "patient_dir", "output_dir", "checkpoint")
+PATH_SETTINGS = ("dataset_dir", "run_dir", "split_file", "patient_dir", "output_dir", "checkpoint", "cache_dir")
 PATH_LISTS = ("more_checkpoints",)
 RUN_CONFIGURATION = "config.json"
 IN_CHANNELS = "@in_channels"
@@ -105,7 +105,7 @@ def literal_path(path: str | Path) -> str:
 
     As text it would evaluate a folder called `$import os`, and read the # of another one as its own separator.
     """
-    text = str(Path(path).absolute())  # no $, @ or % at its start
+    text = str(Path(str(path)).absolute())  # no $, @ or % at its start
     return f"$''.join(map(chr, {tuple(map(ord, text))}))" if "#" in text or "::" in text else text
 
 

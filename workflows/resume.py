@@ -17,7 +17,7 @@ from workflows.train import LAST, current_configuration
 
 logger = logging.getLogger(__name__)
 
-WHERE_THINGS_ARE = ("run_dir", "dataset_dir", "split_file", "resume", "_meta_")
+WHERE_THINGS_ARE = ("run_dir", "dataset_dir", "split_file", "cache_dir", "resume", "_meta_")
 PART_OF_THE_STATE = (
     *("modalities", "split_seed", "slices_per_step", "best_figure", "best_is_lowest", "scored_network"),
     *("optimizer", "learning_rate", "lr_scheduler", "lr_steps_per_epoch"),

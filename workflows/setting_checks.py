@@ -25,6 +25,7 @@ POSITIVE = (
     "slices_per_batch",
     "size_px",
     "temperature",
+    "cache_gb",
 )
 CHOICES: dict[str, tuple[Any, ...]] = {
     "normalisation": ("zscore", "window_maximum"),

@@ -66,16 +66,20 @@ def new_run_dir() -> str:
     return str(path)
 
 
-def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False) -> None:
+def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False, cache_dir: str | None = None) -> None:
     """Make the run's folder, save the configuration in it and seed every random generator.
 
     Args:
         resume: continue what the folder holds; its configuration is kept until the state turns out to fit the new one.
     Raises:
-        ConfigurationError: if the folder holds another run.
+        ConfigurationError: if the folder holds another run, or `cache_dir` lies in the data folder.
     """
     from monai.utils import set_determinism
 
+    if cache_dir and Path(cache_dir).resolve().is_relative_to(Path(dataset_dir).resolve()):
+        raise ConfigurationError(
+            f"cache_dir {cache_dir}: lies in the data folder, which is never written to; name another."
+        )
     folder = Path(run_dir)
     taken = [name for name in (MODEL, LAST, LOG) if (folder / name).exists()]
     if taken and not resume:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from transforms.planes import AXIAL, as_volume, mirror_image, shown_slices, slic
 from transforms.slices import plain
 from transforms.soft_labels import expand_labels
 from workflows.errors import ConfigurationError, about_case
+from workflows.stored_cases import StoredCases
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +86,8 @@ class SliceDataset(Dataset):
             whole stack of axial slices.
         mirrored: with every slice goes its mirror image, see `transforms.planes.mirror_image`.
         workers: threads that fill the cache.
+        cache_dir: keep the preprocessed patients in this folder too, see `StoredCases`; None for in memory alone.
+        cache_gb: what that folder may hold.
     """
 
     def __init__(
@@ -96,13 +100,21 @@ class SliceDataset(Dataset):
         planes: Sequence[str] | None = None,
         mirrored: bool = False,
         workers: int = 2,
+        cache_dir: str | Path | None = None,
+        cache_gb: float = 20,
     ) -> None:
         self.augmentation, self.neighbours = augmentation, neighbours
         self.planes, self.mirrored = planes, mirrored
         self.names = [patient.get("case", str(number)) for number, patient in enumerate(data)]
         rate = affordable_cache_rate(len(data), expected_bytes_per_case)
+        stored = StoredCases(transform, cache_dir, cache_gb) if cache_dir else None
         self.volumes = NamedCases(
-            list(data), transform, cache_rate=rate, num_workers=workers, progress=sys.stderr.isatty(), copy_cache=False
+            list(data),
+            stored or transform,
+            cache_rate=rate,
+            num_workers=workers,
+            progress=sys.stderr.isatty(),
+            copy_cache=False,
         )
         self.cached_cases = self.volumes.cache_num
         self._uncached = lru_cache(maxsize=CASES_MIXED_WHEN_UNCACHED)(self.volumes.__getitem__)
@@ -110,6 +122,8 @@ class SliceDataset(Dataset):
         self.places = [self._places_in(self.case(index)) for index in range(len(data))]
         self.slices_per_case = [len(places) for places in self.places]
         self.first_slice = [0, *accumulate(self.slices_per_case)]
+        if stored:
+            stored.report()
 
     def __len__(self) -> int:
         return self.first_slice[-1]
@@ -303,6 +317,7 @@ def affordable_cache_rate(cases: int, expected_bytes_per_case: int) -> float:
     rate = budget / needed
     logger.warning(
         f"only {rate:.0%} of the cases fit in memory and are cached; the others are read again in every epoch. "
-        "A smaller size_px, a narrower slice_range or a machine with more memory would avoid that."
+        "A smaller size_px, a narrower slice_range or a machine with more memory would avoid that, and a cache_dir "
+        "shorten it."
     )
     return rate
