@@ -280,9 +280,11 @@ def main() -> None:
                     run_fold(experiment, fold, real_data(), arguments.runs.resolve(), arguments.results)
     if arguments.task == "rescore":
         rescore(real_data(), arguments.runs.resolve(), arguments.results)
-    from experiments_table import write_page  # here, so that a result is kept whatever the page does
+    from experiments_final import write_final  # here, so that a result is kept whatever the page does
+    from experiments_table import read_results, write_page
 
     write_page()
+    write_final(read_results(RESULTS), len(json.loads(FOLDS.read_text())["folds"]))
 
 
 if __name__ == "__main__":

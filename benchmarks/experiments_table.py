@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,22 +138,28 @@ def means(cases: dict[str, dict[str, Any]], figure: str, digits: int) -> list[st
 
 def outcome(cases: dict[str, dict[str, Any]], baseline: dict[str, dict[str, Any]] | None) -> tuple[str, str]:
     """False-positive volume, and the difference to the baseline."""
-    change = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*paired_difference(cases, baseline)) if baseline else "–"
+    change = in_words(paired_difference(cases, baseline)) if baseline else "–"
     return f"{np.mean([scores['false_positive_ml'] for scores in cases.values()]):.2f}", change
-
-
-def paired_difference(
-    cases: dict[str, dict[str, Any]], baseline: dict[str, dict[str, Any]], seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean difference of the mean region Dice over the cases, and the ends of its 95 % bootstrap interval."""
-    differences = np.array([mean_dice(scores) - mean_dice(baseline[case]) for case, scores in cases.items()])
-    drawn = np.random.default_rng(seed).integers(len(differences), size=(RESAMPLES, len(differences)))
-    low, high = np.percentile(differences[drawn].mean(axis=1), [2.5, 97.5])
-    return float(differences.mean()), float(low), float(high)
 
 
 def mean_dice(scores: dict[str, Any]) -> float:
     return float(np.mean([scores[region]["dice"] for region in REGIONS]))
+
+
+def paired_difference(
+    cases: dict[str, dict[str, Any]],
+    baseline: dict[str, dict[str, Any]],
+    figure: Callable[[dict[str, Any]], float] = mean_dice,
+) -> tuple[float, float, float]:
+    """Mean difference of a case's figure over the cases, and the ends of its 95 % bootstrap interval."""
+    differences = np.array([figure(scores) - figure(baseline[case]) for case, scores in cases.items()])
+    drawn = np.random.default_rng(0).integers(len(differences), size=(RESAMPLES, len(differences)))
+    low, high = np.percentile(differences[drawn].mean(axis=1), [2.5, 97.5])
+    return float(differences.mean()), float(low), float(high)
+
+
+def in_words(difference: tuple[float, float, float]) -> str:
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference)
 
 
 def verdict(difference: tuple[float, float, float] | None) -> str:

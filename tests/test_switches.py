@@ -6,8 +6,10 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
+import pytest
 from conftest import TINY_SETTINGS, Run, Started
 
 SWITCHES = {
@@ -47,3 +49,48 @@ def test_a_network_for_single_slices_is_refused_where_neighbours_are_asked_for(
     ended = command("train", "--dataset-dir", tiny_run.data, "--out", tmp_path / "run", *settings)
     assert ended.status == 1
     assert "does not fit size_px 64 and 6 input channels" in ended.last_line
+
+
+def test_a_run_along_three_planes_of_a_cube_predicts_and_scores_along_them(
+    tiny_run: Run, tmp_path: Path, command: Callable[..., Started]
+):
+    overlay, run, scores = tmp_path / "cube.json", tmp_path / "run", tmp_path / "scores"
+    cube = {"cube_mm": 192, "planes": ["axial", "coronal", "sagittal"], "mirrored": True}
+    overlay.write_text(json.dumps({**TINY_SETTINGS, **cube, "tumour_free_share": 0, "max_epochs": 1}))
+    split = tiny_run.folder / "split.json"
+    ended = command("train", "--dataset-dir", tiny_run.data, "--split", split, "--out", run, "--config", overlay)
+    assert ended.status == 0, ended.stderr
+    assert len(list(csv.DictReader((run / "training.log").open()))) == 1
+
+    ended = command("evaluate", "--checkpoint", run / "model.pt", "--out", scores)
+    assert ended.status == 0, ended.stderr
+    record_file = next(scores.glob("*/*_seg.json"))
+    settings = json.loads(record_file.read_text())["settings"]
+    assert {name: settings[name] for name in cube} == cube
+    label_map = nib.load(record_file.with_name(record_file.name.replace(".json", ".nii.gz")))
+    assert label_map.shape == (120, 120, 155)
+    summary = json.loads((scores / "summary.json").read_text())
+    assert summary["study"]["cases"] == len(list(scores.glob("*/*_seg.json")))
+    accuracy = next(row for row in summary["study"]["figures"] if row["figure"] == "accuracy")
+    assert 0.2 < accuracy["value"] <= 1  # of the study's window, most of which is background
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"planes": ["axial", "coronal"]}, "need a cube_mm"),
+        ({"planes": ["oblique"]}, "choose from axial, coronal, sagittal"),
+        ({"mirrored": True}, "known in a cube only"),
+        ({"cube_mm": 192, "neighbours": 1}, "neighbours is 1; with cube_mm it must be 0"),
+        ({"cube_mm": 192, "normalisation": "window_maximum"}, "with cube_mm it must be zscore"),
+        ({"cube_mm": 0}, "cube_mm is 0; it must be greater than 0"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_before_any_work(
+    tiny_run: Run, tmp_path: Path, command: Callable[..., Started], settings: dict[str, Any], says: str
+):
+    given = [f"--{name}={value}" for name, value in {**TINY_SETTINGS, **settings}.items()]
+    ended = command("train", "--dataset-dir", tiny_run.data, "--out", tmp_path / "run", *given)
+    assert ended.status == 1
+    assert says in ended.last_line
+    assert not (tmp_path / "run").exists()

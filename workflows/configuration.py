@@ -126,7 +126,9 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             if not rest:
                 raise ConfigurationError(f"{name} has no value; override a setting by  --name value.")
             value = rest.pop(0)
-        overrides[name[2:].replace("-", "_")] = DefaultParseValue(value)
+        literal = DefaultParseValue(value)
+        # MONAI takes an override of None for none at all.
+        overrides[name[2:].replace("-", "_")] = "$None" if literal is None else literal
     return overrides
 
 
