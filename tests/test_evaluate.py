@@ -250,7 +250,7 @@ def test_weights_away_from_their_run_need_data_and_split(
     tiny_run: Run, tmp_path: Path, command: Callable[..., Started]
 ):
     alone = shutil.copy(tiny_run.checkpoint, tmp_path / "alone.pt")
-    network = ("--size_px", 64, "--network_def#width", 4)
+    network = ("--size_px", 64, "--network_def#width", 4, "--mirrored", False)
     ended = command("evaluate", "--checkpoint", alone, "--out", tmp_path / "out", *network)
     assert one_line(ended).startswith("evaluation needs --dataset_dir DIR and --split_file FILE")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workflows.errors import ConfigurationError, show_errors_in_one_line
-from workflows.setting_checks import check_values
+from workflows.setting_checks import NONE, check_values
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -19,7 +19,7 @@ PATH_SETTINGS = ("dataset_dir", "run_dir", "split_file", "patient_dir", "output_
 PATH_LISTS = ("more_checkpoints",)
 RUN_CONFIGURATION = "config.json"
 IN_CHANNELS = "@in_channels"
-EXPRESSIONS_OF_OURS = ("$len(@modalities)", "$len(@modalities) * (2 * @neighbours + 1)")
+EXPRESSIONS_OF_OURS = (NONE, "$len(@modalities)", "$len(@modalities) * (2 * @neighbours + 1)")
 SETTINGS_OF_A_NETWORK = (
     *("modalities", "slice_range", "whole_brain", "size_px", "normalisation", "crop_to_brain", "cube_mm"),
     *("planes", "mirrored", "neighbours", "network_def", "brain_only"),
@@ -95,9 +95,10 @@ def run_workflow(run_id: str, files: Sequence[str], overrides: Mapping[str, Any]
 
     for module in ("scripts", "workflows"):  # the second warns of files outside the bundle, as a resumed run's is
         logging.getLogger(f"monai.bundle.{module}").setLevel(logging.ERROR)
+    given = {name: NONE if value is None else value for name, value in overrides.items()}
     paths: dict[str, Any] = {name: literal_path(overrides[name]) for name in PATH_SETTINGS if overrides.get(name)}
     paths |= {name: list(map(literal_path, overrides[name])) for name in PATH_LISTS if overrides.get(name)}
-    run(run_id=run_id, config_file=list(files), **{**overrides, **paths})
+    run(run_id=run_id, config_file=list(files), **{**given, **paths})
 
 
 def literal_path(path: str | Path) -> str:
@@ -126,9 +127,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             if not rest:
                 raise ConfigurationError(f"{name} has no value; override a setting by  --name value.")
             value = rest.pop(0)
-        literal = DefaultParseValue(value)
-        # MONAI takes an override of None for none at all.
-        overrides[name[2:].replace("-", "_")] = "$None" if literal is None else literal
+        overrides[name[2:].replace("-", "_")] = DefaultParseValue(value)
     return overrides
 
 

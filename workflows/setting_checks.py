@@ -41,6 +41,8 @@ _WORDS = {
     type(None): "None",
 }
 _NETWORK = "network_def"
+NONE = "$None"
+"""How an override of None reaches MONAI, which takes a plain None for no override."""
 
 
 def check_values(parser: ConfigParser, root: str | Path) -> None:
@@ -53,7 +55,7 @@ def check_values(parser: ConfigParser, root: str | Path) -> None:
     Raises:
         ConfigurationError: naming the setting and what it may be.
     """
-    settings = parser.get()
+    settings = {name: None if value == NONE else value for name, value in parser.get().items()}
     for name, kinds in setting_types(root).items():
         value = settings.get(name)
         if name in settings and _is_plain(value) and not _fits(value, kinds):

@@ -25,6 +25,7 @@ from workflows.configuration import (
 from workflows.errors import ConfigurationError, DatasetError
 from workflows.label_conventions import LABEL_CONVENTIONS
 from workflows.nifti_files import axial_slices
+from workflows.setting_checks import NONE
 from workflows.split import SECTIONS, obtain_datalist, samples
 from workflows.stopping import exit_status
 
@@ -116,7 +117,8 @@ def save_configuration(run_dir: str | Path, dataset_dir: str) -> None:
 def current_configuration() -> dict[str, Any]:
     """The running workflow's configuration as JSON holds it; empty outside of one."""
     parser = running_parser()
-    return dict(json.loads(json.dumps(parser.get(), default=str))) if parser is not None else {}
+    settings = json.loads(json.dumps(parser.get(), default=str)) if parser is not None else {}
+    return {name: None if value == NONE else value for name, value in settings.items()}
 
 
 def check_network(network: Any, channels: int, size_px: int) -> None:
