@@ -69,7 +69,7 @@ def main() -> None:
 RANDOM_WEIGHTS = """
 import sys, torch
 from networks.packed import PackedUNet
-torch.save(PackedUNet().state_dict(), sys.argv[1])
+torch.save(PackedUNet(4).state_dict(), sys.argv[1])  # two modalities and their mirror images
 """
 
 

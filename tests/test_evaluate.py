@@ -193,7 +193,7 @@ def run_on_its_own_grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         (folder / "data" / file.parent.name).mkdir(parents=True, exist_ok=True)
         nib.save(image, folder / "data" / file.parent.name / file.name)
     settings = {"size_px": 112, "slice_range": [0, 80], "network_def#width": 4, "max_epochs": 1, "device": "cpu"}
-    train([], {"dataset_dir": str(folder / "data"), "run_dir": str(folder / "run"), **settings})
+    train(["axial"], {"dataset_dir": str(folder / "data"), "run_dir": str(folder / "run"), **settings})
     return folder / "data", folder / "run"
 
 

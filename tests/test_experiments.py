@@ -199,7 +199,7 @@ def test_a_fold_is_trained_scored_and_not_done_again(
     folds = [["BraTS20_Training_001"], ["BraTS20_Training_002", "BraTS20_Training_003"]]
     (small_experiments / "folds.json").write_text(json.dumps({"seed": 0, "folds": folds}))
     tiny = {"size_px": 64, "network_def#width": 4, "max_epochs": 1}
-    write_experiment(small_experiments, "tiny", change="Tiny.", train=tiny)
+    write_experiment(small_experiments, "tiny", change="Tiny.", config=["axial"], train=tiny)
     write_experiment(
         small_experiments, "flips", change="F.", based_on="tiny", weights_of="tiny", evaluate={"test_time_flips": True}
     )

@@ -24,7 +24,7 @@ import torch
 from conftest import REPOSITORY, Started
 
 TINY = ("--size_px", "64", "--network_def#width", "4", "--slices_per_step", "1", "--max_epochs", "3")
-TINY += ("--device", "cpu", "--slice_range", "[70,94]")
+TINY += ("--device", "cpu", "--slice_range", "[70,94]", "--config", "axial")
 PATIENCE_S = 300
 
 

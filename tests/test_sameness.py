@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Run
+from conftest import TINY_SETTINGS, Run
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from monai.data import DataLoader
@@ -33,7 +33,7 @@ def trained(tiny_run: Run, tiny_settings: dict[str, Any], tmp_path: Path) -> Cal
 
     def run(name: str, **changes: Any) -> dict[str, torch.Tensor]:
         named = {"dataset_dir": str(tiny_run.data), "run_dir": str(tmp_path / name), "max_epochs": 2}
-        train([], {**named, **tiny_settings, **changes})
+        train(["axial"], {**named, **tiny_settings, **changes})
         return weights_of(tmp_path / name)
 
     return run
@@ -106,8 +106,7 @@ def predicted(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def predict(reverse: bool = False, **settings: Any) -> dict[str, Any]:
         folder = tmp_path_factory.mktemp("prediction")
         named = {"patient_dir": str(tiny_run.data), "output_dir": str(folder), "checkpoint": str(tiny_run.checkpoint)}
-        network = {"size_px": 64, "network_def#width": 4, "device": "cpu"}
-        workflow = ConfigWorkflow(config_files("inference"), **named, **network, **settings)
+        workflow = ConfigWorkflow(config_files("inference"), **named, **TINY_SETTINGS, **settings)
         workflow.initialize()
         if reverse:
             workflow.parser["dataset#data"] = workflow.parser.get_parsed_content("data")[::-1]
