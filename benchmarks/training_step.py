@@ -122,7 +122,8 @@ def measure(arguments: Any, work: Path) -> tuple[str, ...]:
 
 
 def our_workflow(work: Path, size_px: int, device: torch.device) -> ConfigWorkflow:
-    """train.json on axial slices, which the baseline reads too, for one epoch, without the handlers that do not work in every step, validation among them."""
+    """train.json on axial slices, which the baseline reads too, for one epoch, without the handlers that do not work in
+    every step, validation among them."""
     files = config_files("train", ["axial"])
     handlers = json.loads(Path(files[0]).read_text())["train"]["handlers"]
     kept = [handler for handler in handlers if handler["_target_"] in EVERY_STEP]
