@@ -50,9 +50,7 @@ class CaseScores(IgniteMetricHandler):
         first_case: the number among the cases of all ranks that this one's case 0 has.
     """
 
-    def __init__(
-        self, prefix: str = "", brain_only: bool = False, neighbours: int = 0, first_case: int = 0
-    ) -> None:
+    def __init__(self, prefix: str = "", brain_only: bool = False, neighbours: int = 0, first_case: int = 0) -> None:
         super().__init__(metric_fn=CaseSums(), save_details=False)
         self.prefix, self.brain_only, self.neighbours, self.first_case = prefix, brain_only, neighbours, first_case
 
