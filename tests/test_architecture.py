@@ -29,6 +29,7 @@ LIGHT = (
     "surface_distances",
     "lesions",
     "processes",
+    "ranks",
     "score_rows",
     "statistics",
     "text_tables",

@@ -16,7 +16,17 @@ from conftest import REPOSITORY
 
 CPU = torch.device("cpu")
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
-SCRIPTS = ("training_step", "memory", "first_epoch", "prediction", "startup", "growth", "study_on_gpu", "quality")
+SCRIPTS = (
+    "training_step",
+    "memory",
+    "first_epoch",
+    "prediction",
+    "startup",
+    "growth",
+    "study_on_gpu",
+    "ranks",
+    "quality",
+)
 
 
 @pytest.fixture
@@ -200,6 +210,18 @@ def test_memory_and_growth_are_measured_in_processes_of_their_own(
     rows = rows_of(section(page, "Growth"))
     assert float(rows["cached, MB"][2]) == pytest.approx(75 * 128**2 * 5 / 1e6, rel=1e-2)  # MB per patient
     assert rows["cached, MB"][4] == rows["cached per patient, MB"][4] == "0.0%"  # straight lines
+
+
+@pytest.mark.slow
+def test_two_processes_have_half_the_work_each(benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path):
+    small = ("--patients", 4, 2, "--cases", 2, "--size-px", 64)
+    run(benchmark("ranks"), monkeypatch, "--device", "cpu", "--page", page, *small)
+    rows = rows_of(section(page, "Several processes"))
+    assert rows["patients to train on, cached"] == ["4", "2", "0.50"]
+    assert rows["patients to validate, cached"] == ["2", "1", "0.50"]
+    assert rows["slices per epoch"] == ["300", "150", "0.50"]
+    assert rows["steps per epoch"] == ["19", "10", "0.53"]  # the last of them is a smaller one
+    assert rows["their slices in memory, MB"] == ["6.1", "3.1", "0.50"]
 
 
 @pytest.mark.slow

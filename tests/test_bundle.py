@@ -29,7 +29,7 @@ DIFFERENT_BETWEEN_TRAINING_AND_INFERENCE = {
     "run",
 }
 LONGEST_EXPRESSION = 160
-IN_INFERENCE = ("evaluate", "figures", "inference", "measure_prediction", "tune")
+IN_INFERENCE = ("evaluate", "figures", "inference", "measure_prediction", "multi_gpu_evaluate", "tune")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -199,6 +199,7 @@ def test_every_overlay_changes_settings_that_exist(variant: str):
         "tune": {"section", "scores"},
         "measure_steps": {"steps"},
         "measure_prediction": {"cost"},
+        "multi_gpu_evaluate": {"evaluation"},
         "figures": {
             *("cases", "count", "figure_seed", "plane", "slice_index", "slices_per_case", "caption", "figures"),
         },

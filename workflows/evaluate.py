@@ -30,6 +30,7 @@ from workflows.errors import ConfigurationError, DatasetError
 from workflows.false_positives import FalsePositives, false_positives, pooled
 from workflows.label_conventions import LABEL_CONVENTIONS
 from workflows.predict import check_checkpoint, predict
+from workflows.ranks import from_first, joined
 from workflows.score_files import report_scores
 from workflows.score_rows import rows_of_case
 from workflows.scores import region_dice
@@ -188,6 +189,20 @@ class Evaluation:
         return self.to_study_image({"image": like(volume, image)})["image"]
 
     def _finish(self, engine: Engine) -> None:
+        self._gather()
+        if self.rows:
+            mean_dice = from_first(self._report)
+            engine.state.metrics |= {f"{name.lower()}_dice": mean for name, mean in mean_dice.items()}
+
+    def _gather(self) -> None:
+        """Put the cases of all ranks together, in the order in which one process would have scored them."""
+        self.rows, self.study_sums = joined(self.rows), joined(self.study_sums)
+        self.tumour_accuracies = joined(self.tumour_accuracies)
+        for stage in self.stages.values():
+            stage.cases, stage.dice = dict(joined(list(stage.cases.items()))), joined(stage.dice)
+
+    def _report(self) -> dict[str, float]:
+        """Write and print; gives mean Dice by region."""
         sections = {
             "study": self._study(),
             "post_processing": {"after_each_step": {name: stage.figures() for name, stage in self.stages.items()}},
@@ -196,7 +211,7 @@ class Evaluation:
         summary = report_scores(
             self.rows, self.output_dir, rules=self.rules, hd95=self.hd95, source=self.source, sections=sections
         )
-        engine.state.metrics |= {f"{name.lower()}_dice": mean for name, mean in summary["mean_dice"].items()}
+        return dict(summary["mean_dice"])
 
     def _study(self) -> dict[str, Any]:
         if not self.study_sums:

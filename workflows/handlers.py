@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from transforms.files import write_whole
 from transforms.regions import background_outside_brain
 from transforms.slices import own_channels
+from workflows.ranks import is_first
 from workflows.run_state import write_checkpoint
 from workflows.scores import CaseSums, case_dice, training_scores
 
@@ -46,23 +47,33 @@ class CaseScores(IgniteMetricHandler):
         prefix: put before the names, e.g. "val_".
         brain_only: score what would be predicted if nothing outside the brain could be tumour.
         neighbours, mirrored: what other channels an image has, see `transforms.slices.own_channels`.
+        first_case: the number among the cases of all ranks that this one's case 0 has.
     """
 
-    def __init__(self, prefix: str = "", brain_only: bool = False, neighbours: int = 0, mirrored: bool = False) -> None:
+    def __init__(
+        self,
+        prefix: str = "",
+        brain_only: bool = False,
+        neighbours: int = 0,
+        mirrored: bool = False,
+        first_case: int = 0,
+    ) -> None:
         super().__init__(metric_fn=CaseSums(), save_details=False)
         self.prefix, self.brain_only, self.neighbours, self.mirrored = prefix, brain_only, neighbours, mirrored
+        self.first_case = first_case
 
     def state_dict(self) -> OrderedDict:
-        """The sums so far, for a run that stops within an epoch."""
+        """The sums of all ranks so far, for a run that stops within an epoch."""
         return OrderedDict(rows=self.metric_fn.get_buffer())
 
     def load_state_dict(self, state_dict: Mapping) -> None:
         self.metric_fn.reset()
-        self.metric_fn.extend(state_dict["rows"])
+        if is_first():  # else they would count once for every rank
+            self.metric_fn.extend(state_dict["rows"])
 
     def iteration_completed(self, engine: Engine) -> None:
         state: Any = engine.state  # Ignite declares output and batch as integers
-        output, case = state.output, state.batch["case"]
+        output, case = state.output, state.batch["case"] + self.first_case
         probabilities = output["pred"].detach().float().softmax(dim=1)
         if self.brain_only:
             image = own_channels(output["image"], self.neighbours, mirrored=self.mirrored)
@@ -137,7 +148,8 @@ class WholeFile(BaseSaveHandler):
         self.path = Path(path)
 
     def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
-        write_checkpoint(self.path, checkpoint)
+        if is_first():
+            write_checkpoint(self.path, checkpoint)
 
     def remove(self, filename: str) -> None:
         """Nothing: the next checkpoint takes the old one's place."""

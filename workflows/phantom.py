@@ -23,6 +23,7 @@ from workflows.phantom_anatomy import BOX_FIRST, Brain, Grid, Point, grow_brain
 from workflows.phantom_images import compose_scene, scan_image
 from workflows.phantom_tumour import draw_tumour, grow_tumour
 from workflows.processes import in_processes
+from workflows.ranks import from_first
 
 Size = Literal["full", "small"]
 Case = dict[str, NDArray[np.int16]]
@@ -205,6 +206,10 @@ def _write_tables(folder: Path, names: list[str], seed: int) -> None:
 
 def default_dataset() -> Path:
     """The small data set in the user's cache folder, generated on the first call; says so on every call."""
+    return from_first(_default_dataset)
+
+
+def _default_dataset() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "brats-unet" / f"phantom-small-{GENERATOR_VERSION}"
     print(f"No --dataset_dir was named: using generated (phantom) data in {folder}", flush=True)

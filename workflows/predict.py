@@ -32,6 +32,7 @@ from workflows.configuration import (
 )
 from workflows.dataset import find_cases
 from workflows.errors import ConfigurationError
+from workflows.ranks import is_first, joined
 from workflows.usable_cases import FAULT, entries_with_faults
 from workflows.weights import read_weights
 
@@ -41,6 +42,8 @@ MODEL_CARD = "README.md"
 """Lies beside weights that were shipped, and not in a run's folder."""
 VOLUMES_FILE = "volumes.csv"
 RECORDED_PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
+EVALUATION = "evaluation"
+"""The run of `multi_gpu_evaluate.json`, which is `run` among several ranks."""
 RESEARCH_USE = "research use only, not a medical device"
 
 
@@ -59,7 +62,8 @@ def predict(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
     checkpoint = overrides.get("checkpoint") or default_checkpoint()
     check_checkpoint(checkpoint)
     own = own_settings(variants, overrides) | set(TUNED_SETTINGS if overrides.get("more_checkpoints") else ())
-    run_workflow("run", files, {"workflow_type": "infer", **settings_beside(checkpoint, own), **overrides})
+    run_id = EVALUATION if EVALUATION in known else "run"
+    run_workflow(run_id, files, {"workflow_type": "infer", **settings_beside(checkpoint, own), **overrides})
 
 
 def default_checkpoint() -> str:
@@ -197,6 +201,9 @@ class PredictionFiles:
         write_whole(self.output_dir / case / f"{case}_seg.json", lambda path: path.write_text(text))
 
     def _write_tables(self, engine: Engine) -> None:
+        self.rows = joined(self.rows)
+        if not is_first() or not self.rows:
+            return
         write_whole(self.output_dir / VOLUMES_FILE, self._write_volumes)
         for name, text in colour_tables(self.file_values).items():
             write_whole(self.output_dir / name, partial(Path.write_text, data=text))

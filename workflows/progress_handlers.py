@@ -8,6 +8,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar as IgniteProgressBar
+from ignite.metrics import Frequency
 from monai.engines import Evaluator
 
 RUN_BAR_FORMAT = "{desc} [{n_fmt}/{total_fmt} epochs] {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]"
@@ -29,6 +30,15 @@ class ProgressBar:
             # Ignite adds the number of the epoch, and a validation counts only those that were.
             closing = Events.COMPLETED if isinstance(engine, Evaluator) else Events.EPOCH_COMPLETED
             self.bar.attach(engine, closing_event_name=closing)
+
+
+class EpochFrequency(Frequency):
+    """Ignite's, computed once per epoch and not after every step, where several ranks would wait for each other."""
+
+    def attach(self, engine: Engine, name: str) -> None:  # type: ignore[override]
+        engine.add_event_handler(Events.EPOCH_STARTED, self.started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.completed, name)
 
 
 class RunBar:

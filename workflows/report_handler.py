@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from workflows.dataset import find_cases
 from workflows.errors import BratsError
 from workflows.predict import VOLUMES_FILE
+from workflows.ranks import is_first
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class PredictionReports:
         return out
 
     def _write_overview(self, engine: Engine) -> None:
+        if not is_first():  # which by now has the table of all
+            return
         from workflows.report_overview import write_overview
 
         out = write_overview(self.output_dir, self.output_dir / VOLUMES_FILE)

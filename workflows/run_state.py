@@ -6,6 +6,7 @@ import io
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from monai.utils import set_determinism
 
 from transforms.files import write_whole
 from workflows.errors import BratsError, ConfigurationError, root_cause
-from workflows.stopping import StopRequest
+from workflows.ranks import check_equal_steps, continue_command, is_first, largest, lost, number_of_ranks, rank
+from workflows.stopping import ECHO_S, StopRequest
 from workflows.training_data import draw_seed
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,8 @@ class RunState:
     """Saves the state after every epoch, and within one when the run is asked to stop; continues from it.
 
     No random state is saved: what a step draws follows from `seed` and the step's number, the order and the
-    augmentation of the slices from `seed`, epoch and batch (`SliceBatches`).
+    augmentation of the slices from `seed`, epoch and batch (`SliceBatches`). Of several ranks the first saves for all,
+    and all continue from its file.
 
     Attach it to the trainer before all other handlers: they find the epoch it continues from.
 
@@ -47,7 +50,7 @@ class RunState:
     ) -> None:
         self.path, self.objects, self.metrics = Path(path), dict(objects), dict(metrics)
         self.seed, self.resume, self.keep_settings = seed, resume, keep_settings
-        self.stop = StopRequest()
+        self.stop = StopRequest(echo_s=ECHO_S if number_of_ranks() > 1 else 0)
         self.stopped_at = ""
         self._unfinished: dict[str, Any] = {}
 
@@ -66,9 +69,11 @@ class RunState:
             state["scaler"] = scaler.state_dict()
         if _steps_into_epoch(engine):
             state["metrics"] = {name: metric.state_dict() for name, metric in self.metrics.items()}
-        write_checkpoint(self.path, state)
+        if is_first():
+            write_checkpoint(self.path, state)
 
     def _start(self, engine: Engine) -> None:
+        check_equal_steps(engine.state.epoch_length)
         if self.resume and self.path.exists():
             self._restore(engine)
         # Only now, so that these come after every other handler: the averaging of weights is attached after this one.
@@ -90,14 +95,16 @@ class RunState:
         batches = getattr(getattr(engine, "data_loader", None), "batch_sampler", None)
         if batches is not None and hasattr(batches, "continue_from"):
             batches.continue_from(*divmod(iteration, length))
-        self.keep_settings()
+        if is_first():
+            self.keep_settings()
         self._say_where(engine)
 
     def _check_steps(self, state: Mapping[str, Any], length: int, engine: Engine) -> None:
         if length != engine.state.epoch_length:
             raise ConfigurationError(
                 f"{self.path}: its epochs have {length} steps, this configuration's {engine.state.epoch_length}: "
-                "the training cases or their slices are others; resume with the same, or start a new run."
+                "the training cases, their slices or the number of processes are others; resume with the same, or "
+                "start a new run."
             )
         planned = state.get("lr_scheduler", {}).get("total_steps")
         wanted = getattr(self.objects.get("lr_scheduler"), "total_steps", None)
@@ -138,16 +145,23 @@ class RunState:
 
     def _stop_within_epoch(self, engine: Engine) -> None:
         """After an epoch's last step it is too late: a state between training and validation could not be resumed."""
-        if self.stop.signal and (step := _steps_into_epoch(engine)):
+        if self._asked_to_stop() and (step := _steps_into_epoch(engine)):
             self.save(engine)
             self.stopped_at = f"in epoch {engine.state.epoch} after step {step} of {engine.state.epoch_length}"
             engine.terminate()
 
     def _end_epoch(self, engine: Engine) -> None:
         self.save(engine)
-        if self.stop.signal:
+        if self._asked_to_stop():
             self.stopped_at = f"after epoch {engine.state.epoch} of {engine.state.max_epochs}"
             engine.terminate()
+
+    def _asked_to_stop(self) -> bool:
+        """A signal to one rank stops all of them after the same step."""
+        number = largest(self.stop.signal or 0)
+        if number:
+            self.stop.signal = Signals(number)
+        return number != 0
 
     def _explain(self, engine: Engine, error: BaseException) -> None:
         self.stop.ignore()
@@ -155,7 +169,7 @@ class RunState:
         if advice is None:
             raise error
         kept = f"{self.path} holds the state of the last save" if self.path.exists() else "nothing was saved yet"
-        again = f"brats-unet train --resume --out {self.path.parent}"
+        again = continue_command(self.path.parent)
         raise BratsError(f"{advice}; {kept}: continue with  {again}") from error
 
 
@@ -209,4 +223,6 @@ def _advice(error: BaseException) -> str | None:
         if isinstance(seen, RuntimeError) and "DataLoader worker" in str(seen):
             return "a process that loads data was killed, often for want of memory; use fewer of them"
         seen = seen.__cause__ or seen.__context__
+    if lost(error):
+        return f"rank {rank()}: another process of this run has ended, and its own message says why"
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 
@@ -33,6 +33,7 @@ class SlabBatches(SliceBatches):
         seed: int = 0,
         tumour_free_share: float | None = None,
         slab: int = 32,
+        agree: Callable[[int], int] = int,
     ) -> None:
         if not slices_per_batch or slices_per_batch % slab:
             raise ConfigurationError(
@@ -48,7 +49,7 @@ class SlabBatches(SliceBatches):
                 )
         super().__init__(dataset, slices_per_batch, shuffle, seed)
         self.slab = slab
-        self.per_epoch = slab * sum(map(self._slabs_of, range(len(dataset.slices_per_case))))
+        self.per_epoch = agree(slab * sum(map(self._slabs_of, range(len(dataset.slices_per_case)))))
 
     def _drawn(self, cases: Sequence[int], left_out: Collection[int], generator: torch.Generator) -> list[int]:
         starts = [start for case in cases for start in self._starts(case, generator)]

@@ -6,16 +6,24 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ECHO_S = 2.0
+"""Within so many seconds a signal may reach a rank twice: from a batch system, and again by `torchrun`."""
 
 
 class StopRequest:
-    """Whether a run has been asked to stop, between `listen` and `ignore`."""
+    """Whether a run has been asked to stop, between `listen` and `ignore`.
 
-    def __init__(self) -> None:
+    Args:
+        echo_s: a second signal so soon after the first counts as the same.
+    """
+
+    def __init__(self, echo_s: float = 0) -> None:
+        self.echo_s, self._noted_at = echo_s, 0.0
         self.signal: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -32,9 +40,11 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
+            if time.monotonic() - self._noted_at < self.echo_s:
+                return
             self.ignore()
             sys.exit(exit_status(number))
-        self.signal = signal.Signals(number)
+        self.signal, self._noted_at = signal.Signals(number), time.monotonic()
         # Not by print, which may be at work at this moment and cannot be entered twice.
         os.write(2, f"\n{self.signal.name}: stopping after this step; once more to stop at once\n".encode())
 

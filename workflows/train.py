@@ -25,6 +25,7 @@ from workflows.configuration import (
 from workflows.errors import ConfigurationError, DatasetError
 from workflows.label_conventions import LABEL_CONVENTIONS
 from workflows.nifti_files import axial_slices
+from workflows.ranks import continue_command, from_first, is_first, wait_for_all
 from workflows.setting_checks import NONE
 from workflows.split import SECTIONS, obtain_datalist, samples
 from workflows.stopping import exit_status
@@ -58,7 +59,11 @@ def train(variants: Iterable[str], overrides: Mapping[str, Any], resume: bool = 
 
 
 def new_run_dir() -> str:
-    """A folder below `runs` that is named after the present second and does not exist."""
+    """A folder below `runs` that is named after the present second and does not exist; the same for all ranks."""
+    return from_first(_new_run_dir)
+
+
+def _new_run_dir() -> str:
     name = time.strftime("runs/%Y-%m-%d_%H-%M-%S")
     number, path = 1, Path(name)
     while path.exists():
@@ -81,7 +86,12 @@ def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False, c
         raise ConfigurationError(
             f"cache_dir {cache_dir}: lies in the data folder, which is never written to; name another."
         )
-    folder = Path(run_dir)
+    from_first(lambda: _claim(Path(run_dir), dataset_dir, resume))
+    set_determinism(seed)
+    logger.info(f"run folder {Path(run_dir).resolve()}; watch it with  tensorboard --logdir {run_dir}")
+
+
+def _claim(folder: Path, dataset_dir: str, resume: bool) -> None:
     taken = [name for name in (MODEL, LAST, LOG) if (folder / name).exists()]
     if taken and not resume:
         raise ConfigurationError(
@@ -92,8 +102,6 @@ def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False, c
         _check_writable(folder)
     else:
         save_configuration(folder, dataset_dir)
-    set_determinism(seed)
-    logger.info(f"run folder {folder.resolve()}; watch it with  tensorboard --logdir {folder}")
 
 
 def _check_writable(folder: Path) -> None:
@@ -149,8 +157,13 @@ def check_window(datalist: Mapping[str, Any], slice_range: Sequence[int] | None)
     Raises:
         DatasetError: naming the first case whose volume the window leaves.
     """
-    cases = [case for section in SECTIONS for case in datalist[section]]
-    for case in cases if slice_range else []:
+    if slice_range:
+        cases = [case for section in SECTIONS for case in datalist[section]]
+        from_first(lambda: _check_windows(cases, slice_range))
+
+
+def _check_windows(cases: Sequence[Mapping[str, Any]], slice_range: Sequence[int]) -> None:
+    for case in cases:
         depth, spacing_mm = axial_slices(case["image"][0])
         try:
             slice_window(slice_range, spacing_mm, depth)
@@ -164,13 +177,20 @@ def end_run(run_dir: str, state: RunState) -> None:
     Raises:
         SystemExit: with the signal's status, if the run was asked to stop.
     """
+    if is_first():
+        _conclude(Path(run_dir), state)
+    wait_for_all()  # `torchrun` ends the others as soon as one has ended with a status
+    if state.stop.signal:
+        raise SystemExit(exit_status(state.stop.signal))
+
+
+def _conclude(folder: Path, state: RunState) -> None:
     from workflows.curves import draw_curves
 
-    folder = Path(run_dir)
     if state.stop.signal:
-        again = f"continue with  brats-unet train --resume --out {folder}"
+        again = f"continue with  {continue_command(folder)}"
         print(f"stopped by {state.stop.signal.name} {state.stopped_at}; {again}", file=sys.stderr)
-        raise SystemExit(exit_status(state.stop.signal))
+        return
     draw_curves(folder)
     logger.info(f"best weights {folder / MODEL}, full state {folder / LAST}, figures {folder / LOG} and {CURVES}")
     logger.info(f"next: choose the post-processing by  brats-unet tune --checkpoint {folder / MODEL}")
@@ -192,7 +212,7 @@ def datalist(
         "training", "validation", "testing": [{"case": id, "image": [one file per modality], "label": file}, …];
         "label_values": class index of each value in the label files.
     """
-    split = obtain_datalist(dataset_dir, split_file, run_dir, modalities, seed)
+    split = from_first(lambda: obtain_datalist(dataset_dir, split_file, run_dir, modalities, seed))
     sections = {section: samples(split[section], modalities) for section in SECTIONS}
     logger.info(", ".join(f"{len(cases)} {section}" for section, cases in sections.items()) + " cases")
     return {**sections, "label_values": dict(LABEL_CONVENTIONS[split["label_convention"]].classes)}

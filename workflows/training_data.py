@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from transforms.planes import AXIAL, as_volume, mirror_image, shown_slices, slic
 from transforms.slices import plain
 from transforms.soft_labels import expand_labels
 from workflows.errors import ConfigurationError, about_case
+from workflows.ranks import is_first, ranks_on_this_machine
 from workflows.stored_cases import StoredCases
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class SliceDataset(Dataset):
             stored or transform,
             cache_rate=rate,
             num_workers=workers,
-            progress=sys.stderr.isatty(),
+            progress=sys.stderr.isatty() and is_first(),
             copy_cache=False,
         )
         self.cached_cases = self.volumes.cache_num
@@ -121,7 +122,7 @@ class SliceDataset(Dataset):
         # Reading a patient that does not fit in memory just to count its slices costs one pass, once.
         self.places = [self._places_in(self.case(index)) for index in range(len(data))]
         self.slices_per_case = [len(places) for places in self.places]
-        self.first_slice = [0, *accumulate(self.slices_per_case)]
+        self.first_slice = [0, *itertools.accumulate(self.slices_per_case)]
         if stored:
             stored.report()
 
@@ -208,6 +209,8 @@ class SliceBatches(Sampler[list[int]]):
         seed: the order of epoch n and the augmentation of its batches follow from `seed` and n alone.
         tumour_free_share: at most this share of an epoch's slices is without tumour, others being drawn anew in every
             epoch; None for every slice once in every epoch. Not for one patient per batch.
+        agree: gives the slices, or patients, of an epoch when told how many there are; what it asks for beyond them is
+            drawn again. Ranks agree on the `largest` of their numbers, and so take equally many steps.
     """
 
     def __init__(
@@ -217,6 +220,7 @@ class SliceBatches(Sampler[list[int]]):
         shuffle: bool,
         seed: int = 0,
         tumour_free_share: float | None = None,
+        agree: Callable[[int], int] = int,
     ) -> None:
         if tumour_free_share is not None and not (0 <= tumour_free_share < 1 and shuffle and slices_per_batch):
             raise ConfigurationError(
@@ -225,23 +229,22 @@ class SliceBatches(Sampler[list[int]]):
         self.dataset, self.slices_per_batch, self.shuffle, self.seed = dataset, slices_per_batch, shuffle, seed
         self.tumour_free_share = tumour_free_share
         self.epoch, self.done_in_epoch = 0, 0
-        self.per_epoch = len(dataset)
+        per_epoch = len(dataset) if slices_per_batch else len(dataset.slices_per_case)
         if tumour_free_share is not None:
             self.tumour_free = [i for case in range(len(dataset.slices_per_case)) for i in dataset.tumour_free(case)]
             with_tumour = len(dataset) - len(self.tumour_free)
             self.tumour_free_kept = min(
                 len(self.tumour_free), round(with_tumour * tumour_free_share / (1 - tumour_free_share))
             )
-            self.per_epoch = with_tumour + self.tumour_free_kept
+            per_epoch = with_tumour + self.tumour_free_kept
+        self.per_epoch = agree(per_epoch)
 
     def continue_from(self, epochs: int, batches: int) -> None:
         """The next iteration is the epoch after `epochs`, without its first `batches`."""
         self.epoch, self.done_in_epoch = epochs, batches
 
     def __len__(self) -> int:
-        if self.slices_per_batch is None:
-            return len(self.dataset.slices_per_case)
-        return -(-self.per_epoch // self.slices_per_batch)
+        return -(-self.per_epoch // (self.slices_per_batch or 1))
 
     def __iter__(self) -> Iterator[list[int]]:
         self.epoch += 1
@@ -252,19 +255,36 @@ class SliceBatches(Sampler[list[int]]):
 
     def _batches(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        cases = self._permuted(range(len(self.dataset.slices_per_case)), generator)
         if self.slices_per_batch is None:
-            yield from (self._slices_of([case]) for case in cases)
+            cases = itertools.chain.from_iterable(self._case_orders(generator))
+            yield from (self._slices_of([case]) for case in itertools.islice(cases, self.per_epoch))
             return
-        step, pending, left_out = self._cases_per_group(), list[int](), self._left_out(generator)
-        for first in range(0, len(cases), step):
-            # What is left of a group goes first into the next one's batch, while its patients are still at hand.
-            pending += self._drawn(cases[first : first + step], left_out, generator)
+        pending = list[int]()
+        # What is left of a group goes first into the next one's batch, while its patients are still at hand.
+        for group in self._groups(generator):
+            pending += group
             while len(pending) >= self.slices_per_batch:
                 yield pending[: self.slices_per_batch]
                 del pending[: self.slices_per_batch]
         if pending:
             yield pending
+
+    def _case_orders(self, generator: torch.Generator) -> Iterator[list[int]]:
+        """All patients in an order of their own, again and again."""
+        while True:
+            yield self._permuted(range(len(self.dataset.slices_per_case)), generator)
+
+    def _groups(self, generator: torch.Generator) -> Iterator[list[int]]:
+        """An epoch's slices in the order they are shown, those of patients read together at a time."""
+        missing, step = self.per_epoch, self._cases_per_group()
+        for cases in self._case_orders(generator):
+            left_out = self._left_out(generator)
+            for first in range(0, len(cases), step):
+                group = self._drawn(cases[first : first + step], left_out, generator)[:missing]
+                missing -= len(group)
+                yield group
+            if not missing:
+                return
 
     def _drawn(self, cases: Sequence[int], left_out: Collection[int], generator: torch.Generator) -> list[int]:
         """What is shown of some patients, in its order."""
@@ -309,7 +329,7 @@ def prepare_batch(
 
 def affordable_cache_rate(cases: int, expected_bytes_per_case: int) -> float:
     """The share of the patients that fits in memory; says what is expected, and warns where it is less than all."""
-    needed, free = cases * expected_bytes_per_case, psutil.virtual_memory().available
+    needed, free = cases * expected_bytes_per_case, psutil.virtual_memory().available // ranks_on_this_machine()
     budget = free * MEMORY_SHARE_FOR_CACHE
     logger.info(f"caching {cases} cases: {needed / 1e9:.2f} GB expected, {free / 1e9:.1f} GB of memory free")
     if needed <= budget:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from workflows.dataset import Case, check_case_id
 from workflows.errors import BratsError, DatasetError, about_case, printable
+from workflows.ranks import gathered, is_first, joined, number_of_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class UsableCases(DataLoader):
 
     def __init__(self, dataset: Dataset, **options: Any) -> None:
         self.faults: list[Fault] = []
+        self.engine: Engine | None = None
         super().__init__(_WithFaults(dataset), **{"collate_fn": _keep_faults_apart, **options})
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator will do
@@ -82,12 +84,15 @@ class UsableCases(DataLoader):
             if batch is not None:
                 yield from held
                 held = [batch]
-        if not held:
+        if not held and number_of_ranks() == 1:
             self.report()
+        elif not held and self.engine is not None:
+            self.engine.terminate()  # its end is where the other ranks wait to put all cases together
         yield from held
 
     def attach(self, engine: Engine) -> None:
         """Keep the engine's count of iterations to that of the usable batches."""
+        self.engine = engine
         engine.add_event_handler(Events.ITERATION_STARTED, self._count)
 
     def _count(self, engine: Engine) -> None:
@@ -95,19 +100,19 @@ class UsableCases(DataLoader):
             engine.state.epoch_length = len(self) - len(self.faults)
 
     def report(self) -> None:
-        """The last step of a run.
+        """The last step of a run; the first rank speaks for all.
 
         Raises:
             DatasetError: listing the cases that were left out, one line each; of a single patient its line alone.
         """
-        if not self.faults:
+        faults, total = joined(self.faults), sum(gathered(len(self.dataset)))  # type: ignore[arg-type]
+        if not faults or not is_first():
             return
-        total = len(self.dataset)  # type: ignore[arg-type]
         if total == 1:
-            raise DatasetError(self.faults[0].message)
-        lines = "".join(f"\n  {fault.message}" for fault in self.faults)
-        done = "the others are done" if len(self.faults) < total else "mend them or name another folder"
-        raise DatasetError(f"{len(self.faults)} of {total} cases could not be used; {done}.{lines}")
+            raise DatasetError(faults[0].message)
+        lines = "".join(f"\n  {fault.message}" for fault in faults)
+        done = "the others are done" if len(faults) < total else "mend them or name another folder"
+        raise DatasetError(f"{len(faults)} of {total} cases could not be used; {done}.{lines}")
 
 
 class _WithFaults(Dataset):

@@ -1,0 +1,343 @@
+"""One run in several processes, called ranks, on one machine or several: who does what, and what they tell each other.
+
+`torchrun` starts the ranks, PyTorch's DistributedDataParallel averages their gradients, and MONAI and Ignite gather
+their figures. Rank 0, the first, writes and prints. A process that nobody started as one of several is the first of
+one: every function here then does at once what it would without ranks, and torch.distributed is not touched.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from workflows.errors import BratsError, ConfigurationError
+
+if TYPE_CHECKING:
+    import torch
+    from ignite.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL communicator was aborted")
+"""What PyTorch says where another rank has ended."""
+
+
+@dataclass
+class Ranks:
+    """This process among those of its run.
+
+    Attributes:
+        on_this_machine: how many ranks share its memory.
+        words: the group over which ranks talk, on the CPU whatever they compute on.
+    """
+
+    rank: int = 0
+    number: int = 1
+    on_this_machine: int = 1
+    words: Any = None
+
+
+_here = Ranks()
+
+
+def rank() -> int:
+    return _here.rank
+
+
+def number_of_ranks() -> int:
+    return _here.number
+
+
+def ranks_on_this_machine() -> int:
+    return _here.on_this_machine
+
+
+def is_first() -> bool:
+    """Whether this process writes and prints for all."""
+    return _here.rank == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Beginning and end
+
+
+def device() -> torch.device:
+    """The GPU of this rank, each of a machine its own; the CPU where there is none.
+
+    Raises:
+        ConfigurationError: if there are more ranks than GPUs.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if local >= gpus:
+        raise ConfigurationError(f"--nproc_per_node is more than the {gpus} GPUs here; start one process per GPU.")
+    return torch.device("cuda", local)
+
+
+def begin(device: Any) -> None:
+    """Join the other ranks, if `torchrun` has started this process as one of several; the first step of a run.
+
+    Args:
+        device: that this rank computes on; CPUs talk by Gloo, GPUs by NCCL.
+    """
+    if _here.number > 1 or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return
+    import torch
+    import torch.distributed as dist
+
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    _here.rank, _here.number = dist.get_rank(), dist.get_world_size()
+    _here.on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    _here.words = dist.new_group(backend="gloo") if on_gpu else dist.group.WORLD
+    atexit.register(end)
+    if not is_first():  # what it has to say the first says too, but for its share
+        logging.getLogger("workflows").setLevel(logging.WARNING)
+        logger.setLevel(logging.INFO)
+
+
+def end() -> None:
+    """Leave the other ranks."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    _here.__init__()  # type: ignore[misc]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What ranks tell each other
+
+
+@contextmanager
+def _talking() -> Iterator[None]:
+    """Say in one line that another rank has ended; why, it has said itself."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not lost(error):
+            raise
+        raise BratsError(f"rank {rank()}: another process of this run has ended; its own message says why.") from error
+
+
+def lost(error: BaseException | None) -> bool:
+    """Whether a chain of exceptions began with the end of another rank."""
+    while error is not None:
+        if any(words in str(error) for words in LOST):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def gathered(value: Value) -> list[Value]:
+    """The values of all ranks, in their order, on every one of them."""
+    if _here.number == 1:
+        return [value]
+    import torch.distributed as dist
+
+    values: list[Any] = [None] * _here.number
+    with _talking():
+        dist.all_gather_object(values, value, group=_here.words)
+    return values
+
+
+def joined(values: Sequence[Value]) -> list[Value]:
+    """The lists of all ranks, one after the other."""
+    return [value for of_one in gathered(list(values)) for value in of_one]
+
+
+def from_first(work: Callable[[], Value]) -> Value:
+    """What `work` returns on the first rank, which alone does it; where it fails, the others end without a word.
+
+    Raises:
+        SystemExit: on the others, if it failed.
+    """
+    if _here.number == 1:
+        return work()
+    import torch.distributed as dist
+
+    told: list[Any] = [False, None]
+    try:
+        if is_first():
+            told = [True, work()]
+    finally:
+        with _talking():
+            dist.broadcast_object_list(told, src=0, group=_here.words)
+    if not told[0]:
+        raise SystemExit(1)
+    return told[1]
+
+
+def wait_for_all() -> None:
+    """Return when every rank has come here."""
+    gathered(None)
+
+
+def largest(number: int) -> int:
+    """The largest of the ranks' numbers."""
+    if _here.number == 1:
+        return number
+    import torch
+    import torch.distributed as dist
+
+    value = torch.tensor(number)
+    with _talking():
+        dist.all_reduce(value, dist.ReduceOp.MAX, group=_here.words)
+    return int(value)
+
+
+def check_equal_steps(steps: int | None) -> None:
+    """Raises `ConfigurationError` where ranks would wait for each other for ever."""
+    every = gathered(steps)
+    if len(set(every)) > 1:
+        raise ConfigurationError(
+            f"the processes' epochs have {', '.join(map(str, every))} steps; name multi_gpu_train after other overlays."
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Who does what
+
+
+def bounds(cases: int) -> tuple[int, int]:
+    """The first case of this rank among all, and the one after its last; shares differ by one case at most."""
+    return tuple(cases * edge // _here.number for edge in (_here.rank, _here.rank + 1))  # type: ignore[return-value]
+
+
+def share(datalist: Mapping[str, Any], section: str) -> list[Any]:
+    """The cases of a section that this rank reads: consecutive ones, so that the shares in order are all in order.
+
+    Raises:
+        ConfigurationError: if there are fewer cases than ranks.
+    """
+    cases = datalist[section]
+    if len(cases) < _here.number:
+        raise ConfigurationError(
+            f"{len(cases)} {section} cases are too few for {_here.number} processes; start {len(cases)} at most."
+        )
+    first, after = bounds(len(cases))
+    if _here.number > 1:
+        logger.info(f"rank {rank()} of {_here.number}: {after - first} of {len(cases)} {section} cases")
+    return list(cases[first:after])
+
+
+def first_of_share(datalist: Mapping[str, Any], section: str) -> int:
+    """How many cases of a section the ranks before this one have."""
+    return bounds(len(datalist[section]))[0]
+
+
+@dataclass(frozen=True)
+class Everyone:
+    """The cases of all ranks by name, for a handler that shows what was gathered."""
+
+    names: Sequence[str]
+
+
+def everyone(datalist: Mapping[str, Any], section: str) -> Everyone:
+    return Everyone([case["case"] for case in datalist[section]])
+
+
+def own_seed(seed: int) -> int:
+    """A seed for what ranks must draw differently; the first keeps the run's."""
+    from workflows.training_data import draw_seed
+
+    return seed if is_first() else draw_seed(seed, rank())
+
+
+def averaging_gradients(network: torch.nn.Module, device: Any) -> torch.nn.Module:
+    """The network with gradients that are the mean over the ranks; its weights stay those of `network`.
+
+    Ranks must take equally many steps. Parts of the network without a gradient are left alone, as in one process.
+    """
+    if _here.number == 1:
+        return network
+    import torch
+    from torch.nn.parallel import DistributedDataParallel
+
+    place = [device] if torch.device(device).type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=place, static_graph=True)
+
+
+def handlers_here(handlers: Sequence[Any], *first: Any) -> list[Any]:
+    """`first` and the handlers that this rank attaches: on all but the first rank, none that shows or logs."""
+    if _here.number == 1:
+        return list(handlers)
+    if is_first():
+        return [*first, *handlers]
+    from monai.handlers import TensorBoardStatsHandler
+
+    from workflows.handlers import TrainingLog
+    from workflows.progress_handlers import EpochTable, ProgressBar, RunBar
+    from workflows.tensorboard_handlers import FallenCases, RunDescription, SliceOverlays
+
+    showing = (TrainingLog, EpochTable, ProgressBar, RunBar)
+    on_tensorboard = (TensorBoardStatsHandler, RunDescription, SliceOverlays, FallenCases)
+    return [*first, *(handler for handler in handlers if not isinstance(handler, (*showing, *on_tensorboard)))]
+
+
+def event_writer(**options: Any) -> Any:
+    """TensorBoard's writer on the first rank; on the others something that takes the same calls and writes nothing."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(**options) if is_first() else _NoEvents()
+
+
+class _NoEvents:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *arguments, **options: None
+
+
+class SameEverywhere:
+    """Every rank validates the same network and decides by the same figures, those of the first.
+
+    Statistics of a batch normalisation are a rank's own until they are shared; figures from gathered sums may differ in
+    their last digit on a GPU, and a rank that stopped early for it would leave the others waiting. Attach it to the
+    validator before all other handlers.
+
+    Args:
+        networks: whose buffers, which no gradient keeps the same, are to be those of the first rank.
+    """
+
+    def __init__(self, *networks: torch.nn.Module) -> None:
+        self.networks = networks
+
+    def attach(self, engine: Engine) -> None:
+        from ignite.engine import Events
+
+        engine.add_event_handler(Events.STARTED, self._share_buffers)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._share_figures)
+
+    def _share_buffers(self) -> None:
+        import torch.distributed as dist
+
+        for network in self.networks:
+            for buffer in network.buffers():
+                with _talking():
+                    dist.broadcast(buffer, src=0)
+
+    def _share_figures(self, engine: Engine) -> None:
+        engine.state.metrics.update(from_first(lambda: dict(engine.state.metrics)))
+
+
+def continue_command(run_dir: str | Path) -> str:
+    """How a person continues a run with as many ranks."""
+    if _here.number == 1:
+        return f"brats-unet train --resume --out {run_dir}"
+    machines = _here.number // _here.on_this_machine
+    several = f"--nnodes={machines} … " if machines > 1 else ""
+    return f"torchrun {several}--nproc_per_node={_here.on_this_machine} -m workflows train --resume --out {run_dir}"
