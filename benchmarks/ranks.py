@@ -58,7 +58,7 @@ def main() -> None:
         "Several processes",
         command_of(arguments),
         rows_of(measured),
-        f"Phantom: {arguments.cases} generated patients of 120×120×155 voxels stand for all. Where processes differ, "
+        f"Phantom: {arguments.cases} generated patients of 120×120×155 voxels stand for all; overlay axial. Where processes differ, "
         "the largest figure is shown. Patients, memory, slices and steps divide by the number of processes. CPU "
         "seconds also hold what does not: averaging gradients, waiting for each other, and what the first process "
         "alone writes; how much each of these takes was not measured. One run on a busy machine: read them as a rough "
@@ -95,7 +95,7 @@ def measure_rank(folder: Path, size_px: int) -> None:
     datalist = {**lists, "testing": [], "label_values": dict(LABEL_CONVENTIONS["brats-to-2022"].classes)}
     (folder / "run").mkdir(exist_ok=True)
     settings = {"run_dir": str(folder / "run"), "size_px": size_px, "max_epochs": 1, "device": "cpu"}
-    workflow = ConfigWorkflow(config_files("train", ["multi_gpu_train"]), workflow_type="train", **settings)
+    workflow = ConfigWorkflow(config_files("train", ["axial", "multi_gpu_train"]), workflow_type="train", **settings)
     workflow.parser["datalist"] = datalist
     workflow.initialize()
     content = workflow.parser.get_parsed_content

@@ -38,7 +38,7 @@ def files(*names: str) -> str:
 
 def training(data: Path, run: Path, *more: str) -> tuple[object, ...]:
     """The command that trains by two processes."""
-    configuration = files("train", "multi_gpu_train", *more)
+    configuration = files("train", "axial", "multi_gpu_train", *more)
     named = ("--dataset_dir", data, "--split_file", data.parent / "split.json", "--run_dir", run)
     return (*TORCHRUN, "-m", "monai.bundle", "run", "training", "--config_file", configuration, *named, *TINY)
 
@@ -170,7 +170,7 @@ def validated_alone(run: Run, *variants: str, **settings: Any) -> dict[str, floa
     from monai.bundle import ConfigWorkflow
 
     workflow = ConfigWorkflow(
-        config_files("train", variants),
+        config_files("train", ("axial", *variants)),
         workflow_type="train",
         dataset_dir=str(run.data),
         split_file=str(run.folder / "split.json"),
@@ -205,7 +205,7 @@ def test_the_figures_of_two_processes_are_those_of_one_for_the_same_weights(two:
 def test_so_they_are_with_another_recipe_or_network(variant: str, nine: Path, tmp_path: Path):
     named = ("--dataset-dir", nine, "--split", nine.parent / "split.json", "--out", tmp_path / "run")
     settings = ("--size_px", "64", "--slice_range", "[70,94]", "--device", "cpu", "--max_epochs", "1")
-    overlays = ("--config", variant, "--config", "multi_gpu_train")
+    overlays = ("--config", "axial", "--config", variant, "--config", "multi_gpu_train")
     ended = start(*TORCHRUN, "-m", "workflows", "train", *named, *overlays, *settings, cwd=REPOSITORY)
     assert ended.status == 0, ended.stderr
     run = Run(nine, tmp_path / "run", ended.stdout, {})
@@ -316,7 +316,7 @@ def evaluation(run: Run, out: Path) -> tuple[object, ...]:
 @pytest.fixture(scope="session")
 def evaluated_by_two(two: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluated") / "two"
-    configuration = files("inference", "evaluate", "multi_gpu_evaluate")
+    configuration = files("inference", "axial", "evaluate", "multi_gpu_evaluate")
     named = ("--dataset_dir", two.data, "--split_file", two.folder / "split.json", "--checkpoint", two.checkpoint)
     settings = ("--size_px", "64", "--network_def#width", "4", "--device", "cpu", "--slice_range", "[70,94]")
     bundle = ("-m", "monai.bundle", "run", "evaluation", "--config_file", configuration, "--output_dir", out)
