@@ -43,6 +43,7 @@ from transforms.intensity import (
 from transforms.labels import ENHANCING, NUM_CLASSES
 from transforms.nifti import save_like_source
 from transforms.regions import AnySignald, BackgroundOutsideBraind, MostProbableClassd
+from transforms.resizing import ResizedSlicesd
 from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd
 from transforms.soft_labels import SoftLabelsd
 from transforms.uncertainty import Entropyd, Temperatured
@@ -87,7 +88,7 @@ def preprocessing(
             ZeroBackgroundd(keys="image"),
             *normalise_before,
             *([CropToBraind(keys="image", margin_px=CROP_MARGIN_PX)] if crop_to_brain else []),
-            Resized(keys="image", spatial_size=(size_px, size_px, -1), mode="trilinear"),
+            ResizedSlicesd(keys="image", size_px=size_px),
             *normalise_after,
             # Rounded as in the training cache, so that a network sees the same values there and here.
             CastToTyped(keys="image", dtype=torch.float16),

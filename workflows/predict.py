@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
+from numpy.typing import NDArray
 
 from transforms.files import write_whole
 from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
 from transforms.pipelines import UNCERTAINTY
+from transforms.slices import plain
 from workflows.configuration import (
     TUNED_SETTINGS,
     bundle_root,
@@ -221,7 +223,12 @@ def sha256_of(file: Path) -> str:
 
 def tumour_ml(label_map: Any) -> float:
     """Volume of all tumour classes of a `MetaTensor` (1, H, W, D) of class indices."""
-    return int((label_map > 0).sum()) * voxel_ml(label_map)
+    return int(np.count_nonzero(_voxels(label_map))) * voxel_ml(label_map)
+
+
+def _voxels(label_map: Any) -> NDArray[np.uint8]:
+    """NumPy counts voxels in a tenth of the time in which torch adds them."""
+    return np.asarray(plain(label_map).cpu())
 
 
 def voxel_ml(label_map: Any) -> float:
@@ -236,7 +243,8 @@ def volumes_ml(label_map: Any) -> dict[str, float]:
         label_map: a `MetaTensor` (1, H, W, D) of class indices, whose affine gives the voxel's size in mm.
     """
     each = voxel_ml(label_map)
-    counts = {c: int((label_map == c).sum()) for c in CLASS_COLOURS}
+    voxels = _voxels(label_map)
+    counts = {c: int(np.count_nonzero(voxels == c)) for c in CLASS_COLOURS}
     volumes = {CLASS_NAMES[c].replace(" ", "_"): count * each for c, count in counts.items()}
     return volumes | {region: sum(counts[c] for c in classes) * each for region, classes in REGIONS.items()}
 
