@@ -7,12 +7,11 @@ from typing import Any, cast
 
 import torch
 from monai.inferers import SliceInferer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from networks.slabs import SlabNetwork
 from transforms.slices import brain_window, plain, stack_slices, with_neighbours
-from workflows.runtimes import TORCH, Scores, in_runtime
+from workflows.runtimes import TORCH, Scores, described, in_runtime, sees_volumes
 
 FLIPS = ((), (2,), (3,), (2, 3))  # of (B, C, H, W): none, front and back, left and right, both
 
@@ -56,6 +55,7 @@ class AxialInferer(SameSliceInferer):
         super().__init__(2, *args, **kwargs)
         self.neighbours, self.flips, self.brain_only, self.runtime = neighbours, flips, brain_only, runtime
         self.slices_per_batch = self.sw_batch_size
+        self.computed_in = TORCH
         self._built: tuple[Any, Scores] | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -67,7 +67,7 @@ class AxialInferer(SameSliceInferer):
             (B, classes, H, W, D) logits, with `flips` the logarithms of the averaged probabilities; with `brain_only`
             zero in slices without brain at either end.
         """
-        self.sw_batch_size = inputs.shape[-1] if _sees_volumes(network) else self.slices_per_batch
+        self.sw_batch_size = inputs.shape[-1] if sees_volumes(network) else self.slices_per_batch
         volume = with_neighbours(inputs, self.neighbours) if self.neighbours else inputs
         network = self._in_runtime(network, volume)
         network = flip_averaged(network) if self.flips else network
@@ -78,19 +78,20 @@ class AxialInferer(SameSliceInferer):
         return functional.pad(scores, (first, inputs.shape[-1] - end))
 
     def _in_runtime(self, network: Any, volume: Tensor) -> Scores:
-        """The network in `runtime`, built for the first volume that it meets from two slices of its middle."""
+        """The network in `runtime`, built for the first volume that it meets from slices of its middle."""
         if self.runtime == TORCH:
             return cast(Scores, network)
         if self._built is None or self._built[0] is not network:
             middle = volume.shape[-1] // 2
-            slices = stack_slices(plain(volume)[0, ..., middle : middle + 2])
-            self._built = (network, in_runtime(self.runtime, network, slices))
+            slices = stack_slices(plain(volume)[0, ..., max(0, middle - 1) : middle + 2])
+            self.computed_in, scores = in_runtime(self.runtime, network, slices)
+            self._built = (network, scores)
         return self._built[1]
 
-
-def _sees_volumes(network: Any) -> bool:
-    """Whether a network, or one of several that answer together, is three-dimensional."""
-    return isinstance(network, nn.Module) and any(isinstance(part, SlabNetwork) for part in network.modules())
+    @property
+    def computed_by(self) -> str:
+        """The runtime that computed the last volume, with its version."""
+        return described(self.computed_in)
 
 
 def flip_averaged(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
