@@ -53,6 +53,8 @@ Normalisation = Literal["zscore", "window_maximum"]
 CROP_MARGIN_PX = 4
 """Room for the brain's edge to be seen as one, on either side of the square around it."""
 
+PROBABILITIES = "probabilities"
+"""In the name of the file that holds "pred"."""
 UNCERTAINTY = "uncertainty"
 """Under this key, and in the name of its file, is what `transforms.uncertainty.entropy` gives."""
 
@@ -289,7 +291,7 @@ def saving(
         "uncertainty", the `entropy` of "pred".
     """
     save_seg = save_like_source("seg", output_dir, "seg", np.uint8)
-    save_pred = save_like_source("pred", output_dir, "probabilities", np.float32)
+    save_pred = save_like_source("pred", output_dir, PROBABILITIES, np.float32)
     save_entropy = save_like_source(UNCERTAINTY, output_dir, UNCERTAINTY, np.float32)
     dtype: Any = torch.uint8  # documented by MONAI, missing in its type hint
     return Compose(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,13 +49,14 @@ class OnnxNetwork:
             raise ConfigurationError(f"runtime {runtime} computes on the CPU; add --device cpu, or use torch.")
         if sees_volumes(network):
             raise ConfigurationError(f"runtime {runtime} cannot compute this network (it is 3D); use --runtime torch.")
-        checked = torch.cat([slices] * 3)[:3]  # one more than the network is traced with: its size must not matter
-        try:
-            self.compute = _OPENERS[runtime](_as_onnx(network, checked[:2]))
-        except Exception as error:  # each library has its own for what it does not know
-            reason = " ".join(str(error).split())[:200]
-            raise ConfigurationError(f"runtime {runtime} cannot compute this network ({reason}).") from error
-        with torch.no_grad():
+        checked = torch.cat([slices] * 3)[:3]  # one more than the network is traced with: their number must not matter
+        threads = torch.get_num_threads()
+        with one_thread_in_torch(), torch.no_grad():
+            try:
+                self.compute = _OPENERS[runtime](_as_onnx(network, checked[:2]), threads)
+            except Exception as error:  # each library has its own for what it does not know
+                reason = " ".join(str(error).split())[:200]
+                raise ConfigurationError(f"runtime {runtime} cannot compute this network ({reason}).") from error
             self.difference = float((self(checked).softmax(dim=1) - network(checked).softmax(dim=1)).abs().max())
         if not self.difference <= AGREEMENT:
             raise ConfigurationError(
@@ -110,11 +112,23 @@ def sees_volumes(network: object) -> bool:
     return isinstance(network, nn.Module) and any(isinstance(part, SlabNetwork) for part in network.modules())
 
 
-def _open_in_onnxruntime(model: bytes) -> Scores:
+@contextmanager
+def one_thread_in_torch() -> Iterator[None]:
+    """For layers of two or three slices: threads that wait for each other take longer over them than one, on a busy
+    machine thirty times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _open_in_onnxruntime(model: bytes, threads: int) -> Scores:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def compute(slices: Tensor) -> Tensor:
@@ -124,13 +138,13 @@ def _open_in_onnxruntime(model: bytes) -> Scores:
     return compute
 
 
-def _open_in_openvino(model: bytes) -> Scores:
+def _open_in_openvino(model: bytes, threads: int) -> Scores:
     import openvino
 
     core = openvino.Core()
     # By itself it would compute in bfloat16 where the processor can.
     exact = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    options = {**exact, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    options = {**exact, "INFERENCE_NUM_THREADS": threads}
     compiled = core.compile_model(core.read_model(model), "CPU", options)
 
     def compute(slices: Tensor) -> Tensor:
@@ -140,12 +154,12 @@ def _open_in_openvino(model: bytes) -> Scores:
     return compute
 
 
-_OPENERS: dict[str, Callable[[bytes], Scores]] = {ONNX_RUNTIME: _open_in_onnxruntime, OPENVINO: _open_in_openvino}
+_OPENERS: dict[str, Callable[[bytes, int], Scores]] = {ONNX_RUNTIME: _open_in_onnxruntime, OPENVINO: _open_in_openvino}
 
 
 def _as_onnx(network: nn.Module, slices: Tensor) -> bytes:
     any_batch = {0: "batch"}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # They say that this exporter is the older one (the newer needs another package) and that sizes are fixed.
         warnings.simplefilter("ignore")
         file = Path(folder) / "network.onnx"
