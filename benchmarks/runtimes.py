@@ -8,6 +8,7 @@ not installed are left out. Writes the section *Runtimes* of docs/benchmarks.md.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ def main() -> None:
     starts, differing = {TORCH: Cost(0, 0)}, {TORCH: 0}
     for runtime in FASTEST_FIRST:
         if is_installed(runtime):
-            starts[runtime] = cost_of(lambda: scores.update({runtime: OnnxNetwork(network, slices, runtime)}), cpu)
+            starts[runtime] = cost_of(partial(open_network, scores, network, slices, runtime), cpu)
             difference = passed(scores[runtime], slices).argmax(1) != passed(network, slices).argmax(1)
             differing[runtime] = int(difference.sum())
     costs = in_turns({name: lambda of=of: passed(of, slices) for name, of in scores.items()}, arguments.repeats, cpu)
@@ -48,11 +49,17 @@ def main() -> None:
         arguments,
         "Runtimes",
         "python benchmarks/runtimes.py",
-        table(["", "start, wall s", "start, CPU s", "patient, wall s", "patient, CPU s", "pixels of another class"], rows),
+        table(
+            ["", "start, wall s", "start, CPU s", "patient, wall s", "patient, CPU s", "pixels of another class"], rows
+        ),
         f"{arguments.slices} slices of {arguments.size_px}×{arguments.size_px} pixels of noise in batches of "
-        f"{SLICES_PER_BATCH}. The start is once for all patients: importing the runtime, exporting the network, opening "
-        "it and comparing its probabilities with those of torch.",
+        f"{SLICES_PER_BATCH}. The start is once for all patients: importing the runtime, exporting the network, "
+        "opening it and comparing its probabilities with those of torch.",
     )
+
+
+def open_network(scores: dict[str, Scores], network: torch.nn.Module, slices: torch.Tensor, runtime: str) -> None:
+    scores[runtime] = OnnxNetwork(network, slices, runtime)
 
 
 @torch.inference_mode()

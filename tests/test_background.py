@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
@@ -110,19 +111,16 @@ def test_the_next_patient_is_read_while_one_is_in_use_and_no_patient_beyond_it()
 
 
 def test_lines_about_faults_stand_where_they_would_without_a_background(caplog: pytest.LogCaptureFixture):
-    import logging
-
     entries = [{"case": "P0"}, {"case": "P1"}, {"case": "bad", FAULT: "bad: is there twice."}, {"case": "P3"}]
     lines = {}
     for enabled in (True, False):
         background = Background(enabled)
         loader = UsableCases(Dataset(entries, None), background=background, batch_size=1)
 
-        def say(case: str) -> None:
-            time.sleep(0.03)
-            logging.getLogger("workflows").info(case)
+        def submit(batch: dict, background: Background = background) -> None:
+            background.submit(lambda: (time.sleep(0.03), logging.getLogger("workflows").info(batch["case"][0])))
 
-        engine = engine_that(lambda batch: background.submit(lambda: say(batch["case"][0])), background)
+        engine = engine_that(submit, background)
         loader.attach(engine)
         caplog.clear()
         with caplog.at_level(logging.INFO, "workflows"):

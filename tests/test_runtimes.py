@@ -72,7 +72,9 @@ def test_a_volume_has_the_scores_of_torch_with_flips_and_without_empty_slices_to
 
 def test_the_network_is_built_once_for_many_volumes(monkeypatch: pytest.MonkeyPatch):
     built: list[nn.Module] = []
-    monkeypatch.setattr("workflows.inferers.in_runtime", lambda runtime, network, _: built.append(network) or (runtime, network))
+    monkeypatch.setattr(
+        "workflows.inferers.in_runtime", lambda runtime, network, _: built.append(network) or (runtime, network)
+    )
     network = UNet2D(width=4).eval()
     inferer = AxialInferer(roi_size=[32, 32], sw_batch_size=3, runtime="onnxruntime")
     with torch.no_grad():

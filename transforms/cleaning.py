@@ -74,7 +74,7 @@ class LargestComponentd(MapTransform):
         for key in self.key_iterator(data):
             start, end = generate_spatial_bounding_box(plain(data[key]))
             box = (slice(None), *map(slice, start, end))
-            plain(data[key])[box] = self.keep(plain(data[key])[box])
+            plain(data[key])[box] = torch.as_tensor(self.keep(plain(data[key])[box]))
         return dict(data)
 
 

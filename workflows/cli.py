@@ -223,7 +223,13 @@ def predict(
         raise typer.BadParameter(f"{et_label} is not a label of enhancing tumour; use 4 or 3.", param_hint="--et-label")
     named = {"patient_dir": folder, "output_dir": out}
     saved = {"save_probabilities": save_probabilities, "save_uncertainty": save_uncertainty}
-    fixed = {"et_label": et_label, "report": report, "overwrite": overwrite, **saved, **named_checkpoints(checkpoint or [])}
+    fixed = {
+        "et_label": et_label,
+        "report": report,
+        "overwrite": overwrite,
+        **saved,
+        **named_checkpoints(checkpoint or []),
+    }
     run_prediction(config or [], {**fixed, **_overrides(named, context.args)})
 
 

@@ -250,9 +250,7 @@ class PredictionFiles:
             for more in self.more_checkpoints
         ]
 
-    def _write_record(
-        self, case: str, shape: Sequence[int], volumes: Mapping[str, float], removed_ml: float
-    ) -> None:
+    def _write_record(self, case: str, shape: Sequence[int], volumes: Mapping[str, float], removed_ml: float) -> None:
         label_map = f"{case}_seg.nii.gz"
         record = {
             "case": case,
