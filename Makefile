@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-BENCHMARKS := training_step memory first_epoch prediction startup growth study_on_gpu ranks
+BENCHMARKS := training_step memory first_epoch prediction runtimes startup growth study_on_gpu ranks
 
 .PHONY: demo test test-slow lint types bench bench-quality pack clean
 

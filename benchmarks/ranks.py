@@ -58,8 +58,8 @@ def main() -> None:
         "Several processes",
         command_of(arguments),
         rows_of(measured),
-        f"Phantom: {arguments.cases} generated patients of 120×120×155 voxels stand for all; overlay axial. Where processes differ, "
-        "the largest figure is shown. Patients, memory, slices and steps divide by the number of processes. CPU "
+        f"Phantom: {arguments.cases} generated patients of 120×120×155 voxels stand for all; overlay axial. Where "
+        "processes differ, the largest figure is shown. Patients, memory, slices and steps divide by the number of processes. CPU "
         "seconds also hold what does not: averaging gradients, waiting for each other, and what the first process "
         "alone writes; how much each of these takes was not measured. One run on a busy machine: read them as a rough "
         "ratio.",

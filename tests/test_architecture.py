@@ -51,6 +51,7 @@ LIGHT = (
     "explore",
     "report",
     "report_overview",
+    "prediction_records",
 )
 FILES = [file for package in PACKAGES for file in sorted((REPOSITORY / package).glob("*.py"))]
 

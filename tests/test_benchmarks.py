@@ -17,11 +17,7 @@ from conftest import REPOSITORY
 CPU = torch.device("cpu")
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 SCRIPTS = (
-    "training_step",
-    "memory",
-    "first_epoch",
-    "prediction",
-    "startup",
+    *("training_step", "memory", "first_epoch", "prediction", "runtimes", "startup"),
     "growth",
     "study_on_gpu",
     "ranks",
@@ -171,6 +167,15 @@ def test_a_training_step_is_measured(benchmark: Any, monkeypatch: pytest.MonkeyP
         ours, plain, ratio = (float(cell.rstrip("%")) for cell in cells)
         assert ours >= 0 and plain >= 0 and ratio == pytest.approx(ours / plain, abs=0.02, rel=0.2), name
     assert 0 <= float(rows["share of a step spent waiting for data"][0].rstrip("%")) < 100
+
+
+def test_runtimes_are_measured_beside_torch(benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path):
+    run(benchmark("runtimes"), monkeypatch, "--slices", 3, "--size-px", 64, "--repeats", 1, "--page", page)
+    rows = rows_of(section(page, "Runtimes"))
+    names = [name.split(" ")[0] for name in rows]
+    assert names[0] == "torch" and set(names) <= {"torch", "onnxruntime", "openvino"}
+    assert all(float(cell) >= 0 for cells in rows.values() for cell in cells)
+    assert all(int(cells[-1]) <= 3 for cells in rows.values())
 
 
 def test_a_prediction_is_measured_beside_two_network_passes(

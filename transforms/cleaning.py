@@ -14,9 +14,16 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import KeepLargestConnectedComponentd, MapTransform, RemoveSmallObjects, Transform
+from monai.transforms import (
+    KeepLargestConnectedComponent,
+    MapTransform,
+    RemoveSmallObjects,
+    Transform,
+    generate_spatial_bounding_box,
+)
 
 from transforms.labels import ENHANCING, NECROTIC_CORE
+from transforms.slices import plain
 
 TOUCHING = 3  # a component's voxels may touch by a corner
 SMALL_COMPONENTS, LARGEST_COMPONENT, LITTLE_ENHANCING = "small components", "largest component", "little enhancing"
@@ -46,12 +53,29 @@ def cleaning_steps(
     if smallest_component_mm3:
         steps[SMALL_COMPONENTS] = RemoveSmallComponentsd(keys=key, smallest_mm3=smallest_component_mm3)
     if largest_component_only:
-        steps[LARGEST_COMPONENT] = KeepLargestConnectedComponentd(
-            keys=key, is_onehot=False, independent=False, connectivity=TOUCHING
-        )
+        steps[LARGEST_COMPONENT] = LargestComponentd(keys=key)
     if smallest_enhancing_mm3:
         steps[LITTLE_ENHANCING] = LittleEnhancingToNecrosisd(keys=key, smallest_mm3=smallest_enhancing_mm3)
     return steps
+
+
+class LargestComponentd(MapTransform):
+    """All but the largest connected tumour become background, in place.
+
+    MONAI's `KeepLargestConnectedComponent` does it, within the box around all tumour: on a whole volume, most of which
+    is background, it takes ten times as long.
+    """
+
+    def __init__(self, keys: KeysCollection) -> None:
+        super().__init__(keys)
+        self.keep = KeepLargestConnectedComponent(is_onehot=False, independent=False, connectivity=TOUCHING)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(data):
+            start, end = generate_spatial_bounding_box(plain(data[key]))
+            box = (slice(None), *map(slice, start, end))
+            plain(data[key])[box] = torch.as_tensor(self.keep(plain(data[key])[box]))
+        return dict(data)
 
 
 class RemoveSmallComponentsd(MapTransform):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,14 @@ class SourceGeometryWriter(NibabelWriter):
     """MONAI's NIfTI writer with the geometry fields of the source file's header.
 
     MONAI's own sets both form codes to 1 and writes in place: a killed process would leave half a file.
+
+    Args:
+        refusals: receives what the disk refuses; MONAI's `SaveImage` hands on its text only.
     """
+
+    def __init__(self, refusals: list[OSError] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.refusals = [] if refusals is None else refusals
 
     def set_metadata(self, meta_dict: Mapping | None, resample: bool = True, **options: Any) -> None:
         """Take over the affine. MONAI's own, also where it need not resample, fails on volumes that are not axial."""
@@ -40,7 +48,11 @@ class SourceGeometryWriter(NibabelWriter):
         if "original_pixdim" in self.source:
             # The first value is the sign that the quaternion needs, the next three are the spacing.
             image.header["pixdim"][:4] = np.asarray(self.source["original_pixdim"])[:4]
-        write_whole(Path(filename), lambda path: nib.save(image, path))
+        try:
+            write_whole(Path(filename), lambda path: nib.save(image, path))
+        except OSError as refusal:
+            self.refusals.append(refusal)
+            raise
 
 
 class CaseLayout(FolderLayoutBase):
@@ -57,12 +69,16 @@ class SaveCased(MapTransform):
     """Save an image of the patient in data["case"] under that name.
 
     MONAI's `SaveImaged` would name it after the first modality's file.
+
+    Raises:
+        OSError: what the disk refused.
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str, name: str, dtype: DtypeLike) -> None:
         super().__init__(keys)
+        self.refusals: list[OSError] = []
         self.save = SaveImage(
-            writer=SourceGeometryWriter,
+            writer=partial(SourceGeometryWriter, self.refusals),  # type: ignore[arg-type]  # anything that makes one
             output_dtype=dtype,
             folder_layout=CaseLayout(output_dir, name),
             output_name_formatter=lambda meta, _: {"subject": meta["case"]},
@@ -74,8 +90,15 @@ class SaveCased(MapTransform):
         for key in self.key_iterator(data):
             image = data[key]
             image.meta["case"] = data["case"]
-            self.save(image)
+            self._save(image)
         return dict(data)
+
+    def _save(self, image: Any) -> None:
+        self.refusals.clear()
+        try:
+            self.save(image)
+        except RuntimeError as error:
+            raise (self.refusals[0] if self.refusals else error) from None
 
 
 def save_like_source(key: str, output_dir: str, name: str, dtype: DtypeLike) -> SaveCased:

@@ -43,6 +43,7 @@ from transforms.intensity import (
 from transforms.labels import ENHANCING
 from transforms.nifti import save_like_source
 from transforms.regions import AnySignald, BackgroundOutsideBraind, MostProbableClassd
+from transforms.resizing import ResizedSlicesd
 from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd
 from transforms.soft_labels import SoftLabelsd
 from transforms.tissue import RandTissueContrastd
@@ -53,6 +54,8 @@ Normalisation = Literal["zscore", "window_maximum"]
 CROP_MARGIN_PX = 4
 """Room for the brain's edge to be seen as one, on either side of the square around it."""
 
+PROBABILITIES = "probabilities"
+"""In the name of the file that holds "pred"."""
 UNCERTAINTY = "uncertainty"
 """Under this key, and in the name of its file, is what `transforms.uncertainty.entropy` gives."""
 
@@ -90,7 +93,7 @@ def preprocessing(
             ZeroBackgroundd(keys="image"),
             *normalise_before,
             *_crop("image", crop_to_brain, cube_mm),
-            Resized(keys="image", spatial_size=grid(size_px, cube_mm is not None), mode="trilinear"),
+            _resize("image", size_px, cube_mm is not None),
             *normalise_after,
             # Rounded as in the training cache, so that a network sees the same values there and here.
             CastToTyped(keys="image", dtype=torch.float16),
@@ -306,7 +309,7 @@ def saving(
         "uncertainty", the `entropy` of "pred".
     """
     save_seg = save_like_source("seg", output_dir, "seg", np.uint8)
-    save_pred = save_like_source("pred", output_dir, "probabilities", np.float32)
+    save_pred = save_like_source("pred", output_dir, PROBABILITIES, np.float32)
     save_entropy = save_like_source(UNCERTAINTY, output_dir, UNCERTAINTY, np.float32)
     dtype: Any = torch.uint8  # documented by MONAI, missing in its type hint
     return Compose(
@@ -332,6 +335,12 @@ def _crop(key: str, to_brain: bool, cube_mm: float | None) -> list[Transform]:
     if cube_mm is not None:
         return [CropToCubed(keys=key, edge_mm=cube_mm)]
     return [CropToBraind(keys=key, margin_px=CROP_MARGIN_PX)] if to_brain else []
+
+
+def _resize(key: str, size_px: int, in_cube: bool) -> Transform:
+    if in_cube:
+        return Resized(keys=key, spatial_size=grid(size_px, in_cube), mode="trilinear")
+    return ResizedSlicesd(keys=key, size_px=size_px)
 
 
 def _normalisation(name: str, slice_range: Sequence[int]) -> tuple[list[Any], list[Any]]:

@@ -213,9 +213,13 @@ def predict(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write a page per patient, to look at in a browser.")
     ] = True,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Predict again what OUT holds from the same weights, settings and files."),
+    ] = False,
     config: Variants = None,
 ) -> None:
-    """Segment patients: NIfTI label maps in their own geometry."""
+    """Segment patients: NIfTI label maps in their own geometry. The same command continues where it was stopped."""
     from workflows.checkpoints import named_checkpoints
     from workflows.predict import predict as run_prediction
 
@@ -223,7 +227,13 @@ def predict(
         raise typer.BadParameter(f"{et_label} is not a label of enhancing tumour; use 4 or 3.", param_hint="--et-label")
     named = {"patient_dir": folder, "output_dir": out}
     saved = {"save_probabilities": save_probabilities, "save_uncertainty": save_uncertainty}
-    fixed = {"et_label": et_label, "report": report, **saved, **named_checkpoints(checkpoint or [])}
+    fixed = {
+        "et_label": et_label,
+        "report": report,
+        "overwrite": overwrite,
+        **saved,
+        **named_checkpoints(checkpoint or []),
+    }
     run_prediction(config or [], {**fixed, **_overrides(named, context.args)})
 
 

@@ -7,13 +7,12 @@ from typing import Any, cast
 
 import torch
 from monai.inferers import SliceInferer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from networks.slabs import SlabNetwork
 from transforms.planes import AXIAL, across, back_from
 from transforms.slices import brain_window, own_channels, plain, stack_slices, with_mirror_image, with_neighbours
-from workflows.runtimes import TORCH, Scores, in_runtime
+from workflows.runtimes import TORCH, Scores, described, in_runtime, sees_volumes
 
 FLIPS = ((), (2,), (3,), (2, 3))  # of (B, C, H, W): none, along either axis, along both
 
@@ -57,6 +56,7 @@ class AxialInferer(SameSliceInferer):
         super().__init__(2, *args, **kwargs)
         self.neighbours, self.flips, self.brain_only, self.runtime = neighbours, flips, brain_only, runtime
         self.slices_per_batch = self.sw_batch_size
+        self.computed_in = TORCH
         self._built: tuple[Any, Scores] | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -68,7 +68,7 @@ class AxialInferer(SameSliceInferer):
             (B, classes, H, W, D) logits, with `flips` the logarithms of the averaged probabilities; with `brain_only`
             zero in slices without brain at either end.
         """
-        self.sw_batch_size = inputs.shape[-1] if _sees_volumes(network) else self.slices_per_batch
+        self.sw_batch_size = inputs.shape[-1] if sees_volumes(network) else self.slices_per_batch
         volume = with_neighbours(inputs, self.neighbours) if self.neighbours else inputs
         network = self._in_runtime(network, volume)
         network = flip_averaged(network) if self.flips else network
@@ -83,14 +83,20 @@ class AxialInferer(SameSliceInferer):
         return inputs
 
     def _in_runtime(self, network: Any, volume: Tensor) -> Scores:
-        """The network in `runtime`, built for the first volume that it meets from two slices of its middle."""
+        """The network in `runtime`, built for the first volume that it meets from slices of its middle."""
         if self.runtime == TORCH:
             return cast(Scores, network)
         if self._built is None or self._built[0] is not network:
             middle = volume.shape[-1] // 2
-            slices = stack_slices(plain(volume)[0, ..., middle : middle + 2])
-            self._built = (network, in_runtime(self.runtime, network, slices))
+            slices = stack_slices(plain(volume)[0, ..., max(0, middle - 1) : middle + 2])
+            self.computed_in, scores = in_runtime(self.runtime, network, slices)
+            self._built = (network, scores)
         return self._built[1]
+
+    @property
+    def computed_by(self) -> str:
+        """The runtime that computed the last volume, with its version."""
+        return described(self.computed_in)
 
 
 class PlanesInferer(AxialInferer):
@@ -120,11 +126,6 @@ class PlanesInferer(AxialInferer):
 
     def _own_channels(self, inputs: Tensor) -> Tensor:
         return own_channels(inputs, 0, mirrored=self.mirrored)
-
-
-def _sees_volumes(network: Any) -> bool:
-    """Whether a network, or one of several that answer together, is three-dimensional."""
-    return isinstance(network, nn.Module) and any(isinstance(part, SlabNetwork) for part in network.modules())
 
 
 def flip_averaged(network: Callable[..., Tensor]) -> Callable[..., Tensor]:

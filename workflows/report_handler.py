@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ignite.engine import Engine, Events
 
+from workflows.background import Background
 from workflows.dataset import find_cases
 from workflows.errors import BratsError
 from workflows.predict import VOLUMES_FILE
@@ -28,31 +30,55 @@ class PredictionReports:
         data_dir: where the patients' images lie.
         modalities: those that the network reads; the report shows all there are.
         enabled: False attaches nothing.
+        background: where they are written, after the records.
+        done: patients of an earlier run; a report that is missing is made up for.
     """
 
     def __init__(
-        self, output_dir: str | Path, data_dir: str | Path, modalities: Sequence[str], enabled: bool = True
+        self,
+        output_dir: str | Path,
+        data_dir: str | Path,
+        modalities: Sequence[str],
+        enabled: bool = True,
+        background: Background | None = None,
+        done: Sequence[str] = (),
     ) -> None:
         self.output_dir, self.data_dir = Path(output_dir), Path(data_dir)
         self.modalities, self.enabled = tuple(modalities), enabled
+        self.background, self.done = background or Background(enabled=False), done
 
     def attach(self, engine: Engine) -> None:
         if self.enabled:
             engine.add_event_handler(Events.STARTED, self._start)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._report_batch)
-            engine.add_event_handler(Events.COMPLETED, self._write_overview)
+            engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _start(self, engine: Engine) -> None:
         self.cases = {case.id: case for case in find_cases(self.data_dir, self.modalities).cases}
+        for case in self.done:
+            if not self._is_written(case):
+                self.background.submit(partial(self._write, case))
+        if self.done:
+            self.background.submit(self._write_overview)
+
+    def _is_written(self, case: str) -> bool:
+        """Whether a stopped run came as far as the thumbnail, which is the last of a patient's files."""
+        from workflows.report_overview import thumbnail_name
+
+        record, last = (self.output_dir / case / name for name in (f"{case}_seg.json", thumbnail_name(case)))
+        return last.is_file() and last.stat().st_mtime_ns >= record.stat().st_mtime_ns
 
     def _report_batch(self, engine: Engine) -> None:
         for batch in engine.state.batch:  # type: ignore[union-attr]
-            started = time.monotonic()
-            try:
-                out = self._report(str(batch["case"]))
-                logger.info(f"{batch['case']}: {out.name} ({time.monotonic() - started:.1f} s)")
-            except BratsError as error:
-                logger.warning(f"{batch['case']}: no report: {error}")
+            self.background.submit(partial(self._write, str(batch["case"])))
+
+    def _write(self, case: str) -> None:
+        started = time.monotonic()
+        try:
+            out = self._report(case)
+            logger.info(f"{case}: {out.name} ({time.monotonic() - started:.1f} s)")
+        except BratsError as error:
+            logger.warning(f"{case}: no report: {error}")
 
     def _report(self, case: str) -> Path:
         from workflows.report import make_report, write_report
@@ -65,11 +91,16 @@ class PredictionReports:
         write_thumbnail(report, folder / thumbnail_name(case))
         return out
 
-    def _write_overview(self, engine: Engine) -> None:
-        if not is_first():  # which by now has the table of all
-            return
-        from workflows.report_overview import write_overview
+    def _finish(self, engine: Engine) -> None:
+        if is_first():  # which by now has the table of all
+            self.background.submit(self._say_overview)
 
-        out = write_overview(self.output_dir, self.output_dir / VOLUMES_FILE)
+    def _say_overview(self) -> None:
+        out = self._write_overview()
         if out:
             logger.info(f"all patients at a glance: {out.resolve()}")
+
+    def _write_overview(self) -> Path | None:
+        from workflows.report_overview import write_overview
+
+        return write_overview(self.output_dir, self.output_dir / VOLUMES_FILE)

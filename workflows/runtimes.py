@@ -1,18 +1,27 @@
-"""What computes the scores at prediction: torch, or ONNX Runtime where it gives the same probabilities."""
+"""What computes the scores at prediction: torch, or a runtime that is faster and gives the same probabilities."""
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from networks.slabs import SlabNetwork
 from workflows.errors import ConfigurationError
 
-TORCH, ONNX_RUNTIME = "torch", "onnxruntime"
+logger = logging.getLogger(__name__)
+
+AUTO, TORCH, ONNX_RUNTIME, OPENVINO = "auto", "torch", "onnxruntime", "openvino"
+FASTEST_FIRST = (OPENVINO, ONNX_RUNTIME)
+"""As `benchmarks/runtimes.py` measures them; torch comes last, and needs nothing installed."""
 AGREEMENT = 1e-4
 """Probabilities of any pixel may differ by so much from those of torch; sums are taken in another order."""
 
@@ -20,56 +29,132 @@ Scores = Callable[[Tensor], Tensor]
 
 
 class OnnxNetwork:
-    """A network for slices as ONNX Runtime computes it on the CPU.
+    """A network for slices as another runtime computes it on the CPU from its ONNX form.
 
     Args:
         network: in evaluation mode, on the CPU.
         slices: (B, C, H, W), some that it will see; the size of a batch may be another one later.
+        runtime: `ONNX_RUNTIME` or `OPENVINO`.
     Raises:
-        ConfigurationError: if ONNX Runtime is not installed, cannot compute this network, or disagrees with torch.
+        ConfigurationError: if the runtime is not installed, cannot compute this network, or disagrees with torch.
     """
 
-    def __init__(self, network: nn.Module, slices: Tensor) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
+    def __init__(self, network: nn.Module, slices: Tensor, runtime: str = ONNX_RUNTIME) -> None:
+        if missing := [name for name in ("onnx", runtime) if not is_installed(name)]:
             raise ConfigurationError(
-                "runtime onnxruntime is not installed; run  pip install onnx onnxruntime  or use --runtime torch."
-            ) from error
+                f"runtime {runtime} needs {' and '.join(missing)}, which is not installed; "
+                f"run  pip install onnx {runtime}  or use --runtime torch."
+            )
         if slices.device.type != "cpu":
-            raise ConfigurationError("runtime onnxruntime computes on the CPU; add --device cpu, or use torch.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        providers = ["CPUExecutionProvider"]
-        try:
-            self.session = onnxruntime.InferenceSession(_as_onnx(network, slices), options, providers=providers)
-        except Exception as error:  # each library has its own for what it does not know
-            reason = " ".join(str(error).split())[:200]
-            raise ConfigurationError(f"runtime onnxruntime cannot compute this network ({reason}).") from error
-        with torch.no_grad():
-            difference = float((self(slices).softmax(dim=1) - network(slices).softmax(dim=1)).abs().max())
-        if not difference <= AGREEMENT:
+            raise ConfigurationError(f"runtime {runtime} computes on the CPU; add --device cpu, or use torch.")
+        if sees_volumes(network):
+            raise ConfigurationError(f"runtime {runtime} cannot compute this network (it is 3D); use --runtime torch.")
+        checked = torch.cat([slices] * 3)[:3]  # one more than the network is traced with: their number must not matter
+        threads = torch.get_num_threads()
+        with one_thread_in_torch(), torch.no_grad():
+            try:
+                self.compute = _OPENERS[runtime](_as_onnx(network, checked[:2]), threads)
+            except Exception as error:  # each library has its own for what it does not know
+                reason = " ".join(str(error).split())[:200]
+                raise ConfigurationError(f"runtime {runtime} cannot compute this network ({reason}).") from error
+            self.difference = float((self(checked).softmax(dim=1) - network(checked).softmax(dim=1)).abs().max())
+        if not self.difference <= AGREEMENT:
             raise ConfigurationError(
-                f"runtime onnxruntime differs from torch by {difference:.1e} in the probabilities, more than "
+                f"runtime {runtime} differs from torch by {self.difference:.1e} in the probabilities, more than "
                 f"{AGREEMENT:g}; use --runtime torch."
             )
 
     def __call__(self, slices: Tensor) -> Tensor:
         """Logits (B, classes, H, W) of slices (B, C, H, W)."""
-        (scores,) = self.session.run(None, {"slices": slices.contiguous().numpy()})
-        return torch.from_numpy(scores)
+        return self.compute(slices)
 
 
-def in_runtime(runtime: str, network: nn.Module, slices: Tensor) -> Scores:
-    """What gives a network's logits in one of the runtimes.
+def in_runtime(runtime: str, network: nn.Module, slices: Tensor) -> tuple[str, Scores]:
+    """What gives a network's logits, and in which of the runtimes.
 
     Args:
-        runtime: `TORCH` or `ONNX_RUNTIME`.
+        runtime: one of them, or `AUTO` for the first of `FASTEST_FIRST` that is installed and agrees with torch; a line
+            in the log says which.
         slices: (B, C, H, W), some that it will see.
     Raises:
-        ConfigurationError: see `OnnxNetwork`.
+        ConfigurationError: see `OnnxNetwork`; never with `AUTO`.
     """
-    return OnnxNetwork(network, slices) if runtime == ONNX_RUNTIME else network
+    if runtime == TORCH:
+        return TORCH, network
+    return _fastest(network, slices) if runtime == AUTO else (runtime, OnnxNetwork(network, slices, runtime))
+
+
+def _fastest(network: nn.Module, slices: Tensor) -> tuple[str, Scores]:
+    refusals = []
+    for runtime in FASTEST_FIRST if slices.device.type == "cpu" and not sees_volumes(network) else ():
+        try:
+            scores = OnnxNetwork(network, slices, runtime)
+        except ConfigurationError as refusal:
+            refusals.append(str(refusal).split("; ")[0])
+            continue
+        logger.info(f"computed by {described(runtime)}, within {scores.difference:.0e} of torch")
+        return runtime, scores
+    logger.info(f"computed by {described(TORCH)}" + "".join(f"; {refusal}" for refusal in refusals))
+    return TORCH, network
+
+
+def described(runtime: str) -> str:
+    """With its version, as a record names it."""
+    return f"{runtime} {import_module(runtime).__version__.partition('-')[0]}"
+
+
+def is_installed(package: str) -> bool:
+    return find_spec(package) is not None
+
+
+def sees_volumes(network: object) -> bool:
+    """Whether a network, or one of several that answer together, is three-dimensional."""
+    return isinstance(network, nn.Module) and any(isinstance(part, SlabNetwork) for part in network.modules())
+
+
+@contextmanager
+def one_thread_in_torch() -> Iterator[None]:
+    """For layers of two or three slices: threads that wait for each other take longer over them than one, on a busy
+    machine thirty times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _open_in_onnxruntime(model: bytes, threads: int) -> Scores:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def compute(slices: Tensor) -> Tensor:
+        (scores,) = session.run(None, {"slices": slices.contiguous().numpy()})
+        return torch.from_numpy(scores)
+
+    return compute
+
+
+def _open_in_openvino(model: bytes, threads: int) -> Scores:
+    import openvino
+
+    core = openvino.Core()
+    # By itself it would compute in bfloat16 where the processor can.
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    options = {**exact, "INFERENCE_NUM_THREADS": threads}
+    compiled = core.compile_model(core.read_model(model), "CPU", options)
+
+    def compute(slices: Tensor) -> Tensor:
+        # It hands out its own memory, which the next batch overwrites.
+        return torch.from_numpy(compiled(slices.contiguous().numpy())[0].copy())
+
+    return compute
+
+
+_OPENERS: dict[str, Callable[[bytes, int], Scores]] = {ONNX_RUNTIME: _open_in_onnxruntime, OPENVINO: _open_in_openvino}
 
 
 def _as_onnx(network: nn.Module, slices: Tensor) -> bytes:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, list_data_collate
 from torch.utils.data import Dataset
 
+from workflows.background import Background
 from workflows.dataset import Case, check_case_id
 from workflows.errors import BratsError, DatasetError, about_case, printable
 from workflows.ranks import gathered, is_first, joined, number_of_ranks
@@ -62,11 +65,17 @@ class UsableCases(DataLoader):
 
     Args:
         dataset: one item per case, {"case": id, …}; an item of its `data` may hold a `FAULT` instead.
+        background: where it is enabled the next batch is read while one is in use, by a thread of its own unless there
+            are loading processes; lines about faults wait there for those of the patients before.
+        done: cases that are no longer in `dataset`, for the count in the last line.
     """
 
-    def __init__(self, dataset: Dataset, **options: Any) -> None:
+    def __init__(
+        self, dataset: Dataset, background: Background | None = None, done: Sequence[str] = (), **options: Any
+    ) -> None:
         self.faults: list[Fault] = []
         self.engine: Engine | None = None
+        self.background, self.done = background or Background(enabled=False), done
         super().__init__(_WithFaults(dataset), **{"collate_fn": _keep_faults_apart, **options})
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator will do
@@ -77,9 +86,9 @@ class UsableCases(DataLoader):
         """
         self.faults.clear()
         held: list[Any] = []
-        for batch, faults in super().__iter__():
+        for batch, faults in self._ahead(super().__iter__()):
             for fault in faults:
-                logger.warning(f"left out: {fault.message}")
+                self.background.submit(partial(logger.warning, f"left out: {fault.message}"))
             self.faults += faults
             if batch is not None:
                 yield from held
@@ -89,6 +98,17 @@ class UsableCases(DataLoader):
         elif not held and self.engine is not None:
             self.engine.terminate()  # its end is where the other ranks wait to put all cases together
         yield from held
+
+    def _ahead(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Read one batch further than is asked for: with that in use and that held back, three patients at most."""
+        if not self.background.enabled or self.num_workers:
+            yield from batches
+            return
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading") as thread:
+            following = thread.submit(next, batches, None)
+            while (batch := following.result()) is not None:
+                following = thread.submit(next, batches, None)
+                yield batch
 
     def attach(self, engine: Engine) -> None:
         """Keep the engine's count of iterations to that of the usable batches."""
@@ -105,7 +125,7 @@ class UsableCases(DataLoader):
         Raises:
             DatasetError: listing the cases that were left out, one line each; of a single patient its line alone.
         """
-        faults, total = joined(self.faults), sum(gathered(len(self.dataset)))  # type: ignore[arg-type]
+        faults, total = joined(self.faults), sum(gathered(len(self.dataset) + len(self.done)))  # type: ignore[arg-type]
         if not faults or not is_first():
             return
         if total == 1:
