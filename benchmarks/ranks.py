@@ -60,9 +60,9 @@ def main() -> None:
         rows_of(measured),
         f"Phantom: {arguments.cases} generated patients of 120×120×155 voxels stand for all; overlay axial. Where "
         "processes differ, the largest figure is shown. Patients, memory, slices and steps divide by the number of "
-        "processes. CPU seconds also hold what does not: averaging gradients, waiting for each other, and what the first process "
-        "alone writes; how much each of these takes was not measured. One run on a busy machine: read them as a rough "
-        "ratio.",
+        "processes. CPU seconds also hold what does not: averaging gradients, waiting for each other, and what the "
+        "first process alone writes; how much each of these takes was not measured. One run on a busy machine: read "
+        "them as a rough ratio.",
         "The time of an epoch is not given: processes that share two cores cannot show whether it halves where each "
         "has a processor or GPU of its own. They talked by Gloo on CPUs; NCCL on GPUs was not run.",
     )
