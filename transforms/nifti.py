@@ -78,7 +78,7 @@ class SaveCased(MapTransform):
         super().__init__(keys)
         self.refusals: list[OSError] = []
         self.save = SaveImage(
-            writer=partial(SourceGeometryWriter, self.refusals),
+            writer=partial(SourceGeometryWriter, self.refusals),  # type: ignore[arg-type]  # any callable will do
             output_dtype=dtype,
             folder_layout=CaseLayout(output_dir, name),
             output_name_formatter=lambda meta, _: {"subject": meta["case"]},
