@@ -68,7 +68,7 @@ def test_memory_that_was_held_once_counts_for_ever():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--networks", "unet4d"), "no overlay 'unet4d'; there are attention_unet, basic_unet"),
+        (("--networks", "unet4d"), "no overlay 'unet4d'; there are attention_unet, axial, basic_unet"),
         (
             ("--networks", "unet2d,resume"),
             "resume: is no network; it has no network_def. Choose from packed_unet",

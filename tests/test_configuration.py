@@ -147,6 +147,7 @@ def test_the_known_settings_are_those_of_all_configurations_but_the_metadata(sma
 
 def test_the_settings_beside_a_checkpoint_are_those_that_its_network_needs(tmp_path: Path):
     settings = {"modalities": ["flair"], "size_px": 64, "normalisation": "zscore", "network_def": {"width": 8}}
+    settings |= {"cube_mm": 160, "planes": ["axial"], "mirrored": True}
     (tmp_path / "config.json").write_text(json.dumps({**settings, "max_epochs": 3, "dataset_dir": "/data"}))
     assert settings_beside(tmp_path / "model.pt") == settings
     assert run_configuration(tmp_path / "model.pt")["max_epochs"] == 3
@@ -155,11 +156,17 @@ def test_the_settings_beside_a_checkpoint_are_those_that_its_network_needs(tmp_p
 def test_a_3d_network_beside_a_checkpoint_is_taken_and_foreign_code_inside_it_is_not(tmp_path: Path):
     definition = json.loads((REPOSITORY / "bundle" / "configs" / "unet3d.json").read_text())["network_def"]
     (tmp_path / "config.json").write_text(json.dumps({"network_def": definition}))
-    assert settings_beside(tmp_path / "model.pt") == {"network_def": definition}
+    assert settings_beside(tmp_path / "model.pt")["network_def"] == definition
     definition["network"]["_target_"] = "os.system"
     (tmp_path / "config.json").write_text(json.dumps({"network_def": definition}))
     with pytest.raises(ConfigurationError, match=r"network_def beside the weights holds the code 'os\.system'"):
         settings_beside(tmp_path / "model.pt")
+
+
+def test_a_run_from_before_there_were_cubes_is_read_without_one(tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps({"size_px": 96}))
+    before = {"cube_mm": None, "planes": ["axial"], "mirrored": False}
+    assert settings_beside(tmp_path / "model.pt") == {"size_px": 96, **before}
 
 
 def test_a_checkpoint_alone_brings_no_settings(tmp_path: Path):

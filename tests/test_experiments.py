@@ -56,15 +56,21 @@ def test_every_experiment_overrides_settings_that_there_are(experiments: ModuleT
         refuse_unknown(experiment.evaluate, keys_of("inference"))
 
 
-def network_of(experiment: Any, neighbours: int) -> torch.nn.Module:
+def parsed(name: str, experiment: Any, neighbours: int) -> Any:
+    """What an experiment's configuration gives for a name."""
     from monai.bundle import ConfigParser
 
     parser = ConfigParser(ConfigParser.load_config_files(config_files("train", experiment.config)))
-    for name, value in experiment.train.items():
-        parser[name] = value
+    for changed, value in experiment.train.items():
+        parser[changed] = value
     parser["neighbours"] = neighbours
     names = ("modalities", "neighbours", "mirrored", "in_channels", "network_def")
-    return ConfigParser({name: parser[name] for name in names}).get_parsed_content("network_def")
+    return ConfigParser({needed: parser[needed] for needed in names}).get_parsed_content(name)
+
+
+def network_of(experiment: Any, neighbours: int) -> torch.nn.Module:
+    network: torch.nn.Module = parsed("network_def", experiment, neighbours)
+    return network
 
 
 def test_the_baseline_has_half_a_million_parameters(experiments: ModuleType):
@@ -76,10 +82,10 @@ def test_the_baseline_has_half_a_million_parameters(experiments: ModuleType):
 def test_every_experiment_has_a_network_for_its_slices(experiments: ModuleType):
     for name in experiments.names():
         experiment = experiments.load_experiment(name)
-        neighbours, mirrored = experiment.train.get("neighbours", 0), experiment.train.get("mirrored", False)
+        neighbours = experiment.train.get("neighbours", 0)
         with torch.no_grad():
             network = network_of(experiment, neighbours).eval()
-            scores = network(torch.zeros(1, 2 * (2 * neighbours + 1) * (1 + mirrored), 64, 64))
+            scores = network(torch.zeros(1, parsed("in_channels", experiment, neighbours), 64, 64))
         assert scores.shape == (1, 4, 64, 64), name
 
 

@@ -109,7 +109,7 @@ def unet3d(features: list[int]) -> SlabNetwork:
     overlay: dict[str, Any] = json.loads((REPOSITORY / "bundle" / "configs" / "unet3d.json").read_text())
     definition = overlay["network_def"]
     definition["network"]["features"] = features
-    parser = ConfigParser({"modalities": ["flair", "t1ce"], "neighbours": 0, "network_def": definition})
+    parser = ConfigParser({"in_channels": 2, "network_def": definition})
     return parser.get_parsed_content("network_def")
 
 

@@ -25,6 +25,8 @@ SETTINGS_OF_A_NETWORK = (
     *("planes", "mirrored", "neighbours", "network_def", "brain_only"),
 )
 """What inference must take over from the training of the checkpoint it uses."""
+BEFORE_CUBES = {"cube_mm": None, "planes": ["axial"], "mirrored": False}
+"""What runs read whose configuration is older than these settings."""
 MODULES_OF_OURS = ("networks.unet", "networks.packed", "networks.slabs")
 TUNED_SETTINGS_FILE = "post_processing.json"
 TUNED_SETTINGS = ("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3", "temperature")
@@ -194,6 +196,7 @@ def settings_beside(checkpoint: str | Path, named: Collection[str] = ()) -> dict
     settings: dict[str, Any] = {}
     for file, names in ((RUN_CONFIGURATION, SETTINGS_OF_A_NETWORK), (TUNED_SETTINGS_FILE, TUNED_SETTINGS)):
         found = _json_beside(checkpoint, file)
+        found = {**BEFORE_CUBES, **found} if file == RUN_CONFIGURATION and found else found
         settings |= {name: found[name] for name in names if name in found and name not in named}
     for name, value in settings.items():
         if code := _code_in(value):
