@@ -206,6 +206,7 @@ def test_two_networks_one_of_them_3d_are_trained_scored_and_not_done_twice(
     arguments = (
         *("compare-networks", "--dataset-dir", tiny_run.data, "--out", out, "--split", tiny_run.folder / "split.json"),
         *("--networks", ",".join(map(str, files)), "--minutes", "0.01", "--size-px", 64, "--device", "cpu"),
+        *("--config", "axial"),
     )
     ended = command(*arguments)
     assert ended.status == 0, ended.stderr
