@@ -78,47 +78,42 @@ def test_a_voxel_shows_in_one_slice_of_each_plane():
     assert shown_slices(shown, PLANES) == [("axial", 3), ("coronal", 2), ("sagittal", 1)]
 
 
-def test_the_network_is_given_the_same_slices_in_training_and_on_the_volume(write_patient: WritePatient):
-    patient = write_patient()
-    dataset = SliceDataset([patient], training_cube, planes=PLANES)
-    batch = dataset.__getitems__(range(len(dataset)))["image"]
+def seen_on_volume(volume: torch.Tensor, mirrored: bool) -> torch.Tensor:
+    """All slices of a volume (1, C, H, W, D) that the network is given."""
     seen: list[torch.Tensor] = []
 
     def network(slices: torch.Tensor) -> torch.Tensor:
         seen.append(slices.clone())
         return slices[:, :1].repeat(1, 4, 1, 1)
 
+    options = {"roi_size": [SIZE_PX] * 2, "sw_batch_size": 7, "brain_only": True}
+    scores = PlanesInferer(planes=PLANES, mirrored=mirrored, **options)(volume, network)
+    assert scores.shape == (1, 4, SIZE_PX, SIZE_PX, SIZE_PX)
+    return torch.cat(seen)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_network_is_given_the_same_slices_in_training_and_on_the_volume(
+    write_patient: WritePatient, mirrored: bool
+):
+    patient = write_patient()
     chain = preprocessing(SIZE_PX, (0, 40), reader=CaseReader(), cube_mm=CUBE_MM)
     volume = chain(patient)["image"].as_tensor()[None]
     assert volume.shape == (1, 2, SIZE_PX, SIZE_PX, SIZE_PX)
-    scores = PlanesInferer(planes=PLANES, roi_size=[SIZE_PX] * 2, sw_batch_size=7, brain_only=True)(volume, network)
-    assert scores.shape == (1, 4, SIZE_PX, SIZE_PX, SIZE_PX)
-    assert torch.equal(torch.cat(seen), batch)
-
-
-def test_the_mirror_image_is_the_same_in_training_and_on_the_volume(write_patient: WritePatient):
-    patient = write_patient()
-    dataset = SliceDataset([patient], training_cube, planes=PLANES, mirrored=True)
+    dataset = SliceDataset([patient], training_cube, planes=PLANES, mirrored=mirrored)
     batch = dataset.__getitems__(range(len(dataset)))["image"]
-    assert batch.shape[1] == 4
-    seen: list[torch.Tensor] = []
+    assert batch.shape[1] == (4 if mirrored else 2)
+    assert torch.equal(seen_on_volume(volume, mirrored), batch)
 
-    def network(slices: torch.Tensor) -> torch.Tensor:
-        seen.append(slices.clone())
-        return slices[:, :1].repeat(1, 4, 1, 1)
 
-    chain = preprocessing(SIZE_PX, (0, 40), reader=CaseReader(), cube_mm=CUBE_MM)
-    volume = chain(patient)["image"].as_tensor()[None]
-    options = {"planes": PLANES, "mirrored": True, "roi_size": [SIZE_PX] * 2, "sw_batch_size": 7, "brain_only": True}
-    PlanesInferer(**options)(volume, network)
-    assert torch.equal(torch.cat(seen), batch)
-    left = volume.flip(2)[0]  # (C, left, back, up)
-    plane, position = dataset.places[0][-1]
-    assert plane == "sagittal"
-    assert torch.equal(batch[-1, 2:], left[:, position].half().float())
-    plane, position = dataset.places[0][0]
-    assert plane == "axial"
-    assert torch.equal(batch[0, 2:], left[..., position].half().float())
+def test_the_mirror_image_of_a_sagittal_slice_is_that_of_the_other_hemisphere(write_patient: WritePatient):
+    dataset = SliceDataset([write_patient()], training_cube, planes=PLANES, mirrored=True)
+    other_side = dataset.case(0)["image"].movedim(0, -1).flip(1).float()  # (C, left, back, up)
+    for index, expected in ((0, "axial"), (len(dataset) - 1, "sagittal")):
+        plane, position = dataset.places[0][index]
+        assert plane == expected
+        mirror_image = other_side.select(-1 if plane == "axial" else 1, position)
+        assert torch.equal(dataset[index]["image"][2:], mirror_image)
 
 
 def test_labels_lie_where_the_images_of_a_slice_show_them(write_patient: WritePatient):
