@@ -17,7 +17,7 @@ import torch
 from conftest import REPOSITORY, Run, Started
 
 from networks.unet import UNet2D
-from workflows.configuration import literal_path, settings_beside
+from workflows.configuration import BEFORE_CUBES, literal_path, settings_beside
 from workflows.dataset import check_case_id, find_cases
 from workflows.errors import ConfigurationError, DatasetError, printable
 from workflows.nifti_files import load_image
@@ -123,14 +123,14 @@ def test_settings_beside_a_checkpoint_run_nothing(setting: dict, code: str, tmp_
     with pytest.raises(ConfigurationError) as refusal:
         settings_beside(tmp_path / "model.pt")
     assert code in str(refusal.value) and "not run unasked" in str(refusal.value)
-    assert settings_beside(tmp_path / "model.pt", named=list(setting)) == {}
+    assert settings_beside(tmp_path / "model.pt", named=list(setting)) == BEFORE_CUBES
 
 
 @pytest.mark.parametrize("target", ["networks.unet.UNet2D", "BasicUNet", "monai.networks.nets.UNet"])
 def test_networks_of_ours_and_of_monai_are_built_unasked(target: str, tmp_path: Path):
     settings = {"network_def": {"_target_": target, "in_channels": "$len(@modalities)"}, "size_px": 32}
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    assert settings_beside(tmp_path / "model.pt") == settings
+    assert settings_beside(tmp_path / "model.pt") == BEFORE_CUBES | settings
 
 
 # ---------------------------------------------------------------------------------------------------------------------
