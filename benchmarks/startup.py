@@ -44,6 +44,7 @@ def main() -> None:
         checkpoint = work / "model.pt"
         subprocess.run([sys.executable, "-c", RANDOM_WEIGHTS, str(checkpoint)], check=True, cwd=ROOT)
         predict = ["predict", str(patient), "--out", str(work / "out"), "--checkpoint", str(checkpoint), "--no-report"]
+        predict += ["--runtime", "torch", "--overwrite"]  # whose first call is seen; others are in runtimes.py
         train = ["train", "--dataset-dir", str(work / "data"), "--out", str(work / "run"), "--max_epochs", "1"]
         turns = [
             {
