@@ -52,7 +52,7 @@ def section(plain: dict[int, dict[str, Any]], final: dict[int, dict[str, Any]], 
     text += [table(["paired difference of Dice [95 %]", *REGIONS, "mean"], changes), ""]
     by_case = [[case, *(f"{s[region]['dice']:.3f}" for region in REGIONS)] for case, s in sorted(final_cases.items())]
     text += ["Case by case, *final*:", "", table(["case", *(f"Dice {region}" for region in REGIONS)], by_case)]
-    return "\n".join(text) + "\n"
+    return "\n".join(text)
 
 
 def figures(name: str, cases: Cases, minutes: float) -> list[str]:

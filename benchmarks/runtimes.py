@@ -28,7 +28,9 @@ def main() -> None:
     parser.add_argument("--size-px", type=int, default=128)
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    network, slices = PackedUNet().eval(), torch.randn(arguments.slices, 2, arguments.size_px, arguments.size_px)
+    channels = 4  # two modalities and their mirror images
+    network = PackedUNet(channels).eval()
+    slices = torch.randn(arguments.slices, channels, arguments.size_px, arguments.size_px)
     if arguments.checkpoint:
         network.load_state_dict(read_weights(arguments.checkpoint))
     cpu = torch.device("cpu")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import Head, WritePatient
 from monai.data import MetaTensor
+from test_pipelines import oriented
 from torch.nn import functional
 
 from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind, SquareAroundBrain
@@ -75,11 +76,7 @@ def perfect_answer(label: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "SPL"])
 def test_a_perfect_answer_on_the_crop_comes_back_on_the_patients_own_grid(write_patient: WritePatient, axes: str):
-    def reorient(image: nib.Nifti1Image) -> nib.Nifti1Image:
-        now, wanted = nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(axes)
-        return image.as_reoriented(nib.orientations.ornt_transform(now, wanted))
-
-    patient = write_patient(change=reorient)
+    patient = write_patient(change=oriented(axes))
     chain = preprocessing(64, (0, 40), reader=CaseReader(), crop_to_brain=True)
     preprocessed = chain({"case": "P1", "image": patient["image"]})
     answer = perfect_answer(training(patient, 64, 40)["label"])

@@ -12,6 +12,7 @@ import torch
 from conftest import WritePatient
 from monai.data import MetaTensor
 from test_crop import BRATS_VALUES, dice_to_file, perfect_answer
+from test_pipelines import oriented
 
 from transforms.crop import CropToCubed, CubeAroundBrain
 from transforms.pipelines import postprocessing, preprocessing, training_preprocessing
@@ -154,11 +155,7 @@ def test_the_mean_of_the_planes_is_that_of_their_probabilities():
 
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "SPL"])
 def test_a_perfect_answer_in_the_cube_comes_back_on_the_patients_own_grid(write_patient: WritePatient, axes: str):
-    def reorient(image: nib.Nifti1Image) -> nib.Nifti1Image:
-        now, wanted = nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(axes)
-        return image.as_reoriented(nib.orientations.ornt_transform(now, wanted))
-
-    patient = write_patient(change=reorient)
+    patient = write_patient(change=oriented(axes))
     chain = preprocessing(SIZE_PX * 2, (0, 40), reader=CaseReader(), cube_mm=CUBE_MM)
     label = training_preprocessing(
         SIZE_PX * 2, (0, 40), label_values=BRATS_VALUES, reader=CaseReader(), cube_mm=CUBE_MM

@@ -34,7 +34,8 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
     """Changes the grey values of tumour tissue, of every slice of a batch for itself.
 
     For z-scores, in which the brain's mean is 0: a factor on a tissue's values is its contrast. The background stays
-    zero. Values and limits were chosen on the real cases of docs/experiments.md.
+    zero. Values and limits for FLAIR and T1ce were chosen on the real cases of docs/experiments.md, those for T2 are a
+    guess after them, and T1 stays as it is.
 
     Args:
         prob: of a change, per slice.

@@ -126,6 +126,7 @@ class Evaluation:
         self.hd95: Definition = hd95
         self.to_study_label = Compose(label_slices(size_px, slice_range, soft_labels))
         self.to_study_image = Compose([SelectSlicesd("image", slice_range), StackSlicesd("image")])
+        self.to_axial = Orientation(AXIAL_ORIENTATION, labels=None)
         self.in_cube, self.to_study_grid = in_cube, Resize(grid(size_px, in_cube=False), mode="trilinear")
         self.rows: list[dict[str, Any]] = []
         self.study_sums: list[torch.Tensor] = []
@@ -167,8 +168,7 @@ class Evaluation:
     def _add_study(
         self, case: str, batch: Mapping[Any, Any], scores: torch.Tensor, output: Mapping[str, MetaTensor]
     ) -> None:
-        oriented = Orientation(AXIAL_ORIENTATION, labels=None)
-        image = cast(MetaTensor, oriented(output["pred"]) if self.in_cube else batch["image"])
+        image = cast(MetaTensor, self.to_axial(output["pred"]) if self.in_cube else batch["image"])
         try:
             slice_window(self.slice_range, spacing_mm(image), image.shape[-1])
         except ValueError as error:
