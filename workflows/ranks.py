@@ -8,6 +8,7 @@ one: every function here then does at once what it would without ranks, and torc
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,6 +96,7 @@ def begin(device: Any) -> None:
         return
     import torch
     import torch.distributed as dist
+    import torch.distributed.nn  # its functions keep the group of the time when they are read: now there is none
 
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
@@ -110,12 +112,17 @@ def begin(device: Any) -> None:
 
 
 def end() -> None:
-    """Leave the other ranks."""
+    """Leave the other ranks, and end Gloo's threads.
+
+    A thread of Gloo that frees the last message while Python ends aborts the process. The threads end with their group,
+    which lives on in the run's network and handlers, and these refer to each other: hence the collection.
+    """
     import torch.distributed as dist
 
     if dist.is_initialized():
         dist.destroy_process_group()
     _here.__init__()  # type: ignore[misc]
+    gc.collect()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
