@@ -71,8 +71,10 @@ class RandAffineOfSlicesd(MapTransform, RandomizableTransform):
         self.rotation, self.scale_range = math.radians(rotation_degrees), scale_range
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        matrices = self._draw(len(data[self.first_key(dict(data))]))
-        return {**data, **{key: self._resample(data[key], matrices) for key in self.key_iterator(data)}}
+        first = data[self.first_key(dict(data))]
+        # (B, H, W, 2), one for all keys: it takes as long as a resampling.
+        grid = functional.affine_grid(self._draw(len(first)).to(first.device), list(first.shape), align_corners=False)
+        return {**data, **{key: self._resample(data[key], grid) for key in self.key_iterator(data)}}
 
     def _draw(self, slices: int) -> Tensor:
         """(B, 2, 3): where each pixel of the result comes from, in coordinates from -1 to 1, columns first."""
@@ -84,8 +86,8 @@ class RandAffineOfSlicesd(MapTransform, RandomizableTransform):
         matrices = rotation * (sign / scale)[:, None, :]
         return torch.as_tensor(np.concatenate((matrices, np.zeros((slices, 2, 1))), axis=2), dtype=torch.float32)
 
-    def _resample(self, batch: Tensor, matrices: Tensor) -> Tensor:
-        grid = functional.affine_grid(matrices.to(batch.device), list(batch.shape), align_corners=False)
+    @staticmethod
+    def _resample(batch: Tensor, grid: Tensor) -> Tensor:
         mode = "nearest" if batch.dtype == torch.uint8 else "bilinear"
         resampled = functional.grid_sample(batch.float(), grid, mode=mode, align_corners=False)
         return resampled.to(batch.dtype)

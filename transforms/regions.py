@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
@@ -25,8 +27,8 @@ def labels_to_regions(label_map: Tensor) -> Tensor:
     Returns:
         (3, …) boolean.
     """
-    regions = (torch.tensor(classes, device=label_map.device) for classes in REGIONS.values())
-    return torch.cat([torch.isin(label_map, classes) for classes in regions], dim=0)
+    # `torch.isin` takes six times as long for so few classes.
+    return torch.cat([reduce(or_, (label_map == index for index in classes)) for classes in REGIONS.values()], dim=0)
 
 
 class LabelsToRegionsd(MapTransform):

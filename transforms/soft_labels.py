@@ -46,7 +46,7 @@ def expand_labels(label: torch.Tensor) -> torch.Tensor:
         (B, classes, H, W) float32, one-hot or soft; the sum over the classes is 1.
     """
     if label.shape[1] == 1:
-        one_hot = torch.nn.functional.one_hot(label[:, 0].long(), NUM_CLASSES)  # (B, H, W, classes)
-        return one_hot.movedim(-1, 1).float()
+        # `one_hot` puts the classes last, takes twice as long, and so does whatever reads its result class by class.
+        return (label == torch.arange(NUM_CLASSES, device=label.device).view(1, -1, 1, 1)).float()
     tumour = label.float() / 255
     return torch.cat((1 - tumour.sum(dim=1, keepdim=True), tumour), dim=1)

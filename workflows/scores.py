@@ -14,7 +14,7 @@ from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
 from transforms.labels import CLASS_NAMES, NUM_CLASSES, REGIONS
-from transforms.regions import labels_to_regions
+from transforms.regions import labels_to_regions, most_probable_class
 
 STUDY_SMOOTHING = 1.0  # added to numerator and denominator of the study's Dice
 KERAS_EPSILON = 1e-7  # added to the denominators of the study's precision, sensitivity and specificity
@@ -59,11 +59,11 @@ def slice_sums(probabilities: Tensor, target: Tensor) -> Tensor:
     p, y = probabilities.flatten(2), target.flatten(2)  # (B, classes, pixels)
     # float32 sums would differ in the last digits with the size of the batch.
     soft = torch.cat([shares.sum(2, dtype=torch.float64) for shares in (p * y, p, y)], dim=1)
-    called, wanted = p.argmax(1), y.argmax(1)  # (B, pixels)
+    called, wanted = (most_probable_class(shares.movedim(1, 0))[0] for shares in (p, y))  # (B, pixels)
     regions = _region_sums(called, wanted)
     pooled = [
         (called == wanted).sum(1),
-        torch.full_like(called[:, 0], called.shape[1]),
+        torch.full_like(called[:, 0], called.shape[1], dtype=torch.int64),
         *((p * y).round().sum((1, 2)), p.round().sum((1, 2)), y.round().sum((1, 2))),
         *(((1 - p) * (1 - y)).round().sum((1, 2)), (1 - y).round().sum((1, 2))),
     ]

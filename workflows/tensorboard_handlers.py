@@ -46,9 +46,10 @@ SECTIONS_OF_SETTINGS = ("network_def", "loss", "optimizer", "lr_scheduler", "ema
 
 
 class RunDescription:
-    """At the start of a run: its settings, the network's graph, and charts of training against validation.
+    """The settings of a run, charts of training against validation, and the network's graph.
 
-    Attach it to the trainer.
+    Attach it to the trainer. The graph comes after the first epoch, for tracing it takes most of a second, which would
+    pass before the first slice is computed.
 
     Args:
         slice_shape: (modalities, H, W) of one slice.
@@ -63,6 +64,7 @@ class RunDescription:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._describe)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(once=1), self._write_graph)
         engine.add_event_handler(Events.COMPLETED, self._end)
 
     def _describe(self, engine: Engine) -> None:
@@ -76,7 +78,6 @@ class RunDescription:
             for title, names in CHARTS.items()
         }
         self.writer.add_custom_scalars(pairs)
-        self._write_graph()
         self.writer.flush()
 
     def _write_graph(self) -> None:
