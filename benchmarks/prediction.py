@@ -3,9 +3,9 @@
     python benchmarks/prediction.py [--checkpoint RUN/model.pt] [--folder PATIENTS] [--device cuda:0] [--repeats N]
 
 `brats-unet predict --no-report` with one network on generated patients of BraTS's shape, along its three planes and
-along the axial one alone, beside the network pass alone of the architecture of MONAI's zoo bundle for brain tumours (3D
-SegResNet, 16 filters, 4 channels, random weights, one pass of 240×240×160) and of the study's network on 155 slices, in
-turns. Writes the section *Prediction* of docs/benchmarks.md. How long the whole process takes is measured by startup.py.
+along the axial one alone; in turns with them, the network pass alone of the architecture of MONAI's zoo bundle for
+brain tumours (3D SegResNet, 16 filters, 4 channels, random weights, one pass of 240×240×160), and of the study's
+network on 155 slices. Writes the section *Prediction* of docs/benchmarks.md. The whole process is timed by startup.py.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def main() -> None:
         rows_of(costs),
         f"{patients} patients in one run of the command's evaluator, no report, no test-time flips; a patient's "
         "seconds are the run's divided by that number, reading, resampling, writing and the tables included. "
-        "The default's network answers to axial, coronal and sagittal slices, with `--planes \"['axial']\"` to the first "
-        "alone. "
+        "The default's network answers to axial, coronal and sagittal slices, with `--planes \"['axial']\"` to the "
+        "first alone. "
         f"{'The weights are random and call everything background.' if not arguments.checkpoint else ''} "
         f"The SegResNet's pass is of {shape} voxels, that of the study's network of {arguments.study_slices} slices of "
         "128×128 pixels, both without reading, resampling or writing.",
