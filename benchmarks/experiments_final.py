@@ -17,40 +17,56 @@ ABOUT = """\
 *Real* cases: cross-validation over {cases} cases in {folds} folds, each case scored by a network that was not
 trained on it, by the protocol of [experiments.md](experiments.md): no epoch is chosen on the scored cases. *final*
 is `train.json` with the post-processing of `inference.json`, one network, no test-time flips; *plain* is the
-baseline, as it is and *cleaned* by the same post-processing. Whole volumes at 1 mm, BraTS's rules for empty
-regions; FP is the predicted volume on axial slices without tumour. What final changes was chosen on folds 0 to 2,
-and its changes of tissue contrast were thought of while looking at errors on fold 1: the figures flatter by that.
-Command: `BRATS_REAL_DATA=DIR python benchmarks/experiments.py run plain final`, {date}, {cores} cores that other
-programs used too, no GPU."""
+baseline, as it is and *cleaned* by the same post-processing; {others}. Whole volumes at 1 mm, BraTS's rules for
+empty regions; FP is the predicted volume on axial slices without tumour. What final changes was chosen on folds 0
+to 2, its number of epochs on folds 0 and 1, and its changes of tissue contrast were thought of while looking at
+errors on fold 1: the figures flatter by that. Command: `BRATS_REAL_DATA=DIR python benchmarks/experiments.py run
+{names}`, {date}, {cores} cores that other programs used too, no GPU."""
+
+OTHERS = {
+    "final_short": "*final_short* is final with 8 epochs, at about plain's cost",
+    "plain_long": "*plain_long* is plain with 28 epochs, at about final's cost",
+}
+"""Experiments that stand beside, once they are measured on all folds."""
 
 Cases = dict[str, dict[str, Any]]
+Results = dict[str, dict[int, dict[str, Any]]]
 
 
-def write_final(results: dict[str, dict[int, dict[str, Any]]], folds: int) -> None:
+def write_final(results: Results, folds: int) -> None:
     """Write the section where both were measured on all folds; leave it as it is where they were not."""
     every = tuple(range(folds))
-    if all(set(every) == set(results.get(name, {})) for name in (BASELINE, FINAL)):
-        replace_section("Final", section(results[BASELINE], results[FINAL], every))
+    whole = {name: of for name, of in results.items() if set(of) == set(every)}
+    if BASELINE in whole and FINAL in whole:
+        replace_section("Final", section(whole, every))
 
 
-def section(plain: dict[int, dict[str, Any]], final: dict[int, dict[str, Any]], folds: tuple[int, ...]) -> str:
-    plain_cases, final_cases = cases_of(plain, folds), cases_of(final, folds)
-    cleaned = after_cleaning(plain_cases)
-    first = final[folds[0]]
-    about = ABOUT.format(cases=len(final_cases), folds=len(folds), date=first["date"], cores=first["cores"])
-    rows = [
-        figures("plain", plain_cases, cost(plain)),
-        figures("plain, cleaned", cleaned, cost(plain)),
-        figures("final", final_cases, cost(final)),
-    ]
+def section(results: Results, folds: tuple[int, ...]) -> str:
+    others = [name for name in OTHERS if name in results]
+    names = [BASELINE, *others, FINAL]
+    cases = {name: cases_of(results[name], folds) for name in names}
+    cleaned = {f"{name}, cleaned": after_cleaning(cases[name]) for name in names if name.startswith(BASELINE)}
+    first, final = results[FINAL][folds[0]], cases[FINAL]
+    about = ABOUT.format(
+        cases=len(final),
+        folds=len(folds),
+        others="; ".join(OTHERS[name] for name in others) or "nothing else is compared",
+        names=" ".join(names),
+        date=first["date"],
+        cores=first["cores"],
+    )
+    shown = {**cases, **cleaned}
+    order = sorted(shown, key=lambda name: names.index(name.partition(",")[0]))
+    rows = [figures(name, shown[name], cost(results[name.partition(",")[0]])) for name in order]
     columns = ["", "cases", "Dice WT", "TC", "ET", "HD95 mm WT", "TC", "ET", "FP ml", "CPU min of training per fold"]
     text = [paragraph(about), "", table(columns, rows), ""]
     changes = [
-        [f"final − {name}", *(difference(final_cases, other, region) for region in (*REGIONS, None))]
-        for name, other in (("plain", plain_cases), ("plain, cleaned", cleaned))
+        [f"final − {name}", *(difference(final, shown[name], region) for region in (*REGIONS, None))]
+        for name in order
+        if name != FINAL
     ]
     text += [table(["paired difference of Dice [95 %]", *REGIONS, "mean"], changes), ""]
-    by_case = [[case, *(f"{s[region]['dice']:.3f}" for region in REGIONS)] for case, s in sorted(final_cases.items())]
+    by_case = [[case, *(f"{s[region]['dice']:.3f}" for region in REGIONS)] for case, s in sorted(final.items())]
     text += ["Case by case, *final*:", "", table(["case", *(f"Dice {region}" for region in REGIONS)], by_case)]
     return "\n".join(text)
 
