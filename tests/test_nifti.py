@@ -118,11 +118,12 @@ def test_a_failing_writer_leaves_the_old_file_and_nothing_half_written(
     file = tmp_path / "out" / "P1" / "P1_seg.nii.gz"
     before = file.read_bytes()
 
-    def fill_the_disk(image: nib.Nifti1Image, path: Path) -> None:
-        Path(path).write_bytes(b"half a file")
+    def fill_the_disk(path: Path, content: bytes) -> None:
+        with path.open("wb") as half:
+            half.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nib, "save", fill_the_disk)
+    monkeypatch.setattr(Path, "write_bytes", fill_the_disk)
     with pytest.raises(RuntimeError) as failure:
         chain(data)
     assert "No space left" in str(failure.value.__cause__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Hashable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,10 @@ GEOMETRY_FIELDS = (
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("srow_x", "srow_y", "srow_z"),
 )
+
+
+NIBABELS_LEVEL = 1
+"""Of compression: what nibabel chooses for NIfTI, for which higher ones take long and gain little."""
 
 
 class SourceGeometryWriter(NibabelWriter):
@@ -49,10 +54,17 @@ class SourceGeometryWriter(NibabelWriter):
             # The first value is the sign that the quaternion needs, the next three are the spacing.
             image.header["pixdim"][:4] = np.asarray(self.source["original_pixdim"])[:4]
         try:
-            write_whole(Path(filename), lambda path: nib.save(image, path))
+            write_whole(Path(filename), lambda path: path.write_bytes(_packed(image, path)))
         except OSError as refusal:
             self.refusals.append(refusal)
             raise
+
+
+def _packed(image: nib.Nifti1Image, path: Path) -> bytes:
+    """The file's content. Through nibabel's gzip file a full disk would be complained of twice: from Python 3.13 on such a
+    file raises once more, with a traceback, when it is thrown away unclosed."""
+    content = image.to_bytes()
+    return gzip.compress(content, NIBABELS_LEVEL, mtime=0) if path.suffix == ".gz" else content
 
 
 class CaseLayout(FolderLayoutBase):
