@@ -61,8 +61,11 @@ class SourceGeometryWriter(NibabelWriter):
 
 
 def _packed(image: nib.Nifti1Image, path: Path) -> bytes:
-    """The file's content. Through nibabel's gzip file a full disk would be complained of twice: from Python 3.13 on such a
-    file raises once more, with a traceback, when it is thrown away unclosed."""
+    """The file's content.
+
+    Through nibabel's gzip file a full disk would be complained of twice: from Python 3.13 on such a file raises once
+    more, with a traceback, when it is thrown away unclosed.
+    """
     content = image.to_bytes()
     return gzip.compress(content, NIBABELS_LEVEL, mtime=0) if path.suffix == ".gz" else content
 
