@@ -79,6 +79,7 @@ def _label(axes: Axes, names: Sequence[str], x: Sequence[float], y: Sequence[flo
             va="center",
             fontsize=9,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+            zorder=2,  # below the markers, which it must not hide
             arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.7, "shrinkB": 4},
         )
 
