@@ -115,31 +115,22 @@ def test_a_process_alone_is_the_first_and_the_torch_of_many_is_not_asked(monkeyp
 
 
 LEAVING = """
-import os, torch
+import sys, torch
 from workflows import ranks
-
-def threads():
-    return [open(f"/proc/self/task/{thread}/comm").read().strip() for thread in os.listdir("/proc/self/task")]
 
 ranks.begin("cpu")
 run = {"network": ranks.averaging_gradients(torch.nn.Linear(2, 1), "cpu")}
 run["itself"] = run
-for step in range(2):
-    run["network"](torch.ones(1, 2)).backward()
+run["network"](torch.ones(1, 2)).backward()
+sys.setswitchinterval(60)  # Gloo's thread gets Python's lock when this thread gives it away, not before
 ranks.wait_for_all()
-del run
-assert "pt_gloo_runloop" in threads()
-ranks.end()
-assert "pt_gloo_runloop" not in threads(), threads()
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are named in /proc, which is not here")
-def test_who_leaves_takes_the_threads_of_gloo_along(tmp_path: Path):
-    """One that is still freeing a message when Python ends aborts the process."""
+def test_who_leaves_just_after_a_message_neither_aborts_nor_hangs(tmp_path: Path):
     (tmp_path / "leaving.py").write_text(LEAVING)
-    ended = start(*TORCHRUN, tmp_path / "leaving.py", cwd=REPOSITORY)
-    assert ended.status == 0, ended.stderr
+    launched = Launched(tmp_path / "output.txt", *TORCHRUN, tmp_path / "leaving.py")
+    assert launched.ended().status == 0, launched.output.read_text()
 
 
 def three_patients(slices: Sequence[int]) -> SliceDataset:

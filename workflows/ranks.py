@@ -8,9 +8,9 @@ one: every function here then does at once what it would without ranks, and torc
 from __future__ import annotations
 
 import atexit
-import gc
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +29,9 @@ Value = TypeVar("Value")
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL communicator was aborted")
 """What PyTorch says where another rank has ended."""
+
+
+GLOO_FREES_S = 0.5
 
 
 @dataclass
@@ -96,7 +99,6 @@ def begin(device: Any) -> None:
         return
     import torch
     import torch.distributed as dist
-    import torch.distributed.nn  # its functions keep the group of the time when they are read: now there is none
 
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
@@ -112,17 +114,18 @@ def begin(device: Any) -> None:
 
 
 def end() -> None:
-    """Leave the other ranks, and end Gloo's threads.
+    """Leave the other ranks.
 
-    A thread of Gloo that frees the last message while Python ends aborts the process. The threads end with their group,
-    which lives on in the run's network and handlers, and these refer to each other: hence the collection.
+    A thread of Gloo frees the last message after it was received, for which it needs Python's lock: if Python ends
+    meanwhile the process is aborted, and if the group is destroyed meanwhile each waits for the other for ever. It gets
+    the lock as soon as this thread sleeps, and has nothing left to free when it wakes up.
     """
     import torch.distributed as dist
 
     if dist.is_initialized():
+        time.sleep(GLOO_FREES_S)
         dist.destroy_process_group()
     _here.__init__()  # type: ignore[misc]
-    gc.collect()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
