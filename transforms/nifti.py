@@ -21,10 +21,8 @@ GEOMETRY_FIELDS = (
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("srow_x", "srow_y", "srow_z"),
 )
-
-
-NIBABELS_LEVEL = 1
-"""Of compression: what nibabel chooses for NIfTI, for which higher ones take long and gain little."""
+COMPRESSION_LEVEL = 1
+"""What nibabel chooses for NIfTI; higher ones take long and gain little."""
 
 
 class SourceGeometryWriter(NibabelWriter):
@@ -67,7 +65,7 @@ def _packed(image: nib.Nifti1Image, path: Path) -> bytes:
     more, with a traceback, when it is thrown away unclosed.
     """
     content = image.to_bytes()
-    return gzip.compress(content, NIBABELS_LEVEL, mtime=0) if path.suffix == ".gz" else content
+    return gzip.compress(content, COMPRESSION_LEVEL, mtime=0) if path.suffix == ".gz" else content
 
 
 class CaseLayout(FolderLayoutBase):

@@ -29,9 +29,8 @@ Value = TypeVar("Value")
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL communicator was aborted")
 """What PyTorch says where another rank has ended."""
-
-
 GLOO_FREES_S = 0.5
+"""Seconds that Gloo's thread is given to free the last message; it takes microseconds once it is scheduled."""
 
 
 @dataclass
