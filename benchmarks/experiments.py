@@ -1,13 +1,14 @@
 """Which changes of the configuration segment better: named experiments, cross-validated fold by fold on real cases.
 
-    BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME … [--folds 0 1 2 3] [--runs FOLDER]
+    BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME … [--folds 0 1 2 3] [--runs FOLDER] [--jobs N]
     BRATS_REAL_DATA=DIR python benchmarks/experiments.py rescore [--runs FOLDER]
     BRATS_REAL_DATA=DIR python benchmarks/experiments.py split FOLD FILE
     python benchmarks/experiments.py table
     python benchmarks/experiments.py list
 
 DIR holds the cases that folds.json names. An experiment is benchmarks/experiments/NAME.json. What is finished is
-skipped: a fold whose figures stand in docs/experiments, and the training of a fold whose weights are in FOLDER.
+skipped: a fold whose figures stand in docs/experiments, and the training of a fold whose weights are in FOLDER. Where
+there is a GPU it is used, by N runs at a time; such figures belong into docs/experiments/gpu (`--results`).
 `rescore` scores the label maps in FOLDER again. `split` writes the datalist of a fold, for other commands' --split.
 `table` writes docs/experiments.md from all figures; `run` and `rescore` do so at their end.
 """
@@ -18,19 +19,23 @@ import argparse
 import csv
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
 from monai.data import MetaTensor
+from results_page import processor
 
 from transforms.cleaning import cleaning_steps
 from transforms.labels import ENHANCING, REGIONS
@@ -49,6 +54,8 @@ SECTION = "validation"
 """Where the datalist of a fold holds the fold's cases; nothing is chosen on them, see `PROTOCOL`."""
 PROTOCOL = LAST_EPOCH
 """The weights after the last epoch are scored: nothing is chosen on the fold."""
+ON_GPU = RESULTS / "gpu"
+"""Figures of runs on a GPU, which rounds otherwise: compared among themselves."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,22 @@ def names() -> list[str]:
     return sorted(file.stem for file in EXPERIMENTS.glob("*.json") if file != FOLDS)
 
 
-def run_fold(experiment: Experiment, fold: int, data: Path, runs: Path, results: Path) -> None:
+def run_folds(
+    experiments: Sequence[Experiment], folds: Sequence[int], data: Path, runs: Path, results: Path, jobs: int
+) -> None:
+    """Run what is not done yet, `jobs` folds at a time."""
+    pending = [
+        (experiment, fold)
+        for experiment in experiments
+        for fold in folds
+        if not (results / f"{experiment.name}-fold{fold}.json").is_file()
+    ]
+    with ThreadPoolExecutor(jobs) as pool:
+        for _ in pool.map(lambda pair: run_fold(*pair, data, runs, results, jobs), pending):
+            pass
+
+
+def run_fold(experiment: Experiment, fold: int, data: Path, runs: Path, results: Path, jobs: int = 1) -> None:
     """Train, predict and score one fold, and write its figures."""
     run = trained(load_experiment(experiment.weights_of) if experiment.weights_of else experiment, fold, data, runs)
     others = [trained(load_experiment(name), fold, data, runs) for name in experiment.averaged_with]
@@ -120,6 +142,8 @@ def run_fold(experiment: Experiment, fold: int, data: Path, runs: Path, results:
         "averaged_with": experiment.averaged_with,
         "training": json.loads((run / "cost.json").read_text()),
         "prediction": prediction,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
+        "at_a_time": jobs,
         "cores": os.cpu_count(),
         "shared_machine": True,
         "date": time.strftime("%Y-%m-%d"),
@@ -147,8 +171,17 @@ def rescore(data: Path, runs: Path, results: Path) -> None:
 def trained(experiment: Experiment, fold: int, data: Path, runs: Path) -> Path:
     """The run folder of an experiment's fold, trained if it is not yet."""
     run = runs / f"{experiment.name}-fold{fold}"
-    if (run / "cost.json").is_file():
-        return run
+    with _training[run]:
+        if not (run / "cost.json").is_file():
+            _train(experiment, fold, data, run)
+    return run
+
+
+_training: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+"""By run folder: two experiments may need the same weights at the same time."""
+
+
+def _train(experiment: Experiment, fold: int, data: Path, run: Path) -> None:
     shutil.rmtree(run, ignore_errors=True)  # of a training that was broken off
     split, overlay = run.with_name(f"{run.name}-split.json"), run.with_name(f"{run.name}-overlay.json")
     write_json(fold_split(fold, data), split)
@@ -157,7 +190,6 @@ def trained(experiment: Experiment, fold: int, data: Path, runs: Path) -> Path:
     overlays = [f"--config={config}" for config in (*experiment.config, overlay)]
     cost = measured("-m", "workflows", "train", *(str(part) for pair in named.items() for part in pair), *overlays)
     write_json(cost, run / "cost.json")
-    return run
 
 
 def fold_split(fold: int, data: Path) -> dict[str, Any]:
@@ -233,11 +265,14 @@ def false_positive_ml(prediction: np.ndarray, reference: np.ndarray, spacing_mm:
 
 def measured(*arguments: str) -> dict[str, float]:
     """Run Python in the repository's root; seconds of CPU and of wall clock that it took."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run([sys.executable, *arguments], check=True, cwd=ROOT)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpu_seconds": round(cpu, 1), "wall_seconds": round(time.monotonic() - started, 1)}
+    started = time.monotonic()
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT)
+    _, status, used = os.wait4(process.pid, 0)  # of this process alone, whatever runs beside it
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    wall = time.monotonic() - started
+    return {"cpu_seconds": round(used.ru_utime + used.ru_stime, 1), "wall_seconds": round(wall, 1)}
 
 
 def revision() -> str:
@@ -257,6 +292,7 @@ def main() -> None:
     run = tasks.add_parser("run", help="train, predict and score what is not done yet")
     run.add_argument("names", nargs="+", metavar="NAME")
     run.add_argument("--folds", nargs="+", type=int, default=[0, 1, 2, 3])
+    run.add_argument("--jobs", type=int, default=1, metavar="N", help="folds at a time; 1")
     again = tasks.add_parser("rescore", help="score the label maps of earlier runs again")
     for task in (run, again):
         task.add_argument("--runs", type=Path, default=ROOT / "runs" / "experiments", help="where weights go")
@@ -274,10 +310,9 @@ def main() -> None:
         write_json(fold_split(arguments.fold, real_data()), arguments.file)
         return
     if arguments.task == "run":
-        for experiment in [load_experiment(name) for name in arguments.names]:
-            for fold in arguments.folds:
-                if not (arguments.results / f"{experiment.name}-fold{fold}.json").is_file():
-                    run_fold(experiment, fold, real_data(), arguments.runs.resolve(), arguments.results)
+        experiments = [load_experiment(name) for name in arguments.names]
+        places = (real_data(), arguments.runs.resolve(), arguments.results)
+        run_folds(experiments, arguments.folds, *places, arguments.jobs)
     if arguments.task == "rescore":
         rescore(real_data(), arguments.runs.resolve(), arguments.results)
     from experiments_final import write_final  # here, so that a result is kept whatever the page does

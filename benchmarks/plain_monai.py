@@ -31,6 +31,7 @@ from monai.transforms import (
     SpatialCropd,
 )
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 KEYS = ("image", "label")
 
@@ -88,9 +89,7 @@ def augmentation() -> list[Any]:
     ]
 
 
-def plain_trainer(
-    dataset: CacheDataset, network: nn.Module, device: torch.device, max_epochs: int = 1
-) -> SupervisedTrainer:
+def plain_trainer(dataset: Dataset, network: nn.Module, device: torch.device, max_epochs: int = 1) -> SupervisedTrainer:
     """Trains on one patient's slices per step with Dice + cross-entropy and AdamW, as train.json does."""
     network = network.to(device)
     return SupervisedTrainer(

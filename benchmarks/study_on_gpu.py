@@ -26,6 +26,7 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.handlers import ValidationHandler
 from plain_monai import plain_dataset, plain_trainer, slices_as_batch
+from torch.utils.data import Subset
 from training_step import MATRIX, NetworkAlone
 
 from networks.unet import UNet2D
@@ -59,7 +60,7 @@ def main() -> None:
         trainer = workflow.parser.get_parsed_content("train#trainer")  # fills the cache
         workflow.parser.get_parsed_content("early_stop").set_trainer(trainer)
         ours = cost_of(trainer.run, arguments.device)
-        plain_run = plain(training, validation, arguments)
+        plain_run = plain(cases, arguments)
         baseline = cost_of(plain_run, arguments.device)
         if arguments.profile:
             profile(trainer, arguments)
@@ -71,21 +72,22 @@ def study(work: Path, training: list[Any], validation: list[Any], arguments: arg
     (work / "run").mkdir()
     named = {"dataset_dir": str(work / "data"), "run_dir": str(work / "run"), "size_px": arguments.size_px}
     named |= {"device": str(arguments.device), "max_epochs": arguments.epochs, "network_def#width": arguments.width}
-    patients = {"train#dataset#data": training, "validate#dataset#data": validation}
+    patients = {"train#dataset#data": training, "validate#dataset#data": validation, "cache_dir": str(work / "cache")}
     workflow = ConfigWorkflow(config_files("train", ["seed"]), workflow_type="train", **named, **patients)
     workflow.initialize()
     return workflow
 
 
-def plain(training: list[Any], validation: list[Any], arguments: argparse.Namespace) -> Any:
+def plain(cases: list[Any], arguments: argparse.Namespace) -> Any:
     """`run` of the baseline with as many validations as epochs."""
     device, network = arguments.device, UNet2D(width=arguments.width)
-    cached = plain_dataset(training, arguments.size_px, STUDY_WINDOW)
-    trainer = plain_trainer(cached, network, device, arguments.plain_epochs)
+    cached = plain_dataset(cases, arguments.size_px, STUDY_WINDOW)
+    training, validation = (Subset(cached, [i % len(cases) for i in range(n)]) for n in arguments.patients)
+    trainer = plain_trainer(training, network, device, arguments.plain_epochs)
     loss = Loss(trainer.loss_function, output_transform=lambda output: (output["pred"], output["label"]))
     evaluator = SupervisedEvaluator(
         device=device,
-        val_data_loader=DataLoader(plain_dataset(validation, arguments.size_px, STUDY_WINDOW), batch_size=1),
+        val_data_loader=DataLoader(validation, batch_size=1),
         network=network,
         prepare_batch=slices_as_batch,
         key_val_metric={"val_loss": loss},
@@ -106,7 +108,7 @@ def profile(trainer: Any, arguments: argparse.Namespace) -> None:
     with torch.profiler.profile(activities=activities) as profiled:
         for _ in range(min(10, len(trainer.data_loader))):
             trainer._process_function(trainer, next(batches))
-    sort = "self_cuda_time_total" if arguments.device.type == "cuda" else "self_cpu_time_total"
+    sort = "self_device_time_total" if arguments.device.type == "cuda" else "self_cpu_time_total"
     arguments.profile.write_text(profiled.key_averages().table(sort_by=sort, row_limit=30))
 
 

@@ -31,7 +31,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from workflows.configuration import config_files
 
-EVERY_STEP = ("LrScheduleHandler", "TensorBoardStatsHandler", "workflows.handlers.ClipGradients")
+EVERY_STEP = (
+    *("LrScheduleHandler", "TensorBoardStatsHandler"),
+    *("workflows.handlers.NoScalerForBfloat16", "workflows.handlers.ClipGradients"),
+)
 """The handlers of train.json that work in every step; the others do so once in an epoch."""
 MATRIX = {"cpu": (1024, torch.float32), "cuda": (8192, torch.bfloat16)}
 """Edge of the square matrices whose product is timed, and their type, which is the one that training computes in."""

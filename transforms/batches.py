@@ -73,7 +73,9 @@ class RandAffineOfSlicesd(MapTransform, RandomizableTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         first = data[self.first_key(dict(data))]
         # (B, H, W, 2), one for all keys: it takes as long as a resampling.
-        grid = functional.affine_grid(self._draw(len(first)).to(first.device), list(first.shape), align_corners=False)
+        grid = functional.affine_grid(
+            self._draw(len(first)).to(first.device, non_blocking=True), list(first.shape), align_corners=False
+        )
         return {**data, **{key: self._resample(data[key], grid) for key in self.key_iterator(data)}}
 
     def _draw(self, slices: int) -> Tensor:

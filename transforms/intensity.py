@@ -128,4 +128,8 @@ class RandGainOffsetd(RandomizableTransform, MapTransform):
         slices, channels = batch.shape[:2]
         modalities = self.modalities or channels
         values = torch.as_tensor(self.R.uniform(-limit, limit, size=(slices // self.slab, modalities, 1, 1)))
-        return values.repeat_interleave(self.slab, dim=0).repeat(1, channels // modalities, 1, 1).to(batch)
+        return (
+            values.repeat_interleave(self.slab, dim=0)
+            .repeat(1, channels // modalities, 1, 1)
+            .to(batch, non_blocking=True)
+        )

@@ -56,7 +56,7 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
         each = len(self.modalities)
         first = (batch.shape[1] // each - 1) // 2 * each  # the middle of neighbours, before a mirror image
         own = batch[:, first : first + each]  # (B, modalities, H, W)
-        gain, shift = (torch.as_tensor(drawn).to(own) for drawn in self._draw(len(batch)))
+        gain, shift = (torch.as_tensor(drawn).to(own, non_blocking=True) for drawn in self._draw(len(batch)))
         changed = own + own * _spread(gain, tissues) + _spread(shift, tissues)
         return torch.cat((batch[:, :first], torch.where(own != 0, changed, own), batch[:, first + each :]), dim=1)
 

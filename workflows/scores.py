@@ -130,7 +130,7 @@ class CaseSums(CumulativeIterationMetric):
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
         if y is None:
             raise ValueError("CaseSums needs a target.")
-        case = kwargs["case"].to(y_pred.device, torch.float64)
+        case = kwargs["case"].to(y_pred.device, torch.float64, non_blocking=True)
         return torch.cat([case[:, None], slice_sums(y_pred, y)], dim=1)
 
     def aggregate(self) -> dict[str, Tensor]:

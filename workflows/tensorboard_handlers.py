@@ -178,7 +178,7 @@ def watched_slices(dataset: SliceDataset, count: int) -> list[tuple[int, int]]:
     chosen = [index * cases // count for index in range(count)]
     places = []
     for case in dict.fromkeys(chosen):
-        tumour = dataset.case(case)["label"].flatten(1).count_nonzero(1).numpy()
+        tumour = dataset.case(case)["label"].flatten(1).count_nonzero(1).cpu().numpy()
         parts = np.array_split(np.arange(len(tumour)), min(chosen.count(case), len(tumour)))
         places += [(case, int(part[tumour[part].argmax()])) for part in parts]
     return places

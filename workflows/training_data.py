@@ -30,6 +30,7 @@ from workflows.stored_cases import StoredCases
 logger = logging.getLogger(__name__)
 
 MEMORY_SHARE_FOR_CACHE = 0.7  # the rest is for the network, its activations and everybody else
+GPU_MEMORY_SHARE_FOR_CACHE = 0.5  # the rest likewise, and activations take most of a GPU
 CASES_MIXED_WHEN_UNCACHED = 8
 BRATS_SLICES = 155
 
@@ -50,15 +51,23 @@ def slices_to_keep(
 
 
 class NamedCases(CacheDataset):
-    """A `CacheDataset` whose errors say which patient they are about."""
+    """A `CacheDataset` on a device, whose errors say which patient they are about."""
+
+    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable, device: torch.device, **kwargs: Any):
+        self.device = device
+        super().__init__(data, transform, **kwargs)
 
     def _load_cache_item(self, idx: int) -> Any:
         with naming(self.data[idx]["case"]):
-            return super()._load_cache_item(idx)
+            return self._placed(super()._load_cache_item(idx))
 
     def __getitem__(self, index: Any) -> Any:
         with naming(self.data[index]["case"]):
-            return super().__getitem__(index)
+            return self._placed(super().__getitem__(index))
+
+    def _placed(self, patient: dict[str, Any]) -> dict[str, Any]:
+        tensors = {key: value.to(self.device) for key, value in patient.items() if isinstance(value, Tensor)}
+        return {**patient, **tensors}
 
 
 @contextmanager
@@ -86,6 +95,8 @@ class SliceDataset(Dataset):
         planes: of cached cubes, the slices that show any brain along these, see `transforms.planes`; None for the
             whole stack of axial slices.
         mirrored: with every slice goes its mirror image, see `transforms.planes.mirror_image`.
+        device: keeps the preprocessed patients, if they fit there, and is where batches are put together: on a GPU
+            nothing is copied to it while it trains.
         workers: threads that fill the cache.
         cache_dir: keep the preprocessed patients in this folder too, see `StoredCases`; None for in memory alone.
         cache_gb: what that folder may hold.
@@ -100,6 +111,7 @@ class SliceDataset(Dataset):
         neighbours: int = 0,
         planes: Sequence[str] | None = None,
         mirrored: bool = False,
+        device: torch.device | str = "cpu",
         workers: int = 2,
         cache_dir: str | Path | None = None,
         cache_gb: float = 20,
@@ -107,11 +119,13 @@ class SliceDataset(Dataset):
         self.augmentation, self.neighbours = augmentation, neighbours
         self.planes, self.mirrored = planes, mirrored
         self.names = [patient.get("case", str(number)) for number, patient in enumerate(data)]
-        rate = affordable_cache_rate(len(data), expected_bytes_per_case)
+        device = device_for_cache(torch.device(device), len(data) * expected_bytes_per_case)
+        rate = 1.0 if device.type == "cuda" else affordable_cache_rate(len(data), expected_bytes_per_case)
         stored = StoredCases(transform, cache_dir, cache_gb) if cache_dir else None
         self.volumes = NamedCases(
             list(data),
             stored or transform,
+            device,
             cache_rate=rate,
             num_workers=workers,
             progress=sys.stderr.isatty() and is_first(),
@@ -325,6 +339,21 @@ def prepare_batch(
     """
     image = batch["image"].to(device, non_blocking=non_blocking, **kwargs)
     return image, expand_labels(batch["label"].to(device, non_blocking=non_blocking))
+
+
+def device_for_cache(device: torch.device, needed: int) -> torch.device:
+    """The device, or the CPU where so many bytes would leave a GPU too little memory for the network."""
+    if device.type != "cuda":
+        return torch.device("cpu")
+    free, _ = torch.cuda.mem_get_info(device)
+    if needed <= free * GPU_MEMORY_SHARE_FOR_CACHE:
+        logger.info(f"caching on the GPU: {needed / 1e9:.2f} GB expected, {free / 1e9:.1f} GB of its memory free")
+        return device
+    logger.warning(
+        f"the cases take {needed / 1e9:.1f} GB and the GPU has {free / 1e9:.1f} GB free: they stay in the machine's "
+        "memory, and every batch is copied from there. A smaller size_px would avoid that."
+    )
+    return torch.device("cpu")
 
 
 def affordable_cache_rate(cases: int, expected_bytes_per_case: int) -> float:

@@ -1,0 +1,115 @@
+"""What only a GPU can show: the same results there, a state that continues, and steps for which nothing waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_SETTINGS, Run
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigWorkflow
+
+from transforms.pipelines import training_preprocessing
+from workflows.configuration import config_files
+from workflows.predict import predict
+from workflows.scores import dice
+from workflows.train import train
+from workflows.training_data import SliceDataset
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU that PyTorch can use")
+
+ON_GPU = {**TINY_SETTINGS, "device": "cuda:0", "tumour_free_share": None}
+
+
+def trainer_of(run: Run, folder: Path, variants: tuple[str, ...] = (), **changed: Any) -> Any:
+    """The trainer of `train.json` on the GPU, not run."""
+    (folder / "run").mkdir(parents=True, exist_ok=True)
+    paths = {"dataset_dir": str(run.data), "split_file": str(run.folder / "split.json"), "run_dir": str(folder / "run")}
+    settings = {**ON_GPU, **paths, **changed}
+    if "seed" in variants:
+        settings = {name: value for name, value in settings.items() if name not in ("planes", "mirrored")}
+    workflow = ConfigWorkflow(config_files("train", variants), workflow_type="train", **settings)
+    workflow.initialize()
+    workflow.parser.get_parsed_content("early_stop").set_trainer(workflow.parser.get_parsed_content("train#trainer"))
+    if ema := workflow.parser.get_parsed_content("ema"):
+        ema.attach(workflow.parser.get_parsed_content("train#trainer"))
+    return workflow.parser.get_parsed_content("train#trainer")
+
+
+@pytest.mark.parametrize("in_cube", [False, True])
+def test_slices_gathered_on_the_gpu_are_those_gathered_on_the_cpu(phantom_cases: list[dict[str, Any]], in_cube: bool):
+    values = {0: 0, 1: 1, 2: 2, 4: 3}
+    chain = training_preprocessing(64, (60, 135), label_values=values, cube_mm=192 if in_cube else None)
+    planes = {"planes": ["axial", "coronal", "sagittal"], "mirrored": True} if in_cube else {}
+    here, there = (SliceDataset(phantom_cases, chain, device=device, **planes) for device in ("cpu", "cuda:0"))
+    assert here.slices_per_case == there.slices_per_case
+    indices = list(range(0, len(here), 17))
+    batch, on_gpu = here.__getitems__(indices), there.__getitems__(indices)
+    assert on_gpu["image"].is_cuda and on_gpu["label"].is_cuda
+    for key, values_here in batch.items():
+        assert torch.equal(values_here, on_gpu[key].cpu()), key
+
+
+@pytest.mark.parametrize("variant", [None, "seed"])
+def test_no_step_waits_for_the_gpu(tiny_run: Run, tmp_path: Path, variant: str | None):
+    trainer = trainer_of(tiny_run, tmp_path, (variant,) if variant else (), max_epochs=4)
+    watched = []
+
+    def forbid(engine: Engine) -> None:
+        step = engine.state.iteration + 1
+        if step > 1 and step % 10:  # the first builds the optimiser's state, every tenth writes its loss
+            torch.cuda.set_sync_debug_mode("error")
+            watched.append(step)
+
+    trainer.add_event_handler(Events.GET_BATCH_STARTED, forbid)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: torch.cuda.set_sync_debug_mode("default"))
+    try:
+        trainer.run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(watched) >= 3
+    assert trainer.scaler is None
+
+
+def test_training_on_the_gpu_leaves_weights_for_a_cpu_and_its_figures(tiny_run: Run, tmp_path: Path):
+    run = tmp_path / "run"
+    overrides = {"dataset_dir": str(tiny_run.data), "run_dir": str(run), "max_epochs": 3, **ON_GPU}
+    train([], overrides)
+    rows = (run / "training.log").read_text().splitlines()
+    assert len(rows) == 4
+    losses = [float(row.split(",")[2]) for row in rows[1:]]
+    assert losses[-1] < losses[0]
+    weights = torch.load(run / "model.pt", map_location="cpu", weights_only=True)
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_a_scaler_of_float16_continues_with_the_run(tiny_run: Run, tmp_path: Path):
+    """Stopped after one epoch of two and continued: the scaler's factor and its count of good steps are kept."""
+    half = {"train#trainer#amp_kwargs#dtype": "$torch.float16", "max_epochs": 2}
+    first = trainer_of(tiny_run, tmp_path, **half)
+    first.add_event_handler(Events.EPOCH_COMPLETED(once=1), lambda engine: engine.terminate())
+    first.run()
+    kept = torch.load(tmp_path / "run" / "last.pt", map_location="cpu", weights_only=True)["scaler"]
+    assert kept == first.scaler.state_dict() and kept["_growth_tracker"] > 0
+    second = trainer_of(tiny_run, tmp_path, **half, resume=True)
+    found: dict[str, Any] = {}
+    second.add_event_handler(Events.EPOCH_STARTED(once=2), lambda engine: found.update(engine.scaler.state_dict()))
+    second.run()
+    assert found == kept and second.state.epoch == 2
+
+
+def test_a_prediction_on_the_gpu_is_that_of_the_cpu_but_for_rounding(tiny_run: Run, tmp_path: Path):
+    patient = tiny_run.data / "BraTS20_Training_001"
+    label_maps = []
+    for device in ("cpu", "cuda:0"):
+        out = tmp_path / device.replace(":", "")
+        named = {"patient_dir": str(patient), "checkpoint": str(tiny_run.checkpoint), "output_dir": str(out)}
+        predict([], {**named, "report": False, "largest_component_only": False, "device": device})
+        label_maps.append(np.asarray(nib.load(out / patient.name / f"{patient.name}_seg.nii.gz").dataobj) > 0)
+    ours, theirs = (torch.as_tensor(label_map) for label_map in label_maps)
+    both = (ours & theirs).sum().double()
+    assert float(dice(both, ours.sum().double(), theirs.sum().double())) > 0.97
