@@ -1,6 +1,7 @@
 """Which changes of the configuration segment better: named experiments, cross-validated fold by fold on real cases.
 
-    BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME … [--folds 0 1 2 3] [--runs FOLDER] [--jobs N]
+    BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME … [--folds 0 1 2 3] [--runs FOLDER]
+        [--jobs N] [--unscored] [--results FOLDER]
     BRATS_REAL_DATA=DIR python benchmarks/experiments.py rescore [--runs FOLDER]
     BRATS_REAL_DATA=DIR python benchmarks/experiments.py split FOLD FILE
     python benchmarks/experiments.py table
@@ -9,7 +10,8 @@
 DIR holds the cases that folds.json names. An experiment is benchmarks/experiments/NAME.json. What is finished is
 skipped: a fold whose figures stand in docs/experiments, and the training of a fold whose weights are in FOLDER. Where
 there is a GPU it is used, by N runs at a time; such figures belong into docs/experiments/gpu (`--results`).
-`rescore` scores the label maps in FOLDER again. `split` writes the datalist of a fold, for other commands' --split.
+`rescore` scores the label maps in FOLDER again, or for the first time where they came from a machine on which time is
+short (`--unscored`). `split` writes the datalist of a fold, for other commands' --split.
 `table` writes docs/experiments.md from all figures; `run` and `rescore` do so at their end.
 """
 
@@ -35,7 +37,6 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from results_page import processor
 
 from transforms.cleaning import cleaning_steps
 from transforms.labels import ENHANCING, REGIONS
@@ -56,6 +57,8 @@ PROTOCOL = LAST_EPOCH
 """The weights after the last epoch are scored: nothing is chosen on the fold."""
 ON_GPU = RESULTS / "gpu"
 """Figures of runs on a GPU, which rounds otherwise: compared among themselves."""
+LABEL_MAPS_ALONE = "--handlers=['@loading', '@records', '@reports', '@dataloader', '@background']"
+"""An evaluation without the command's own scores: `score_fold` gives those of the protocol."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,13 @@ def names() -> list[str]:
 
 
 def run_folds(
-    experiments: Sequence[Experiment], folds: Sequence[int], data: Path, runs: Path, results: Path, jobs: int
+    experiments: Sequence[Experiment],
+    folds: Sequence[int],
+    data: Path,
+    runs: Path,
+    results: Path,
+    jobs: int = 1,
+    scored: bool = True,
 ) -> None:
     """Run what is not done yet, `jobs` folds at a time."""
     pending = [
@@ -119,30 +128,43 @@ def run_folds(
         if not (results / f"{experiment.name}-fold{fold}.json").is_file()
     ]
     with ThreadPoolExecutor(jobs) as pool:
-        for _ in pool.map(lambda pair: run_fold(*pair, data, runs, results, jobs), pending):
+        for _ in pool.map(lambda pair: run_fold(*pair, data, runs, results, jobs, scored), pending):
             pass
 
 
-def run_fold(experiment: Experiment, fold: int, data: Path, runs: Path, results: Path, jobs: int = 1) -> None:
-    """Train, predict and score one fold, and write its figures."""
+def run_fold(
+    experiment: Experiment,
+    fold: int,
+    data: Path,
+    runs: Path,
+    results: Path,
+    jobs: int = 1,
+    scored: bool = True,
+) -> None:
+    """Train, predict and score one fold, and write its figures.
+
+    Args:
+        jobs: how many such runs share the machine.
+        scored: False leaves the cases' scores to `rescore`.
+    """
     run = trained(load_experiment(experiment.weights_of) if experiment.weights_of else experiment, fold, data, runs)
     others = [trained(load_experiment(name), fold, data, runs) for name in experiment.averaged_with]
     label_maps = label_maps_of(experiment.name, fold, runs)
     overrides = [f"--{name}={value!r}" for name, value in experiment.evaluate.items()]
     arguments = ["evaluate", "--out", str(label_maps), "--section", SECTION]
     checkpoints = [f"--checkpoint={of / 'model.pt'}" for of in (run, *others)]
-    prediction = measured("-m", "workflows", *arguments, *checkpoints, *overrides)
+    prediction = measured("-m", "workflows", *arguments, *checkpoints, LABEL_MAPS_ALONE, *overrides)
     epochs = len(list(csv.DictReader((run / "training.log").open())))
     figures = {
         "experiment": experiment.name,
         "fold": fold,
-        "cases": score_fold(fold, data, label_maps),
+        "cases": score_fold(fold, data, label_maps) if scored else {},
         "epochs": epochs,
         "weights_of": experiment.weights_of,
         "averaged_with": experiment.averaged_with,
         "training": json.loads((run / "cost.json").read_text()),
         "prediction": prediction,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "at_a_time": jobs,
         "cores": os.cpu_count(),
         "shared_machine": True,
@@ -292,6 +314,7 @@ def main() -> None:
     run = tasks.add_parser("run", help="train, predict and score what is not done yet")
     run.add_argument("names", nargs="+", metavar="NAME")
     run.add_argument("--folds", nargs="+", type=int, default=[0, 1, 2, 3])
+    run.add_argument("--unscored", action="store_true", help="leave the scores to rescore")
     run.add_argument("--jobs", type=int, default=1, metavar="N", help="folds at a time; 1")
     again = tasks.add_parser("rescore", help="score the label maps of earlier runs again")
     for task in (run, again):
@@ -312,7 +335,9 @@ def main() -> None:
     if arguments.task == "run":
         experiments = [load_experiment(name) for name in arguments.names]
         places = (real_data(), arguments.runs.resolve(), arguments.results)
-        run_folds(experiments, arguments.folds, *places, arguments.jobs)
+        run_folds(experiments, arguments.folds, *places, arguments.jobs, not arguments.unscored)
+        if arguments.unscored:
+            return
     if arguments.task == "rescore":
         rescore(real_data(), arguments.runs.resolve(), arguments.results)
     from experiments_final import write_final  # here, so that a result is kept whatever the page does

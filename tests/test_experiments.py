@@ -225,6 +225,27 @@ def test_a_fold_is_trained_scored_and_not_done_again(
     assert record["settings"]["test_time_flips"] is True
 
 
+@pytest.mark.slow
+def test_folds_run_at_the_same_time_share_weights_and_are_scored_later(
+    experiments: ModuleType, small_experiments: Path, phantom_dir: Path, tmp_path: Path
+):
+    folds = [["BraTS20_Training_001"], ["BraTS20_Training_002", "BraTS20_Training_003"]]
+    (small_experiments / "folds.json").write_text(json.dumps({"seed": 0, "folds": folds}))
+    tiny = {"size_px": 64, "network_def#width": 4, "max_epochs": 1}
+    write_experiment(small_experiments, "tiny", change="Tiny.", config=["axial"], train=tiny)
+    write_experiment(
+        small_experiments, "flips", change="F.", based_on="tiny", weights_of="tiny", evaluate={"test_time_flips": True}
+    )
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    both = [experiments.load_experiment(name) for name in ("tiny", "flips")]
+    experiments.run_folds(both, [0], phantom_dir, runs, results, jobs=2, scored=False)
+    found = {name: json.loads((results / f"{name}-fold0.json").read_text()) for name in ("tiny", "flips")}
+    assert [figures["cases"] for figures in found.values()] == [{}, {}]
+    assert found["tiny"]["at_a_time"] == 2 and found["tiny"]["training"] == found["flips"]["training"]
+    experiments.rescore(phantom_dir, runs, results)
+    assert list(json.loads((results / "flips-fold0.json").read_text())["cases"]) == folds[0]
+
+
 def test_a_folder_without_a_fold_s_case_is_refused_by_name(
     experiments: ModuleType, small_experiments: Path, phantom_dir: Path
 ):
