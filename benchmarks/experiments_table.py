@@ -113,8 +113,7 @@ def row(
     baseline: dict[str, dict[str, Any]] | None,
 ) -> str:
     first = next(iter(figures.values()))
-    minutes = f"{np.mean([fold['training']['cpu_seconds'] for fold in figures.values()]) / 60:.0f}"
-    cost = f"(of {first['weights_of']})" if first["weights_of"] else minutes
+    cost = f"(of {first['weights_of']})" if first["weights_of"] else cost_of_training(figures)
     total = sum(map(len, json.loads(FOLDS.read_text())["folds"]))
     cleaned, cleaned_baseline = after_cleaning(cases), after_cleaning(baseline) if baseline else None
     cleans = not first["evaluate"].keys().isdisjoint(("largest_component_only", "brain_only"))
@@ -126,6 +125,15 @@ def row(
     cells = [name, str(len(cases)), *means(cases, "dice", 3), *means(cases, "hd95_mm", 1)]
     cells += [*outcome(cases, baseline), *means(cleaned, "dice", 3), *outcome(cleaned, cleaned_baseline)]
     return "| " + " | ".join([*cells, str(first["epochs"]), cost, load_experiment(name).verdict or decided]) + " |"
+
+
+def cost_of_training(figures: dict[int, dict[str, Any]]) -> str:
+    """Mean minutes of CPU per fold, and those on a GPU where there was one."""
+    cpu, wall = (
+        np.mean([fold["training"][f"{clock}_seconds"] for fold in figures.values()]) for clock in ("cpu", "wall")
+    )
+    on_gpu = any(fold.get("device", "cpu") != "cpu" for fold in figures.values())
+    return f"{cpu / 60:.0f}" + (f" and {wall / 60:.1f} of GPU" if on_gpu else "")
 
 
 def after_cleaning(cases: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -172,4 +180,7 @@ def verdict(difference: tuple[float, float, float] | None) -> str:
 def changes(names: list[str]) -> str:
     experiments = [load_experiment(name) for name in names]
     lines = ["| experiment | based on | change |", "| --- | --- | --- |"]
-    return "\n".join(lines + [f"| {e.name} | {e.based_on or 'train.json'} | {e.change} |" for e in experiments])
+    return "\n".join(
+        lines
+        + [f"| {e.name} | {e.based_on or ('–' if e.command else 'train.json')} | {e.change} |" for e in experiments]
+    )
