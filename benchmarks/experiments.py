@@ -73,6 +73,7 @@ class Experiment:
         weights_of: the experiment whose weights it takes where it differs in the prediction alone.
         averaged_with: experiments whose weights of the same fold answer together with these.
         verdict: what was decided, where the rule of the table is not enough.
+        command: what writes its figures, where that is another program.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Experiment:
     weights_of: str | None = None
     averaged_with: list[str] = field(default_factory=list)
     verdict: str = ""
+    command: str = ""
 
 
 def load_experiment(name: str) -> Experiment:
@@ -146,7 +148,11 @@ def run_fold(
     Args:
         jobs: how many such runs share the machine.
         scored: False leaves the cases' scores to `rescore`.
+    Raises:
+        ConfigurationError: if another program does that, naming its command.
     """
+    if experiment.command:
+        raise ConfigurationError(f"{experiment.name} is no configuration of ours; run: {experiment.command}")
     run = trained(load_experiment(experiment.weights_of) if experiment.weights_of else experiment, fold, data, runs)
     others = [trained(load_experiment(name), fold, data, runs) for name in experiment.averaged_with]
     label_maps = label_maps_of(experiment.name, fold, runs)

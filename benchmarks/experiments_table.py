@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments import FOLDS, RESULTS, load_experiment
+from experiments import FOLDS, ON_GPU, RESULTS, load_experiment
 
 from transforms.files import write_whole
 from transforms.labels import REGIONS
@@ -51,10 +51,16 @@ Each row: `BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME --folds
 """
 
 
+ABOUT_GPU = """\
+The tables below are of runs on one NVIDIA GPU, in bfloat16, several at a time (files in experiments/gpu), each Δ
+against the baseline there. Minutes of GPU are wall clock of a run that shared the GPU and 16 cores with the others.
+"""
+
+
 def write_page() -> None:
     """Write the page from all figures there are."""
     folds = json.loads(FOLDS.read_text())
-    results = read_results(RESULTS)
+    results, on_gpu = read_results(RESULTS), read_results(ON_GPU)
     text = INTRODUCTION.format(
         cases=sum(map(len, folds["folds"])),
         folds=len(folds["folds"]),
@@ -62,13 +68,22 @@ def write_page() -> None:
         baseline=BASELINE,
         resamples=f"{RESAMPLES:,}".replace(",", " "),
     )
+    text += sections(results, len(folds["folds"]))
+    if on_gpu:
+        text += f"\n{ABOUT_GPU}" + sections(on_gpu, len(folds["folds"]), " on a GPU")
+    text += f"\n## What each one changes\n\n{changes(sorted({*results, *on_gpu}))}\n"
+    write_whole(PAGE, lambda path: path.write_text(text))
+
+
+def sections(results: dict[str, dict[int, dict[str, Any]]], folds: int, where: str = "") -> str:
+    """A heading and a table for each set of folds that experiments were run on."""
     by_folds: dict[tuple[int, ...], list[str]] = {}
     for name, figures in results.items():
         by_folds.setdefault(tuple(figures), []).append(name)
-    for numbers, names in sorted(by_folds.items(), key=lambda item: (-len(item[0]), item[0])):
-        text += f"\n## {title(numbers, len(folds['folds']))}\n\n{table(names, results, numbers)}\n"
-    text += f"\n## What each one changes\n\n{changes(list(results))}\n"
-    write_whole(PAGE, lambda path: path.write_text(text))
+    ordered = sorted(by_folds.items(), key=lambda item: (-len(item[0]), item[0]))
+    return "".join(
+        f"\n## {title(numbers, folds)}{where}\n\n{table(names, results, numbers)}\n" for numbers, names in ordered
+    )
 
 
 def read_results(folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
@@ -113,8 +128,7 @@ def row(
     baseline: dict[str, dict[str, Any]] | None,
 ) -> str:
     first = next(iter(figures.values()))
-    minutes = f"{np.mean([fold['training']['cpu_seconds'] for fold in figures.values()]) / 60:.0f}"
-    cost = f"(of {first['weights_of']})" if first["weights_of"] else minutes
+    cost = f"(of {first['weights_of']})" if first["weights_of"] else cost_of_training(figures)
     total = sum(map(len, json.loads(FOLDS.read_text())["folds"]))
     cleaned, cleaned_baseline = after_cleaning(cases), after_cleaning(baseline) if baseline else None
     cleans = not first["evaluate"].keys().isdisjoint(("largest_component_only", "brain_only"))
@@ -126,6 +140,15 @@ def row(
     cells = [name, str(len(cases)), *means(cases, "dice", 3), *means(cases, "hd95_mm", 1)]
     cells += [*outcome(cases, baseline), *means(cleaned, "dice", 3), *outcome(cleaned, cleaned_baseline)]
     return "| " + " | ".join([*cells, str(first["epochs"]), cost, load_experiment(name).verdict or decided]) + " |"
+
+
+def cost_of_training(figures: dict[int, dict[str, Any]]) -> str:
+    """Mean minutes of CPU per fold, and those on a GPU where there was one."""
+    cpu, wall = (
+        np.mean([fold["training"][f"{clock}_seconds"] for fold in figures.values()]) for clock in ("cpu", "wall")
+    )
+    on_gpu = any(fold.get("device", "cpu") != "cpu" for fold in figures.values())
+    return f"{cpu / 60:.0f}" + (f" and {wall / 60:.1f} of GPU" if on_gpu else "")
 
 
 def after_cleaning(cases: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -172,4 +195,7 @@ def verdict(difference: tuple[float, float, float] | None) -> str:
 def changes(names: list[str]) -> str:
     experiments = [load_experiment(name) for name in names]
     lines = ["| experiment | based on | change |", "| --- | --- | --- |"]
-    return "\n".join(lines + [f"| {e.name} | {e.based_on or 'train.json'} | {e.change} |" for e in experiments])
+    return "\n".join(
+        lines
+        + [f"| {e.name} | {e.based_on or ('–' if e.command else 'train.json')} | {e.change} |" for e in experiments]
+    )

@@ -80,13 +80,14 @@ def test_the_baseline_has_half_a_million_parameters(experiments: ModuleType):
 
 
 def test_every_experiment_has_a_network_for_its_slices(experiments: ModuleType):
-    for name in experiments.names():
-        experiment = experiments.load_experiment(name)
+    for experiment in map(experiments.load_experiment, experiments.names()):
+        if experiment.command:
+            continue
         neighbours = experiment.train.get("neighbours", 0)
         with torch.no_grad():
             network = network_of(experiment, neighbours).eval()
             scores = network(torch.zeros(1, parsed("in_channels", experiment, neighbours), 64, 64))
-        assert scores.shape == (1, 4, 64, 64), name
+        assert scores.shape == (1, 4, 64, 64), experiment.name
 
 
 def test_what_differs_in_its_network_is_trained_anew(experiments: ModuleType, small_experiments: Path):
@@ -152,6 +153,20 @@ def test_what_differs_in_the_prediction_of_a_prediction_keeps_the_weights(
 def test_an_unknown_experiment_lists_those_there_are(experiments: ModuleType, small_experiments: Path):
     with pytest.raises(ConfigurationError, match=r"^no experiment 'plan'; there are plain\.$"):
         experiments.load_experiment("plan")
+
+
+def test_what_another_program_measures_is_not_run_and_its_command_named(
+    experiments: ModuleType, small_experiments: Path, tmp_path: Path
+):
+    write_experiment(small_experiments, "other", change="Other.", command="python other.py")
+    with pytest.raises(ConfigurationError, match=r"^other is no configuration of ours; run: python other\.py$"):
+        experiments.run_fold(experiments.load_experiment("other"), 0, tmp_path, tmp_path, tmp_path)
+
+
+def test_minutes_on_a_gpu_stand_beside_those_of_the_cpu(experiments_table: ModuleType):
+    training = {"cpu_seconds": 600, "wall_seconds": 150}
+    assert experiments_table.cost_of_training({0: {"training": training, "device": "NVIDIA"}}) == "10 and 2.5 of GPU"
+    assert experiments_table.cost_of_training({0: {"training": training}}) == "10"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
