@@ -7,8 +7,8 @@ An outside yardstick for the experiments: nnU-Net plans, augments, trains and pr
 region as for BraTS, from FLAIR and T1ce, on the folds of experiments/folds.json. Two things differ. Its learning rate
 falls to zero within `--seconds` instead of 1000 epochs, and its network is not compiled. All folds are trained at the
 same time and share the GPU and the cores. `run` needs `pip install nnunetv2` and writes label maps with BraTS's values,
-what they cost and the log of each fold to FOLDER/predictions; `score` writes the rows of docs/experiments/gpu from them,
-anywhere, and `python benchmarks/experiments.py table` the page.
+what they cost and the log of each fold to FOLDER/predictions; `score` writes the rows of docs/experiments/gpu from
+them, anywhere, and `python benchmarks/experiments.py table` the page.
 """
 
 from __future__ import annotations

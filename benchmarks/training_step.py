@@ -33,7 +33,7 @@ from workflows.configuration import config_files
 
 EVERY_STEP = (
     *("LrScheduleHandler", "TensorBoardStatsHandler"),
-    *("workflows.handlers.NoScalerForBfloat16", "workflows.handlers.ClipGradients"),
+    *("workflows.handlers.NoScalingOfBfloat16", "workflows.handlers.ClipGradients"),
 )
 """The handlers of train.json that work in every step; the others do so once in an epoch."""
 MATRIX = {"cpu": (1024, torch.float32), "cuda": (8192, torch.bfloat16)}

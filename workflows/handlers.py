@@ -220,16 +220,16 @@ class ClipGradients:
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
 
 
-class NoScalerForBfloat16:
-    """Takes away the gradient scaler that MONAI gives every trainer with mixed precision.
+class NoScalingOfBfloat16:
+    """Switches off the gradient scaler that MONAI gives every trainer with mixed precision.
 
     bfloat16 has the range of float32, so that nothing is lost unscaled; and in every step the scaler would look at the
-    gradients, for which the CPU waits.
+    gradients, for which the CPU waits. The trainer computes in bfloat16 only while it has a scaler, if an idle one.
     """
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Any) -> None:
-        if engine.amp_kwargs.get("dtype") is torch.bfloat16:
-            engine.scaler = None
+        if engine.scaler is not None and engine.amp_kwargs.get("dtype") is torch.bfloat16:
+            engine.scaler = torch.amp.GradScaler(enabled=False)

@@ -65,7 +65,7 @@ class RunState:
         """Write the state, whole or not at all; between two steps or after an epoch's other handlers."""
         state = {name: _stateful(thing).state_dict() for name, thing in self.objects.items()}
         state["trainer"] = engine.state_dict()
-        if (scaler := getattr(engine, "scaler", None)) is not None:
+        if (scaler := getattr(engine, "scaler", None)) is not None and scaler.is_enabled():
             state["scaler"] = scaler.state_dict()
         if _steps_into_epoch(engine):
             state["metrics"] = {name: metric.state_dict() for name, metric in self.metrics.items()}

@@ -177,10 +177,10 @@ class SliceDataset(Dataset):
             numbers and the slices' numbers among the patient's.
         """
         numbers = [self.locate(index) for index in indices]
-        rows = [(self.case(case), *self.places[case][number]) for case, number in numbers]
+        image, label = self._whole_stack(numbers) or self._gathered(numbers)
         batch = {
-            "image": torch.stack([self._channels(row["image"], plane, at) for row, plane, at in rows]).float(),
-            "label": torch.stack([slice_of(row["label"], plane, at) for row, plane, at in rows]),
+            "image": image.float(),
+            "label": label,
             "case": torch.tensor([case for case, _ in numbers]),
             "slice": torch.tensor([number for _, number in numbers]),
         }
@@ -189,6 +189,22 @@ class SliceDataset(Dataset):
                 self.augmentation.set_random_state(seed=indices.seed)
             batch = {key: plain(value) for key, value in self.augmentation(batch).items()}
         return batch
+
+    def _whole_stack(self, numbers: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor] | None:
+        """Images and labels of one patient's slices in their order, as a batch of the study has them: they lie in
+        memory as they are wanted. None for any other batch."""
+        case, slices = numbers[0][0], self.slices_per_case[numbers[0][0]]
+        if self.planes or self.neighbours or self.mirrored or numbers != [(case, number) for number in range(slices)]:
+            return None
+        patient = self.case(case)
+        # Not the cache itself, which whoever gets the batch could change.
+        return patient["image"].float(), patient["label"].clone()
+
+    def _gathered(self, numbers: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Images and labels of slices from anywhere."""
+        rows = [(self.case(case), *self.places[case][number]) for case, number in numbers]
+        images = [self._channels(row["image"], plane, at) for row, plane, at in rows]
+        return torch.stack(images), torch.stack([slice_of(row["label"], plane, at) for row, plane, at in rows])
 
     def _channels(self, images: Tensor, plane: str, position: int) -> Tensor:
         """A slice's own channels among those of its neighbours, the lowest first, or before its mirror image's:
