@@ -47,7 +47,8 @@ and scored on that one:
   *open*; *so far* until all folds are measured, for an interval from three or four cases is too narrow. An experiment
   that cleans on its own is compared uncleaned.
 
-Each row: `BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME --folds …`.
+Each row: `BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME --folds …`; *nnunet*, which had a GPU:
+`benchmarks/nnunet.py`.
 """
 
 

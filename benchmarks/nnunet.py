@@ -48,8 +48,10 @@ def run(folder: Path, data: Path, arguments: argparse.Namespace) -> None:
     if importlib.util.find_spec("nnunetv2") is None:
         raise ConfigurationError("nnU-Net is not installed; run: pip install nnunetv2")
     deadline = time.monotonic() + arguments.limit
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigurationError(f"{folder}: is not empty; name a new folder, so that no two runs are mixed.")
     predictions = folder / "predictions"
-    predictions.mkdir(parents=True, exist_ok=True)
+    predictions.mkdir(parents=True)
     write_dataset(folder, data)
     cores = os.cpu_count() or 1
     prepare = start(["prepare", *batch_size(arguments)], predictions / "prepare.log", settings(folder, cores))

@@ -67,6 +67,7 @@ class TimedTrainer(nnUNetTrainer):
 
     def run_training(self) -> None:
         self.on_train_start()
+        self.dataloader_val._finish()
         self.network.train()
         self.losses = [float(self.train_step(next(self.dataloader_train))["loss"])]
         self.waited_s = 0.0

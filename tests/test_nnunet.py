@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
@@ -96,6 +97,16 @@ def test_without_nnu_net_one_line_says_how_to_get_it(nnunet: ModuleType, phantom
     environment = {"PYTHONPATH": str(REPOSITORY), "BRATS_REAL_DATA": str(phantom_dir), "PATH": ""}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (ended.returncode, ended.stderr) == (1, "error: nnU-Net is not installed; run: pip install nnunetv2\n")
+
+
+def test_two_runs_are_not_mixed_in_one_folder(
+    nnunet: ModuleType, phantom_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(nnunet.importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(
+        ConfigurationError, match=r": is not empty; name a new folder, so that no two runs are mixed\.$"
+    ):
+        nnunet.run(tmp_path, phantom_dir, Namespace(limit=1.0))
 
 
 def test_what_fails_or_is_late_is_named_with_its_last_lines_and_ended(nnunet: ModuleType, tmp_path: Path):
