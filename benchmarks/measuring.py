@@ -17,6 +17,7 @@ import torch
 from results_page import ROOT, paragraph, processor, replace_section
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+ON_ONE_GPU = " on one GPU"
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "nibabel")
 
 
@@ -101,13 +102,15 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def publish(arguments: argparse.Namespace, title: str, command: str, rows: str, *remarks: str) -> None:
-    """Print the section and put it into the page.
+    """Print the section and put it into the page: what was measured on a GPU into one of its own.
 
     Args:
         command: that writes it.
         rows: the table.
         remarks: paragraphs below it.
     """
+    if arguments.device.type == "cuda" and not title.endswith(ON_ONE_GPU):
+        title += ON_ONE_GPU
     top = f"{conditions(arguments.device, arguments.repeats)} Command: `{command}`."
     section = "\n\n".join([paragraph(top), rows, *map(paragraph, remarks)])
     print(f"## {title}\n\n{section}", flush=True)

@@ -81,8 +81,8 @@ def background_outside_brain(probabilities: Tensor, image: Tensor, channel_dim: 
         image: preprocessed, zero outside the brain, the modalities along `channel_dim`; otherwise of the same shape.
     """
     outside = (image == 0).all(dim=channel_dim, keepdim=True)
-    certain = torch.zeros(NUM_CLASSES, device=probabilities.device, dtype=probabilities.dtype)
-    certain[BACKGROUND] = 1
+    # Writing one value into a tensor on a GPU would wait for all that the GPU has to do.
+    certain = (torch.arange(NUM_CLASSES, device=probabilities.device) == BACKGROUND).to(probabilities.dtype)
     shape = [1] * probabilities.ndim
     shape[channel_dim] = NUM_CLASSES
     return torch.where(outside, certain.reshape(shape), probabilities)
