@@ -61,19 +61,19 @@ def run(folder: Path, data: Path, arguments: argparse.Namespace) -> None:
     for fold in arguments.folds:
         name = f"{NAME}-fold{fold}"
         options = {"--seconds": arguments.seconds, "--device": arguments.device}
-        options |= {"--label-maps": folder / name, "--record": predictions / f"{name}.json"}
+        options |= {"--label-maps": predictions / name, "--record": predictions / f"{name}.json"}
         words = [str(word) for option in options.items() for word in option]
         processes[name] = start(["fold", str(fold), *words], predictions / f"{name}.log", shared)
     try:
         wait_for(processes, deadline, predictions)
     finally:
-        convert(folder, predictions)
+        convert(predictions)
 
 
-def convert(folder: Path, predictions: Path) -> None:
-    """nnU-Net's label maps of all folds, with BraTS's values."""
+def convert(predictions: Path) -> None:
+    """Label maps with BraTS's values from nnU-Net's own, which are there as soon as a case is predicted."""
     values = {index: value for value, index in LABELS.items()}
-    for file in sorted(folder.glob(f"{NAME}-fold*/*.nii.gz")):
+    for file in sorted(predictions.glob(f"{NAME}-fold*/*.nii.gz")):
         case = file.name.removesuffix(".nii.gz")
         write_labels(file, predictions / case / f"{case}_seg.nii.gz", values)
 
@@ -86,7 +86,8 @@ def settings(folder: Path, processes: int) -> dict[str, str]:
     """The environment through which nnU-Net is told its folders, and how many processes may work at once."""
     folders = {name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     number = str(processes)
-    return {**os.environ, **folders, "nnUNet_n_proc_DA": number, "nnUNet_def_n_proc": number, "nnUNet_compile": "f"}
+    workers = {"nnUNet_n_proc_DA": number, "nnUNet_def_n_proc": number, "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **folders, **workers, "nnUNet_compile": "f"}
 
 
 def write_dataset(folder: Path, data: Path) -> None:
@@ -178,6 +179,7 @@ def score(folder: Path, data: Path, results: Path) -> None:
     files = sorted(predictions.glob(f"{NAME}-fold*.json"))
     if not files:
         raise ConfigurationError(f"{predictions}: no {NAME}-fold*.json; `run` writes them.")
+    convert(predictions)  # where `run` was ended before it could
     for file in files:
         cost = json.loads(file.read_text())
         fold = cost["fold"]
@@ -211,6 +213,7 @@ def main() -> None:
     training.add_argument("--limit", type=float, default=3600, help="seconds after which everything is ended")
     scoring.add_argument("--results", type=Path, default=ON_GPU, help="where figures go")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # which ends the steps too
     if arguments.task == "run":
         run(arguments.folder.resolve(), real_data(), arguments)
     else:

@@ -75,12 +75,11 @@ def test_the_folds_are_ours(nnunet: ModuleType, phantom_dir: Path, tmp_path: Pat
 
 def test_a_perfect_prediction_is_scored_as_one_and_its_cost_kept(nnunet: ModuleType, phantom_dir: Path, tmp_path: Path):
     nnunet.write_dataset(tmp_path, phantom_dir)
-    (tmp_path / "nnunet-fold1").mkdir()
+    predictions, results = tmp_path / "predictions", tmp_path / "results"
+    (predictions / "nnunet-fold1").mkdir(parents=True)
     for case in CASES[1:]:
         label_map = tmp_path / "nnUNet_raw" / "Dataset001_BraTS" / "labelsTr" / f"{case}.nii.gz"
-        label_map.rename(tmp_path / "nnunet-fold1" / label_map.name)
-    predictions, results = tmp_path / "predictions", tmp_path / "results"
-    nnunet.convert(tmp_path, predictions)
+        label_map.rename(predictions / "nnunet-fold1" / label_map.name)
     (predictions / "nnunet-fold1.json").write_text(json.dumps({"fold": 1, "epochs": 3.2, "device": "NVIDIA"}))
     results.mkdir()
     nnunet.score(tmp_path, phantom_dir, results)
