@@ -87,7 +87,7 @@ def test_the_mean_of_two_networks_is_that_of_their_probabilities_and_not_of_thei
 
 def test_with_flips_three_networks_are_averaged_over_twelve_answers():
     one, other = certain_of(0), certain_of(1)
-    answer = AxialInferer(roi_size=[4, 4], flips=True)(torch.zeros(1, 1, 4, 4, 2), MeanOfNetworks([one, one, other]))
+    answer = AxialInferer(flips=True)(torch.zeros(1, 1, 4, 4, 2), MeanOfNetworks([one, one, other]))
     # A certain network is so in half of the slices: 3/4 after its flips; 1/4 for the other class.
     torch.testing.assert_close(answer.softmax(1)[:, 0], torch.full((1, 4, 4, 2), (0.75 + 0.75 + 0.25) / 3))
 

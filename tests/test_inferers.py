@@ -74,7 +74,7 @@ def test_the_network_is_given_the_same_channels_in_training_and_on_the_volume(
         return slices[:, :1]
 
     volume = preprocessing(32, (5, 35), reader=CaseReader())(patient)["image"].as_tensor()[None]
-    AxialInferer(roi_size=[32, 32], sw_batch_size=7, neighbours=neighbours)(volume, network)
+    AxialInferer(slices_per_batch=7, neighbours=neighbours)(volume, network)
     on_volume = torch.cat(seen)
     assert on_volume.shape == (40, 2 * (2 * neighbours + 1), 32, 32)
     assert torch.equal(on_volume[first:end].half().float(), batch)
@@ -82,8 +82,8 @@ def test_the_network_is_given_the_same_channels_in_training_and_on_the_volume(
 
 def test_a_network_that_sees_no_difference_in_flips_answers_as_without_them():
     logits = torch.randn(1, 4, 8, 8, 5, generator=torch.Generator().manual_seed(0))
-    plain = AxialInferer(roi_size=[8, 8])(logits, lambda x: x).softmax(1)
-    flipped = AxialInferer(roi_size=[8, 8], flips=True)(logits, lambda x: x).softmax(1)
+    plain = AxialInferer()(logits, lambda x: x).softmax(1)
+    flipped = AxialInferer(flips=True)(logits, lambda x: x).softmax(1)
     torch.testing.assert_close(flipped, plain)
 
 
@@ -104,7 +104,7 @@ def test_four_flips_cost_four_calls_per_batch():
         calls.append(slices.shape)
         return slices
 
-    AxialInferer(roi_size=[4, 4], sw_batch_size=3, flips=True)(torch.zeros(1, 2, 4, 4, 6), network)
+    AxialInferer(slices_per_batch=3, flips=True)(torch.zeros(1, 2, 4, 4, 6), network)
     assert len(calls) == 8
 
 
@@ -118,7 +118,7 @@ def test_slices_below_and_above_the_brain_are_not_computed_and_the_others_answer
         return slices[:, :1] + slices[:, -1:]
 
     for neighbours in (0, 1):
-        options = {"roi_size": [8, 8], "sw_batch_size": 4, "neighbours": neighbours}
+        options = {"slices_per_batch": 4, "neighbours": neighbours}
         everything = AxialInferer(**options)(volume, network)
         seen.clear()
         brain = AxialInferer(**options, brain_only=True)(volume, network)

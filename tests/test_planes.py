@@ -87,7 +87,7 @@ def seen_on_volume(volume: torch.Tensor, mirrored: bool) -> torch.Tensor:
         seen.append(slices.clone())
         return slices[:, :1].repeat(1, 4, 1, 1)
 
-    options = {"roi_size": [SIZE_PX] * 2, "sw_batch_size": 7, "brain_only": True}
+    options = {"slices_per_batch": 7, "brain_only": True}
     scores = PlanesInferer(planes=PLANES, mirrored=mirrored, **options)(volume, network)
     assert scores.shape == (1, 4, SIZE_PX, SIZE_PX, SIZE_PX)
     return torch.cat(seen)
@@ -145,7 +145,7 @@ def test_the_mean_of_the_planes_is_that_of_their_probabilities():
         return torch.cat([slices, slices.cumsum(dim=2)], dim=1)
 
     def along(*planes: str) -> torch.Tensor:
-        return PlanesInferer(planes=planes, roi_size=[8, 8], sw_batch_size=8)(volume, network).softmax(dim=1)
+        return PlanesInferer(planes=planes, slices_per_batch=8)(volume, network).softmax(dim=1)
 
     mean = sum(along(plane) for plane in PLANES) / 3
     steps.clear()

@@ -62,7 +62,7 @@ def test_a_volume_has_the_scores_of_torch_with_flips_and_without_empty_slices_to
     volume = slices(7).permute(1, 2, 3, 0)[None].contiguous()
     volume[..., :2] = 0
     for options in ({}, {"flips": True}, {"brain_only": True}):
-        settings: dict[str, Any] = {"roi_size": [32, 32], "sw_batch_size": 3, **options}
+        settings: dict[str, Any] = {"slices_per_batch": 3, **options}
         with torch.no_grad():
             expected = AxialInferer(**settings)(volume, network)
             found = AxialInferer(**settings, runtime=runtime)(volume, network)
@@ -76,7 +76,7 @@ def test_the_network_is_built_once_for_many_volumes(monkeypatch: pytest.MonkeyPa
         "workflows.inferers.in_runtime", lambda runtime, network, _: built.append(network) or (runtime, network)
     )
     network = UNet2D(width=4).eval()
-    inferer = AxialInferer(roi_size=[32, 32], sw_batch_size=3, runtime="onnxruntime")
+    inferer = AxialInferer(slices_per_batch=3, runtime="onnxruntime")
     with torch.no_grad():
         for _ in range(3):
             inferer(slices(4).permute(1, 2, 3, 0)[None], network)
