@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import REPOSITORY, Started
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
@@ -142,3 +145,24 @@ def test_auto_is_torch_where_nothing_else_is_installed_agrees_or_sees_volumes(
 
 def test_the_runtimes_that_a_setting_may_name_are_those_there_are():
     assert CHOICES["runtime"] == (AUTO, TORCH, ONNX_RUNTIME, OPENVINO)
+
+
+TWO_MODELS_AND_A_SIGNAL = """
+import faulthandler, signal, sys
+sys.path[:0] = sys.argv[2:]
+from test_runtimes import NETWORKS, OnnxNetwork, slices
+faulthandler.enable()  # which has signals handled on memory of its own
+first, second = (OnnxNetwork(NETWORKS["UNet2D"]().eval(), slices(3), sys.argv[1]) for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("runtime", OTHERS)
+def test_a_signal_is_handled_after_two_networks_were_given_up(
+    python: Callable[..., Started], runtime: str, tmp_path: Path
+):
+    ended = python("-c", TWO_MODELS_AND_A_SIGNAL, runtime, REPOSITORY, REPOSITORY / "tests", cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (0, "handled\n"), ended.stderr

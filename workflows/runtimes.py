@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +131,31 @@ def one_thread_in_torch() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+class _SignalStack(ctypes.Structure):
+    """Linux's `stack_t`."""
+
+    _fields_: ClassVar = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("bytes", ctypes.c_size_t)]
+
+
+@contextmanager
+def same_signal_stack() -> Iterator[None]:
+    """Leave this thread the memory in which it handles signals.
+
+    OpenVINO gives it other memory together with a model, and frees that with the model: two models freed in the order
+    they came, or one freed by another thread, leave it none, and the next signal, such as that of Ctrl-C or of a
+    process that has ended, is a segmentation fault.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    system, stack = ctypes.CDLL(None), _SignalStack()
+    system.sigaltstack(None, ctypes.byref(stack))
+    try:
+        yield
+    finally:
+        system.sigaltstack(ctypes.byref(stack), None)
+
+
 def _open_in_onnxruntime(model: bytes, threads: int) -> Scores:
     import onnxruntime
 
@@ -149,7 +177,8 @@ def _open_in_openvino(model: bytes, threads: int) -> Scores:
     # By itself it would compute in bfloat16 where the processor can.
     parts = min(threads, MOST_PARTS)
     exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parts}
-    compiled = core.compile_model(core.read_model(model), "CPU", exact)
+    with same_signal_stack():
+        compiled = core.compile_model(core.read_model(model), "CPU", exact)
     requests = [compiled.create_infer_request() for _ in range(parts)]
 
     def compute(slices: Tensor) -> Tensor:
