@@ -57,6 +57,17 @@ class AxialInferer(Inferer):
             (B, classes, H, W, D) logits, with `flips` the logarithms of the averaged probabilities; with `brain_only`
             zero in slices without brain at either end.
         """
+        return self._answers(inputs, network, lambda scores: scores, *args, **kwargs)
+
+    def _answers(
+        self,
+        inputs: Tensor,
+        network: Callable[..., Any],
+        last: Callable[[Tensor], Tensor],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """What `last` makes of the scores of each batch, joined."""
         volumes = plain(inputs)
         volumes = with_neighbours(volumes, self.neighbours) if self.neighbours else volumes
         together = volumes.shape[-1] if sees_volumes(network) else self.slices_per_batch
@@ -64,9 +75,10 @@ class AxialInferer(Inferer):
         network = flip_averaged(network) if self.flips else network
 
         def scores(slices: Tensor) -> Tensor:
-            return answer(network, slices, *args, **kwargs).to(volumes.dtype)
+            return last(answer(network, slices, *args, **kwargs).to(volumes.dtype))
 
-        return torch.cat([self._slice_by_slice(volume, scores, together)[None] for volume in volumes])
+        joined = [self._slice_by_slice(volume, scores, together) for volume in volumes]
+        return torch.stack(joined) if len(joined) > 1 else joined[0][None]  # which copies nothing
 
     def _slice_by_slice(self, volume: Tensor, scores: Scores, together: int) -> Tensor:
         """(C, H, W, D) → (classes, H, W, D), so many slices `together`."""
@@ -113,13 +125,13 @@ class PlanesInferer(AxialInferer):
         """As `AxialInferer`; of several planes the logarithms of the averaged probabilities."""
         volume = with_mirror_image(plain(inputs)) if self.mirrored else plain(inputs)
 
-        def scores(plane: str) -> Tensor:
-            along = super(PlanesInferer, self).__call__(across(volume, plane), network, *args, **kwargs)
-            return back_from(cast(Tensor, along), plane)
+        def along(plane: str, last: Callable[[Tensor], Tensor]) -> Tensor:
+            return back_from(self._answers(across(volume, plane), network, last, *args, **kwargs), plane)
 
         if len(self.planes) == 1:
-            return scores(self.planes[0])
-        return log_mean_probabilities(scores(plane).softmax(dim=1) for plane in self.planes)
+            return along(self.planes[0], lambda scores: scores)
+        # Of batches, since that of whole volumes would first copy them into another order.
+        return log_mean_probabilities(along(plane, lambda scores: scores.softmax(dim=1)) for plane in self.planes)
 
     def _own_channels(self, volume: Tensor) -> Tensor:
         return own_channels(volume, 0, channel_dim=0, mirrored=self.mirrored)
