@@ -102,6 +102,16 @@ def test_minutes_to_a_dice_are_those_of_the_first_epoch_that_reaches_it(benchmar
     assert [progress.minutes_to(dice) for dice in (0.4, 0.6, 0.8, 0.9)] == [1.0, 2.0, 2.0, None]
 
 
+def test_the_aim_is_a_share_of_what_the_plain_configuration_ends_with(benchmark: Any):
+    progress = benchmark("quality").Progress
+    plain = progress([2.0, 4.0, 6.0], [0.5, 0.77, 0.8])  # 0.95 of 0.8 is 0.76
+    ours = {"ours": progress([1.0, 2.0, 3.0], [0.4, 0.7, 0.8]), "ours, 3 epochs": progress([1.0], [0.7])}
+    rows, about = benchmark("quality").section([{**ours, "plain": plain}])
+    cells = [[cell.strip() for cell in row.split("|")[1:4]] for row in rows.splitlines()[2:]]
+    assert cells == [["ours", "3.0", "0.75"], ["ours, 3 epochs", "not reached", "–"], ["plain", "4.0", "1.00"]]
+    assert " ends: 0.760. " in about
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The baseline does what ours does
 
