@@ -213,52 +213,54 @@ def test_a_change_that_helps_one_case_and_harms_another_is_open(experiments_tabl
 # The whole way
 
 
-@pytest.mark.slow
-def test_a_fold_is_trained_scored_and_not_done_again(
-    experiments: ModuleType, small_experiments: Path, phantom_dir: Path, tmp_path: Path
-):
-    folds = [["BraTS20_Training_001"], ["BraTS20_Training_002", "BraTS20_Training_003"]]
+HELD_OUT = "BraTS20_Training_001"
+TINY = {"size_px": 64, "network_def#width": 4, "max_epochs": 1}
+
+
+@pytest.fixture
+def tiny_and_flips(experiments: ModuleType, small_experiments: Path) -> list[Any]:
+    """Two experiments with the same weights, and folds of the generated patients, of which 0 holds `HELD_OUT`."""
+    folds = [[HELD_OUT], ["BraTS20_Training_002", "BraTS20_Training_003"]]
     (small_experiments / "folds.json").write_text(json.dumps({"seed": 0, "folds": folds}))
-    tiny = {"size_px": 64, "network_def#width": 4, "max_epochs": 1}
-    write_experiment(small_experiments, "tiny", change="Tiny.", config=["axial"], train=tiny)
+    write_experiment(small_experiments, "tiny", change="Tiny.", config=["axial"], train=TINY)
     write_experiment(
         small_experiments, "flips", change="F.", based_on="tiny", weights_of="tiny", evaluate={"test_time_flips": True}
     )
+    return [experiments.load_experiment(name) for name in ("tiny", "flips")]
+
+
+@pytest.mark.slow
+def test_a_fold_is_trained_scored_and_not_done_again(
+    experiments: ModuleType, tiny_and_flips: list[Any], phantom_dir: Path, tmp_path: Path
+):
+    tiny, flips = tiny_and_flips
     runs, results = tmp_path / "runs", tmp_path / "results"
-    experiments.run_fold(experiments.load_experiment("tiny"), 0, phantom_dir, runs, results)
+    experiments.run_fold(tiny, 0, phantom_dir, runs, results)
     figures = json.loads((results / "tiny-fold0.json").read_text())
-    assert list(figures["cases"]) == folds[0]
-    assert 0 <= figures["cases"][folds[0][0]]["WT"]["dice"] <= 1
-    assert (figures["epochs"], figures["train"]) == (1, tiny)
+    assert list(figures["cases"]) == [HELD_OUT]
+    assert 0 <= figures["cases"][HELD_OUT]["WT"]["dice"] <= 1
+    assert (figures["epochs"], figures["train"]) == (1, TINY)
     assert figures["training"]["cpu_seconds"] > 0
 
     trained = (runs / "tiny-fold0" / "model.pt").stat().st_mtime_ns
-    experiments.run_fold(experiments.load_experiment("flips"), 0, phantom_dir, runs, results)
+    experiments.run_fold(flips, 0, phantom_dir, runs, results)
     assert json.loads((results / "flips-fold0.json").read_text())["weights_of"] == "tiny"
     assert (runs / "tiny-fold0" / "model.pt").stat().st_mtime_ns == trained
-    record = json.loads((runs / "flips-fold0" / "evaluation" / folds[0][0] / f"{folds[0][0]}_seg.json").read_text())
+    record = json.loads((runs / "flips-fold0" / "evaluation" / HELD_OUT / f"{HELD_OUT}_seg.json").read_text())
     assert record["settings"]["test_time_flips"] is True
 
 
 @pytest.mark.slow
 def test_folds_run_at_the_same_time_share_weights_and_are_scored_later(
-    experiments: ModuleType, small_experiments: Path, phantom_dir: Path, tmp_path: Path
+    experiments: ModuleType, tiny_and_flips: list[Any], phantom_dir: Path, tmp_path: Path
 ):
-    folds = [["BraTS20_Training_001"], ["BraTS20_Training_002", "BraTS20_Training_003"]]
-    (small_experiments / "folds.json").write_text(json.dumps({"seed": 0, "folds": folds}))
-    tiny = {"size_px": 64, "network_def#width": 4, "max_epochs": 1}
-    write_experiment(small_experiments, "tiny", change="Tiny.", config=["axial"], train=tiny)
-    write_experiment(
-        small_experiments, "flips", change="F.", based_on="tiny", weights_of="tiny", evaluate={"test_time_flips": True}
-    )
     runs, results = tmp_path / "runs", tmp_path / "results"
-    both = [experiments.load_experiment(name) for name in ("tiny", "flips")]
-    experiments.run_folds(both, [0], phantom_dir, runs, results, jobs=2, scored=False)
+    experiments.run_folds(tiny_and_flips, [0], phantom_dir, runs, results, jobs=2, scored=False)
     found = {name: json.loads((results / f"{name}-fold0.json").read_text()) for name in ("tiny", "flips")}
     assert [figures["cases"] for figures in found.values()] == [{}, {}]
     assert found["tiny"]["at_a_time"] == 2 and found["tiny"]["training"] == found["flips"]["training"]
     experiments.rescore(phantom_dir, runs, results)
-    assert list(json.loads((results / "flips-fold0.json").read_text())["cases"]) == folds[0]
+    assert list(json.loads((results / "flips-fold0.json").read_text())["cases"]) == [HELD_OUT]
 
 
 def test_a_folder_without_a_fold_s_case_is_refused_by_name(
