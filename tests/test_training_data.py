@@ -106,6 +106,17 @@ def test_augmentation_changes_the_batch_and_never_the_cache():
     assert torch.equal(dataset.case(0)["image"], before)
 
 
+def test_a_batch_of_one_patients_whole_stack_is_its_slices_and_not_the_cache_itself():
+    dataset, _ = dataset_of(3, slices=[2, 5, 1])
+    whole, mixed = dataset.__getitems__(range(2, 7)), dataset.__getitems__([6, 2, 3, 4, 5])
+    assert whole["case"].tolist() == [1] * 5 and whole["slice"].tolist() == [0, 1, 2, 3, 4]
+    for key in ("image", "label"):
+        assert torch.equal(whole[key], mixed[key][[1, 2, 3, 4, 0]])
+        before = dataset.case(1)[key].clone()
+        whole[key] += 1
+        assert torch.equal(dataset.case(1)[key], before)
+
+
 def test_a_slice_is_found_by_its_number_across_patients_of_different_length():
     dataset, _ = dataset_of(3, slices=[2, 5, 1])
     assert len(dataset) == 8

@@ -22,7 +22,7 @@ class AxialInferer(Inferer):
     """Gives a network a volume's axial slices in batches and joins its answers.
 
     MONAI's `SliceInferer` weighs, adds up and counts every pixel as it does for windows that overlap. Slices do not,
-    and that was two fifths of a prediction's time.
+    and with it the thread that predicts had a third more to do.
 
     A `SlabNetwork` is given the patient's whole stack in one piece, whatever `slices_per_batch` says.
 

@@ -197,8 +197,8 @@ class SliceDataset(Dataset):
         if self.planes or self.neighbours or self.mirrored or numbers != [(case, number) for number in range(slices)]:
             return None
         patient = self.case(case)
-        # Not the cache itself, which whoever gets the batch could change.
-        return patient["image"].float(), patient["label"].clone()
+        # Copies, since whoever gets the batch may change it.
+        return patient["image"].to(torch.float32, copy=True), patient["label"].clone()
 
     def _gathered(self, numbers: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """Images and labels of slices from anywhere."""
