@@ -53,9 +53,9 @@ def slices_to_keep(
 class NamedCases(CacheDataset):
     """A `CacheDataset` on a device, whose errors say which patient they are about."""
 
-    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable, device: torch.device, **kwargs: Any):
+    def __init__(self, *args: Any, device: torch.device | str = "cpu", **kwargs: Any) -> None:
         self.device = device
-        super().__init__(data, transform, **kwargs)
+        super().__init__(*args, **kwargs)
 
     def _load_cache_item(self, idx: int) -> Any:
         with naming(self.data[idx]["case"]):
@@ -125,7 +125,7 @@ class SliceDataset(Dataset):
         self.volumes = NamedCases(
             list(data),
             stored or transform,
-            device,
+            device=device,
             cache_rate=rate,
             num_workers=workers,
             progress=sys.stderr.isatty() and is_first(),
