@@ -182,7 +182,7 @@ def _open_in_openvino(model: bytes, threads: int) -> Scores:
     requests = [compiled.create_infer_request() for _ in range(parts)]
 
     def compute(slices: Tensor) -> Tensor:
-        # Side by side: given a whole batch and two threads it keeps one of them busy.
+        # Side by side: on a busy machine one of two threads computed a whole batch almost alone.
         chunks = slices.tensor_split(max(1, min(parts, len(slices) // FEWEST_TOGETHER)))
         started = list(zip(requests, chunks, strict=False))
         for request, chunk in started:
