@@ -11,6 +11,7 @@ GPU* of docs/benchmarks.md, and without a GPU leaves it as it is, unless `--any-
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -20,16 +21,14 @@ from typing import Any
 import torch
 from cache_cost import generated_cases, many
 from ignite.metrics import Loss
-from measuring import Cost, cost_of, options, publish, table, wait_for
+from measuring import Cost, cost_of, options, publish, table
 from monai.bundle import ConfigWorkflow
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.handlers import ValidationHandler
 from plain_monai import plain_dataset, plain_trainer, slices_as_batch
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity
 from torch.utils.data import Subset
-from training_step import MATRIX, NetworkAlone
+from training_step import MATRIX, SELF_TIME, NetworkAlone, operator_times, profiled
 
 from networks.unet import UNet2D
 from transforms.windows import STUDY_WINDOW
@@ -102,21 +101,12 @@ def plain(cases: list[Any], arguments: argparse.Namespace) -> Any:
 
 def profile(trainer: Any, arguments: argparse.Namespace) -> str:
     """Where the time of some more steps goes, in words; torch's whole table into a file on request."""
-    on_gpu = arguments.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    steps = min(PROFILED_STEPS, len(trainer.data_loader))
-    batches = iter(trainer.data_loader)
-    with torch.profiler.profile(activities=activities) as profiled:
-        for _ in range(steps):
-            trainer._process_function(trainer, next(batches))
-        wait_for(arguments.device)
-    averages = profiled.key_averages()
-    kind = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    device, steps = arguments.device, min(PROFILED_STEPS, len(trainer.data_loader))
+    batches = itertools.islice(trainer.data_loader, steps)
+    averages = profiled(lambda: [trainer._process_function(trainer, batch) for batch in batches], device)
     if arguments.profile:
-        arguments.profile.write_text(averages.table(sort_by=kind, row_limit=30))
-    # Operators alone: a GPU's kernels stand beside them once more.
-    taken = {event.key: getattr(event, kind) for event in averages if event.device_type == DeviceType.CPU}
-    return in_words(taken, steps, "GPU" if on_gpu else "CPU")
+        arguments.profile.write_text(averages.table(sort_by=SELF_TIME[device.type], row_limit=30))
+    return in_words(operator_times(averages, device), steps, "GPU" if device.type == "cuda" else "CPU")
 
 
 def in_words(taken: Mapping[str, float], steps: int, device: str) -> str:

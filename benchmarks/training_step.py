@@ -26,6 +26,7 @@ from plain_monai import plain_dataset, plain_trainer
 from results_page import generate_phantoms
 from torch import nn
 from torch.autograd import DeviceType
+from torch.autograd.profiler_util import EventList
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,6 +39,10 @@ EVERY_STEP = (
 """The handlers of train.json that work in every step; the others do so once in an epoch."""
 MATRIX = {"cpu": (1024, torch.float32), "cuda": (8192, torch.bfloat16)}
 """Edge of the square matrices whose product is timed, and their type, which is the one that training computes in."""
+
+
+SELF_TIME = {"cpu": "self_cpu_time_total", "cuda": "self_device_time_total"}
+"""The profiler's name for the time of an operator on the device, without that of what it calls."""
 
 
 class StepTimes:
@@ -172,18 +177,25 @@ class NetworkAlone:
 
 def convolution_share(alone: NetworkAlone) -> float:
     """Of the time that the operators of a pass take, theirs without what they call, the share of convolutions."""
-    on_gpu = alone.slices.is_cuda
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiled:
-        for _ in range(3):
-            alone()
-        wait_for(alone.slices.device)
-    taken = {
-        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
-        for event in profiled.key_averages()
-        if event.device_type == DeviceType.CPU  # operators; a GPU's kernels stand beside them once more
-    }
+    device = alone.slices.device
+    taken = operator_times(profiled(lambda: [alone() for _ in range(3)], device), device)
     return sum(time for name, time in taken.items() if "convolution" in name) / sum(taken.values())
+
+
+def profiled(work: Callable[[], object], device: torch.device) -> EventList:
+    """What torch's profiler says of one call."""
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    with profile(activities=activities) as profiler:
+        work()
+        wait_for(device)
+    return profiler.key_averages()
+
+
+def operator_times(averages: EventList, device: torch.device) -> dict[str, float]:
+    """Microseconds on the device by operator, without those of what it calls; a GPU's kernels, which stand beside the
+    operators once more, are left out."""
+    kind = SELF_TIME[device.type]
+    return {event.key: getattr(event, kind) for event in averages if event.device_type == DeviceType.CPU}
 
 
 def rows_of(times: dict[str, StepTimes], flops_per_slice: float, product_rate: float) -> str:

@@ -21,8 +21,8 @@ FLIPS = ((), (2,), (3,), (2, 3))  # of (B, C, H, W): none, along either axis, al
 class AxialInferer(Inferer):
     """Gives a network a volume's axial slices in batches and joins its answers.
 
-    MONAI's `SliceInferer` weighs, adds up and counts every pixel as it does for windows that overlap. Slices do not,
-    and with it the thread that predicts had a third more to do.
+    MONAI's `SliceInferer` weighs, adds up and counts every pixel as it does for windows that overlap, which slices do
+    not.
 
     A `SlabNetwork` is given the patient's whole stack in one piece, whatever `slices_per_batch` says.
 

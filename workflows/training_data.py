@@ -51,7 +51,7 @@ def slices_to_keep(
 
 
 class NamedCases(CacheDataset):
-    """A `CacheDataset` on a device, whose errors say which patient they are about."""
+    """A `CacheDataset` that keeps its cache on a device, and whose errors say which patient they are about."""
 
     def __init__(self, *args: Any, device: torch.device | str = "cpu", **kwargs: Any) -> None:
         self.device = device
@@ -59,15 +59,13 @@ class NamedCases(CacheDataset):
 
     def _load_cache_item(self, idx: int) -> Any:
         with naming(self.data[idx]["case"]):
-            return self._placed(super()._load_cache_item(idx))
+            patient = super()._load_cache_item(idx)
+        placed = {key: value.to(self.device) for key, value in patient.items() if isinstance(value, Tensor)}
+        return {**patient, **placed}
 
     def __getitem__(self, index: Any) -> Any:
         with naming(self.data[index]["case"]):
-            return self._placed(super().__getitem__(index))
-
-    def _placed(self, patient: dict[str, Any]) -> dict[str, Any]:
-        tensors = {key: value.to(self.device) for key, value in patient.items() if isinstance(value, Tensor)}
-        return {**patient, **tensors}
+            return super().__getitem__(index)
 
 
 @contextmanager
