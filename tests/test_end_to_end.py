@@ -142,6 +142,19 @@ def test_every_variant_trains(variant: str, tiny_run: Run, tmp_path: Path):
     assert len(rows_of(tmp_path / "run")) == 1
 
 
+@pytest.mark.parametrize(("interval", "validated"), [(1, 4), (2, 2), (5, 0)])
+def test_the_study_lowers_its_learning_rate_by_epochs_that_validated(
+    interval: int, validated: int, tiny_run: Run, tmp_path: Path
+):
+    named = {"dataset_dir": str(tiny_run.data), "run_dir": str(tmp_path / "run"), "max_epochs": 4, "size_px": 64}
+    never_better = {"lr_scheduler#threshold": 1e9, "lr_scheduler#patience": 0, "val_interval": interval}
+    train(["seed"], {**named, "network_def#width": 4, **never_better})
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    schedule = last["lr_scheduler"]
+    assert schedule["last_epoch"] == validated
+    assert schedule["_last_lr"] == [pytest.approx(0.001 * 0.2 ** max(0, validated - 1))]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Other layouts of the same patients
 

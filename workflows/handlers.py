@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.engines import IterationEvents
-from monai.handlers import IgniteMetricHandler
+from monai.handlers import IgniteMetricHandler, LrScheduleHandler
 from torch.optim import Optimizer
 
 from transforms.files import write_whole
@@ -203,6 +203,24 @@ class SaveCheckpoint:
         assert self.score is not None
         score = self.sign * engine.state.metrics[self.score]
         return -math.inf if math.isnan(score) else score
+
+
+class ScheduleByValidation(LrScheduleHandler):
+    """Steps a learning rate's schedule by a figure of the validation, after epochs that validated.
+
+    MONAI's would step after the others too, by the figure of an earlier epoch or by none.
+
+    Args:
+        validator: what validates before it, see `TrainingLog`.
+    """
+
+    def __init__(self, lr_scheduler: Any, validator: Engine, figure: str) -> None:
+        super().__init__(lr_scheduler, print_lr=False, step_transform=lambda _: validator.state.metrics[figure])
+        self.validator = validator
+
+    def __call__(self, engine: Engine) -> None:
+        if self.validator.state.epoch == engine.state.epoch:
+            super().__call__(engine)
 
 
 class ClipGradients:

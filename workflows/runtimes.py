@@ -9,6 +9,8 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,10 +25,11 @@ from workflows.errors import ConfigurationError
 logger = logging.getLogger(__name__)
 
 AUTO, TORCH, ONNX_RUNTIME, OPENVINO = "auto", "torch", "onnxruntime", "openvino"
-FASTEST_FIRST = (OPENVINO, ONNX_RUNTIME)
-"""As `benchmarks/runtimes.py` measures them; torch comes last, and needs nothing installed."""
-AGREEMENT = 1e-4
-"""Probabilities of any pixel may differ by so much from those of torch; sums are taken in another order."""
+OPENVINO_BFLOAT16 = "openvino-bfloat16"
+IN_ANOTHER_ORDER = 1e-4
+"""Probabilities of any pixel may differ by so much from those of torch where sums are taken in another order."""
+IN_BFLOAT16 = 0.05
+"""And by so much where numbers have 8 bits instead of 24, as on a GPU: twice what four trained networks differed by."""
 FEWEST_TOGETHER = 2
 """Slices that are computed at once, for a lone one is summed in another order."""
 MOST_PARTS = 8
@@ -41,16 +44,18 @@ class OnnxNetwork:
     Args:
         network: in evaluation mode, on the CPU.
         slices: (B, C, H, W), some that it will see; the size of a batch may be another one later.
-        runtime: `ONNX_RUNTIME` or `OPENVINO`.
+        runtime: one of `FASTEST_FIRST`.
     Raises:
-        ConfigurationError: if the runtime is not installed, cannot compute this network, or disagrees with torch.
+        ConfigurationError: if the runtime is not installed, cannot compute this network or on this processor, or
+            disagrees with torch.
     """
 
     def __init__(self, network: nn.Module, slices: Tensor, runtime: str = ONNX_RUNTIME) -> None:
-        if missing := [name for name in ("onnx", runtime) if not is_installed(name)]:
+        of = RUNTIMES[runtime]
+        if missing := [name for name in ("onnx", of.package) if not is_installed(name)]:
             raise ConfigurationError(
                 f"runtime {runtime} needs {' and '.join(missing)}, which is not installed; "
-                f"run  pip install onnx {runtime}  or use --runtime torch."
+                f"run  pip install onnx {of.package}  or use --runtime torch."
             )
         if slices.device.type != "cpu":
             raise ConfigurationError(f"runtime {runtime} computes on the CPU; add --device cpu, or use torch.")
@@ -60,20 +65,29 @@ class OnnxNetwork:
         threads = torch.get_num_threads()
         with one_thread_in_torch(), torch.no_grad():
             try:
-                self.compute = _OPENERS[runtime](_as_onnx(network, checked[:2]), threads)
+                self.compute = of.opened(_as_onnx(network, checked[:2]), threads)
             except Exception as error:  # each library has its own for what it does not know
                 reason = " ".join(str(error).split())[:200]
                 raise ConfigurationError(f"runtime {runtime} cannot compute this network ({reason}).") from error
             self.difference = float((self(checked).softmax(dim=1) - network(checked).softmax(dim=1)).abs().max())
-        if not self.difference <= AGREEMENT:
+        if not self.difference <= of.agreement:
             raise ConfigurationError(
                 f"runtime {runtime} differs from torch by {self.difference:.1e} in the probabilities, more than "
-                f"{AGREEMENT:g}; use --runtime torch."
+                f"{of.agreement:g}; use --runtime torch."
             )
 
     def __call__(self, slices: Tensor) -> Tensor:
         """Logits (B, classes, H, W) of slices (B, C, H, W)."""
         return self.compute(slices)
+
+
+def bfloat16_in_openvino() -> bool:
+    """Whether OpenVINO is installed and this processor has instructions for bfloat16."""
+    if not is_installed(OPENVINO):
+        return False
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def in_runtime(runtime: str, network: nn.Module, slices: Tensor) -> tuple[str, Scores]:
@@ -107,7 +121,8 @@ def _fastest(network: nn.Module, slices: Tensor) -> tuple[str, Scores]:
 
 def described(runtime: str) -> str:
     """With its version, as a record names it."""
-    return f"{runtime} {import_module(runtime).__version__.partition('-')[0]}"
+    package = TORCH if runtime == TORCH else RUNTIMES[runtime].package
+    return f"{runtime} {import_module(package).__version__.partition('-')[0]}"
 
 
 def is_installed(package: str) -> bool:
@@ -170,15 +185,16 @@ def _open_in_onnxruntime(model: bytes, threads: int) -> Scores:
     return compute
 
 
-def _open_in_openvino(model: bytes, threads: int) -> Scores:
+def _open_in_openvino(model: bytes, threads: int, precision: str) -> Scores:
     import openvino
 
     core = openvino.Core()
-    # By itself it would compute in bfloat16 where the processor can.
+    if precision == "bf16" and not bfloat16_in_openvino():
+        raise RuntimeError("this processor has no instructions for bfloat16")
     parts = min(threads, MOST_PARTS)
-    exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parts}
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parts}
     with same_signal_stack():
-        compiled = core.compile_model(core.read_model(model), "CPU", exact)
+        compiled = core.compile_model(core.read_model(model), "CPU", settings)
     requests = [compiled.create_infer_request() for _ in range(parts)]
 
     def compute(slices: Tensor) -> Tensor:
@@ -195,7 +211,28 @@ def _open_in_openvino(model: bytes, threads: int) -> Scores:
     return compute
 
 
-_OPENERS: dict[str, Callable[[bytes, int], Scores]] = {ONNX_RUNTIME: _open_in_onnxruntime, OPENVINO: _open_in_openvino}
+@dataclass(frozen=True)
+class Runtime:
+    """What another runtime takes.
+
+    Attributes:
+        package: that it needs besides onnx.
+        agreement: the largest difference of a probability to that of torch.
+        opened: makes a network of its ONNX form and a number of threads.
+    """
+
+    package: str
+    agreement: float
+    opened: Callable[[bytes, int], Scores]
+
+
+RUNTIMES = {
+    OPENVINO_BFLOAT16: Runtime("openvino", IN_BFLOAT16, partial(_open_in_openvino, precision="bf16")),
+    OPENVINO: Runtime("openvino", IN_ANOTHER_ORDER, partial(_open_in_openvino, precision="f32")),
+    ONNX_RUNTIME: Runtime("onnxruntime", IN_ANOTHER_ORDER, _open_in_onnxruntime),
+}
+FASTEST_FIRST = tuple(RUNTIMES)
+"""As `benchmarks/runtimes.py` measures them; torch comes last, and needs nothing installed."""
 
 
 def _as_onnx(network: nn.Module, slices: Tensor) -> bytes:

@@ -30,7 +30,7 @@ POSITIVE = (
 CHOICES: dict[str, tuple[Any, ...]] = {
     "normalisation": ("zscore", "window_maximum"),
     "et_label": (4, 3),
-    "runtime": ("auto", "torch", "onnxruntime", "openvino"),
+    "runtime": ("auto", "torch", "onnxruntime", "openvino", "openvino-bfloat16"),
 }
 _WORDS = {
     int: "a whole number",
