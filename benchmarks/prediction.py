@@ -25,6 +25,7 @@ from results_page import generate_phantoms
 
 from networks.unet import UNet2D
 from transforms.labels import NUM_CLASSES
+from workflows.allocation import keep_freed_memory
 from workflows.configuration import config_files, parse_overrides, settings_beside
 
 OURS, AXIAL = "ours: folder to label map", "ours: the same, axial slices alone"
@@ -82,11 +83,11 @@ def prediction(
 ) -> tuple[Callable[[], object], int]:
     """What predicts all patients of a folder anew at every call, and how many they are."""
     weights = checkpoint or work / "model.pt"
+    keep_freed_memory()  # as the command does, here for the other networks too
     beside = settings_beside(weights) if checkpoint else {}
     fixed = {"patient_dir": str(folder), "output_dir": str(work / "out"), "checkpoint": str(weights), "report": False}
-    workflow = ConfigWorkflow(
-        config_files("inference"), workflow_type="infer", device=str(device), **beside, **fixed, **settings
-    )
+    named = {**beside, "device": str(device), **fixed, **settings}
+    workflow = ConfigWorkflow(config_files("inference"), workflow_type="infer", **named)
     workflow.initialize()
     logging.getLogger("workflows").setLevel(logging.WARNING)
     if not checkpoint:

@@ -29,6 +29,10 @@ import torch, monai, ignite  # noqa: E401, E402, F401, I001  (the line that is m
 mark("imports")
 if not ORDER["command"]:
     tell_and_end()
+if ORDER["command"] == ["and an optimiser of torch"]:
+    torch.optim.SGD([torch.zeros(1)])
+    mark("end")
+    tell_and_end()
 
 
 def first_slice(module, _inputs):

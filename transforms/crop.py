@@ -13,6 +13,8 @@ from monai.transforms import CropForeground, CropForegroundd, MapTransform
 from monai.utils import ensure_tuple
 from torch import Tensor
 
+from transforms.slices import plain
+
 BOX_START, BOX_END = "brain_box_start", "brain_box_end"
 """Keys under which `CropToBraind` leaves the box, for the label map to be cropped alike."""
 
@@ -103,12 +105,12 @@ class CropToSameBoxd(MapTransform):
 
 
 class BackgroundIsTheRestd(MapTransform):
-    """Probabilities (classes, …) whose background is what the tumour classes leave, outside the box too."""
+    """In place: probabilities (classes, …) whose background is what the tumour classes leave, outside the box too."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        completed = dict(data)
         for key in self.key_iterator(data):
-            probabilities = data[key].clone()
-            probabilities[0] = 1 - probabilities[1:].sum(dim=0)
-            completed[key] = probabilities
-        return completed
+            background, *tumour = plain(data[key])
+            background.fill_(1)
+            for probabilities in tumour:
+                background.sub_(probabilities)
+        return dict(data)

@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, NormalizeIntensity, NormalizeIntensityd, RandomizableTransform
 from torch import Tensor
 
-from transforms.slices import spacing_mm
+from transforms.slices import plain, spacing_mm
 from transforms.windows import slice_window
 
 
@@ -39,16 +39,22 @@ class ZeroBackgroundd(MapTransform):
 
 
 class _NormalizeAlike(NormalizeIntensity):
-    """MONAI's, with sums in float64: its float32 sums depend on the number of threads in the digits that rounding to
-    16 bits then enlarges, so that a patient looked different in a loading process."""
+    """MONAI's, with sums in float64, and in passes over the whole volume.
 
-    @staticmethod
-    def _mean(x: Tensor) -> float:
-        return float(x.double().mean())
+    Its float32 sums depend on the number of threads in the digits that rounding to 16 bits then enlarges, so that a
+    patient looked different in a loading process. And it reads and writes the brain's voxels by their places, for which
+    torch takes three times as long.
+    """
 
-    @staticmethod
-    def _std(x: Tensor) -> float:
-        return float(x.double().std(unbiased=False))
+    def _normalize(self, img: Any, sub: Any = None, div: Any = None) -> Any:
+        """One channel (H, W, D) in place; a brain of one value becomes zero."""
+        values = plain(img)
+        background = values == 0
+        brain = torch.as_tensor(values.cpu().numpy()[~background.cpu().numpy()]).double()
+        if len(brain):
+            deviation = float(brain.std(unbiased=False))
+            values.sub_(float(brain.mean())).div_(deviation or 1.0).masked_fill_(background, 0)
+        return img
 
 
 class ZScoreInBraind(NormalizeIntensityd):
@@ -60,14 +66,14 @@ class ZScoreInBraind(NormalizeIntensityd):
 
 
 class ClampIntensityd(MapTransform):
-    """Values beyond ± `limit` become that, in one pass; MONAI's `ThresholdIntensityd` takes several for each side."""
+    """Values beyond ± `limit` become that, in place; MONAI's `ThresholdIntensityd` takes several for each side."""
 
     def __init__(self, keys: KeysCollection, limit: float) -> None:
         super().__init__(keys)
         self.limit = limit
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return {**data, **{key: data[key].clamp(-self.limit, self.limit) for key in self.key_iterator(data)}}
+        return {**data, **{key: data[key].clamp_(-self.limit, self.limit) for key in self.key_iterator(data)}}
 
 
 class DivideByWindowMaximumd(MapTransform):

@@ -43,7 +43,7 @@ from transforms.intensity import (
 from transforms.labels import ENHANCING
 from transforms.nifti import save_like_source
 from transforms.regions import AnySignald, BackgroundOutsideBraind, MostProbableClassd
-from transforms.resizing import ResizedSlicesd
+from transforms.resizing import ResizedVolumed
 from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd
 from transforms.soft_labels import SoftLabelsd
 from transforms.tissue import RandTissueContrastd
@@ -93,7 +93,7 @@ def preprocessing(
             ZeroBackgroundd(keys="image"),
             *normalise_before,
             *_crop("image", crop_to_brain, cube_mm),
-            _resize("image", size_px, cube_mm is not None),
+            ResizedVolumed(keys="image", spatial_size=grid(size_px, cube_mm is not None)),
             *normalise_after,
             # Rounded as in the training cache, so that a network sees the same values there and here.
             CastToTyped(keys="image", dtype=torch.float16),
@@ -335,12 +335,6 @@ def _crop(key: str, to_brain: bool, cube_mm: float | None) -> list[Transform]:
     if cube_mm is not None:
         return [CropToCubed(keys=key, edge_mm=cube_mm)]
     return [CropToBraind(keys=key, margin_px=CROP_MARGIN_PX)] if to_brain else []
-
-
-def _resize(key: str, size_px: int, in_cube: bool) -> Transform:
-    if in_cube:
-        return Resized(keys=key, spatial_size=grid(size_px, in_cube), mode="trilinear")
-    return ResizedSlicesd(keys=key, size_px=size_px)
 
 
 def _normalisation(name: str, slice_range: Sequence[int]) -> tuple[list[Any], list[Any]]:

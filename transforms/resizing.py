@@ -1,7 +1,8 @@
-"""Slices resized for the network, and what it says of them brought back at a quarter of the cost."""
+"""Volumes resized for the network, and what it says of them brought back at a fraction of the cost."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,37 +11,52 @@ from monai.data import MetaTensor
 from monai.transforms import Resize, Resized
 from monai.transforms.utils import scale_affine
 from monai.utils import TraceKeys
+from torch import Tensor
 from torch.nn import functional
 
 from transforms.slices import plain
 
 
-class ResizedSlices(Resize):
-    """MONAI's trilinear `Resize` of height and width, whose inverse interpolates within slices only.
+class ResizedVolume(Resize):
+    """MONAI's trilinear `Resize`, whose inverse interpolates along one axis and then within slices.
 
-    As the number of slices stays, a trilinear interpolation reads a neighbouring slice for a weight of zero. Its
-    bilinear sister takes slices as channels and goes along them in the order in which they lie in memory; the values
-    differ by 2e-7 at most. The way in is MONAI's own, to the last bit, since training caches and weights go back to it.
+    A trilinear interpolation reads eight voxels for each, also where the number of slices stays and four of them have
+    a weight of zero. Its bilinear sister takes slices as channels and goes along them in the order in which they lie in
+    memory; the values differ by 2e-7 at most. The way in is MONAI's own, to the last bit, since training caches and
+    weights go back to it.
+
+    Args:
+        spatial_size: (H, W, D); -1 keeps an axis as it is.
     """
 
-    def __init__(self, size_px: int) -> None:
-        super().__init__(spatial_size=(size_px, size_px, -1), mode="trilinear")
+    def __init__(self, spatial_size: Sequence[int]) -> None:
+        super().__init__(spatial_size=spatial_size, mode="trilinear")
 
     def inverse_transform(self, data: torch.Tensor, transform: Any) -> torch.Tensor:
-        """(C, size_px, size_px, D) on its first grid (C, H, W, D)."""
-        height, width, depth = transform[TraceKeys.ORIG_SIZE]
+        """(C, H, W, D) on its first grid."""
+        first_size = tuple(transform[TraceKeys.ORIG_SIZE])
         linear = transform[TraceKeys.EXTRA_INFO]["mode"] == "trilinear"  # nearest, where a mask is brought back
-        if not linear or depth != data.shape[3] or (height, width) == tuple(data.shape[1:3]):
+        if not linear or first_size == tuple(data.shape[1:]):
             return super().inverse_transform(data, transform)
-        slices = plain(data).float().contiguous().movedim(3, 1)  # (C, D, size_px, size_px), channels last in memory
-        resized = functional.interpolate(slices, size=(height, width), mode="bilinear").movedim(1, 3)
-        affine = scale_affine(data.shape[1:], (height, width, depth), align_corners=False)
-        return MetaTensor(resized).copy_meta_from(self.track_transform_meta(data, affine=affine))
+        affine = scale_affine(data.shape[1:], first_size, align_corners=False)
+        resized = MetaTensor(interpolated(plain(data).float(), first_size))
+        return resized.copy_meta_from(self.track_transform_meta(data, affine=affine))
 
 
-class ResizedSlicesd(Resized):
-    """Dictionary version of `ResizedSlices`."""
+def interpolated(volume: Tensor, size: Sequence[int]) -> Tensor:
+    """(C, …) at another size (H, W, D), linearly along each axis."""
+    height, width, depth = size
+    along = volume.contiguous()
+    if depth != volume.shape[3]:
+        rows = functional.interpolate(along.flatten(0, 2)[None], size=depth, mode="linear")
+        along = rows.reshape(*volume.shape[:3], depth)
+    slices = along.movedim(3, 1)  # (C, D, H, W), channels last in memory
+    return functional.interpolate(slices, size=(height, width), mode="bilinear").movedim(1, 3)
 
-    def __init__(self, keys: KeysCollection, size_px: int) -> None:
-        super().__init__(keys, spatial_size=(size_px, size_px, -1), mode="trilinear")
-        self.resizer = ResizedSlices(size_px)
+
+class ResizedVolumed(Resized):
+    """Dictionary version of `ResizedVolume`."""
+
+    def __init__(self, keys: KeysCollection, spatial_size: Sequence[int]) -> None:
+        super().__init__(keys, spatial_size=spatial_size, mode="trilinear")
+        self.resizer = ResizedVolume(spatial_size)

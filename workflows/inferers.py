@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from operator import add
 from typing import Any, cast
@@ -57,36 +57,39 @@ class AxialInferer(Inferer):
             (B, classes, H, W, D) logits, with `flips` the logarithms of the averaged probabilities; with `brain_only`
             zero in slices without brain at either end.
         """
-        return self._answers(inputs, network, lambda scores: scores, *args, **kwargs)
-
-    def _answers(
-        self,
-        inputs: Tensor,
-        network: Callable[..., Any],
-        last: Callable[[Tensor], Tensor],
-        *args: Any,
-        **kwargs: Any,
-    ) -> Tensor:
-        """What `last` makes of the scores of each batch, joined."""
         volumes = plain(inputs)
         volumes = with_neighbours(volumes, self.neighbours) if self.neighbours else volumes
-        together = volumes.shape[-1] if sees_volumes(network) else self.slices_per_batch
-        network = self._in_runtime(network, volumes)
-        network = flip_averaged(network) if self.flips else network
+        together = self._together(network, volumes)
+        scores = self._scores(network, volumes, *args, **kwargs)
+        return in_one([self._joined(volume, self._batches(volume, scores, together)) for volume in volumes])
 
-        def scores(slices: Tensor) -> Tensor:
-            return last(answer(network, slices, *args, **kwargs).to(volumes.dtype))
+    def _together(self, network: Callable[..., Any], volumes: Tensor) -> int:
+        """How many slices are a batch."""
+        return volumes.shape[-1] if sees_volumes(network) else self.slices_per_batch
 
-        joined = [self._slice_by_slice(volume, scores, together) for volume in volumes]
-        return torch.stack(joined) if len(joined) > 1 else joined[0][None]  # which copies nothing
+    def _scores(self, network: Callable[..., Any], volumes: Tensor, *args: Any, **kwargs: Any) -> Scores:
+        """What gives the scores of slices (B, C, H, W) of these volumes."""
+        computed = self._in_runtime(network, volumes)
+        computed = flip_averaged(computed) if self.flips else computed
+        return lambda slices: answer(computed, slices, *args, **kwargs).to(volumes.dtype)
 
-    def _slice_by_slice(self, volume: Tensor, scores: Scores, together: int) -> Tensor:
-        """(C, H, W, D) → (classes, H, W, D), so many slices `together`."""
-        depth = volume.shape[-1]
-        first, end = brain_window(self._own_channels(volume)) if self.brain_only else (0, depth)
-        answers = [scores(slices) for slices in volume.movedim(-1, 0)[first:end].split(together)]
-        below, above = (answers[0].new_zeros(count, *answers[0].shape[1:]) for count in (first, depth - end))
-        return torch.cat([below, *answers, above]).movedim(0, -1)
+    def _batches(self, volume: Tensor, scores: Scores, together: int) -> Iterator[tuple[slice, Tensor]]:
+        """(C, H, W, D) batch by batch: the batch's place along D and its scores (B, classes, H, W)."""
+        first, end = brain_window(self._own_channels(volume)) if self.brain_only else (0, volume.shape[-1])
+        slices = volume.movedim(-1, 0)
+        for start in range(first, end, together):
+            place = slice(start, min(start + together, end))
+            yield place, scores(slices[place])
+
+    @staticmethod
+    def _joined(volume: Tensor, batches: Iterable[tuple[slice, Tensor]]) -> Tensor:
+        """(classes, H, W, D), zero where there is no batch."""
+        whole: Tensor | None = None
+        for place, scores in batches:
+            if whole is None:
+                whole = scores.new_zeros(volume.shape[-1], *scores.shape[1:])
+            whole[place] = scores
+        return cast(Tensor, whole).movedim(0, -1)
 
     def _own_channels(self, volume: Tensor) -> Tensor:
         """What of a volume (C, H, W, D) shows the slices themselves."""
@@ -123,18 +126,32 @@ class PlanesInferer(AxialInferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """As `AxialInferer`; of several planes the logarithms of the averaged probabilities."""
-        volume = with_mirror_image(plain(inputs)) if self.mirrored else plain(inputs)
-
-        def along(plane: str, last: Callable[[Tensor], Tensor]) -> Tensor:
-            return back_from(self._answers(across(volume, plane), network, last, *args, **kwargs), plane)
-
+        volumes = with_mirror_image(plain(inputs)) if self.mirrored else plain(inputs)
         if len(self.planes) == 1:
-            return along(self.planes[0], lambda scores: scores)
-        # Of batches, since that of whole volumes would first copy them into another order.
-        return log_mean_probabilities(along(plane, lambda scores: scores.softmax(dim=1)) for plane in self.planes)
+            (plane,) = self.planes
+            return back_from(super().__call__(across(volumes, plane), network, *args, **kwargs), plane)
+        together = self._together(network, volumes)
+        scores = self._scores(network, volumes, *args, **kwargs)
+        return in_one([self._log_mean(volume, scores, together) for volume in volumes])
+
+    def _log_mean(self, volume: Tensor, scores: Scores, together: int) -> Tensor:
+        """(C, H, W, D) → (classes, H, W, D). Batches are added up where they lie, for which a whole volume would have
+        to be copied into another order."""
+        total: Tensor | None = None
+        for plane in self.planes:
+            for place, of_batch in self._batches(across(volume, plane), scores, together):
+                if total is None:
+                    total = of_batch.new_zeros(of_batch.shape[1], *volume.shape[1:])
+                across(total, plane).movedim(-1, 0)[place] += of_batch.softmax(dim=1)
+        return as_logits(cast(Tensor, total).div_(len(self.planes)))
 
     def _own_channels(self, volume: Tensor) -> Tensor:
         return own_channels(volume, 0, channel_dim=0, mirrored=self.mirrored)
+
+
+def in_one(volumes: Sequence[Tensor]) -> Tensor:
+    """(C, H, W, D) each → (B, C, H, W, D); a lone one is not copied."""
+    return torch.stack(list(volumes)) if len(volumes) > 1 else volumes[0][None]
 
 
 def answer(network: Callable[..., Any], slices: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -160,5 +177,9 @@ def flip_averaged(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def log_mean_probabilities(answers: Iterable[Tensor]) -> Tensor:
     """Logarithms of the mean of several class probabilities of one shape."""
     probabilities = list(answers)
-    mean = reduce(add, probabilities) / len(probabilities)
-    return mean.clamp_min_(torch.finfo(torch.float32).tiny).log_()
+    return as_logits(reduce(add, probabilities) / len(probabilities))
+
+
+def as_logits(probabilities: Tensor) -> Tensor:
+    """Their logarithms, in place; zero becomes the least that float32 knows."""
+    return probabilities.clamp_min_(torch.finfo(torch.float32).tiny).log_()

@@ -21,6 +21,7 @@ from transforms.files import remove_partial, write_whole
 from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
 from transforms.pipelines import PROBABILITIES, UNCERTAINTY
 from transforms.slices import plain
+from workflows.allocation import keep_freed_memory
 from workflows.background import Background
 from workflows.configuration import (
     TUNED_SETTINGS,
@@ -89,6 +90,7 @@ def begin_prediction(checkpoint: str | Path, more_checkpoints: Sequence[str | Pa
     Raises:
         ConfigurationError: if there are none.
     """
+    keep_freed_memory()
     for each in (checkpoint, *more_checkpoints):
         check_checkpoint(each)
         card = Path(each).resolve().with_name(MODEL_CARD)

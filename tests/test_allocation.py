@@ -1,0 +1,37 @@
+"""Memory that was freed is used again instead of being asked for anew."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Started
+
+PAGES_FAULTED = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from workflows.allocation import keep_freed_memory
+if sys.argv[2] == "kept":
+    keep_freed_memory()
+for _ in range(20):  # until it has found its place, at an address that torch can use
+    torch.ones(1 << 24)  # 64 MiB
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(1 << 24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this is about glibc's malloc")
+def test_large_blocks_are_given_back_by_glibc_and_kept_by_us(python: Callable[..., Started], tmp_path: Path):
+    def pages(how: str) -> int:
+        ended = python("-c", PAGES_FAULTED, REPOSITORY, how, cwd=tmp_path, THP_MEM_ALLOC_ENABLE="0")
+        assert ended.status == 0, ended.stderr
+        return int(ended.stdout)
+
+    given_back, kept = pages("as ever"), pages("kept")
+    assert kept < 100
+    assert given_back > 10 * kept
