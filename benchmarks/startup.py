@@ -3,8 +3,8 @@
     python benchmarks/startup.py [--repeats N]
 
 Each figure is that of a new process, in turns: `import torch, monai, ignite` alone, the same and an optimiser of torch,
-`brats-unet predict` of one generated patient and `brats-unet train` of four until the network is called for the first time, and a whole
-prediction. Writes the section *Start-up* of docs/benchmarks.md.
+`brats-unet predict` of one generated patient and `brats-unet train` of four until the network is called for the first
+time, and a whole prediction. Writes the section *Start-up* of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def main() -> None:
         "python benchmarks/startup.py",
         rows_of(turns),
         f"Generated patients of {shape} voxels; every process imports torch, MONAI and Ignite first, and torch "
-        f"computes the slices. With the first optimiser of a process torch imports its compiler, whatever the optimiser "
-        f"is used for: no training starts without that. The aim was {ALLOWED_RATIO} times the import line before the "
+        "computes the slices. With the first optimiser of a process torch imports its compiler, whether it is used or "
+        f"not: no training starts without that. The aim was {ALLOWED_RATIO} times the import line before the "
         f"first slice, and {ALLOWED_SECONDS:.0f} s more than it for a whole prediction.",
     )
 
