@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from workflows.losses import RegionDiceCELoss
+from workflows.losses import DeeplySupervised, RegionDiceCELoss, finest
 
 
 def certain(*classes: int) -> torch.Tensor:
@@ -38,3 +38,19 @@ def test_soft_labels_are_a_target_too():
     loss = RegionDiceCELoss()(torch.zeros(1, 4, 2, 2, requires_grad=True), shares)
     loss.backward()
     assert torch.isfinite(loss)
+
+
+def test_each_level_counts_half_of_the_one_before_and_a_lone_answer_as_it_is():
+    target = certain(0, 1, 2, 3)
+    answers = torch.stack([torch.full_like(target, value) for value in (3.0, 5.0, 7.0)], dim=1)  # (1, 3, 4, 1, 4)
+    loss = DeeplySupervised(torch.nn.L1Loss())
+    alone = [float(torch.nn.functional.l1_loss(answer, target)) for answer in answers.unbind(dim=1)]
+    assert float(loss(answers, target)) == pytest.approx(alone[0] + alone[1] / 2 + alone[2] / 4)
+    assert float(loss(answers[:, 0], target)) == pytest.approx(alone[0])
+
+
+def test_the_answer_that_is_scored_is_the_finest():
+    target = certain(0, 1)
+    answers = torch.stack([target, 0 * target], dim=1)
+    assert torch.equal(finest(answers, target), target)
+    assert torch.equal(finest(target, target), target)

@@ -94,3 +94,20 @@ def test_settings_that_do_not_go_together_are_refused_before_any_work(
     assert ended.status == 1
     assert says in ended.last_line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_deeply_supervised_run_learns_from_three_answers_and_predicts_by_one(
+    tiny_run: Run, tmp_path: Path, command: Callable[..., Started]
+):
+    run, scores = tmp_path / "run", tmp_path / "scores"
+    split = tiny_run.folder / "split.json"
+    settings = ["--size_px", 64, "--network_def#filters=[4,4,8,8,16]", "--max_epochs", 1]
+    variants = ["--config", "axial", "--config", "deep_supervision"]
+    ended = command("train", "--dataset-dir", tiny_run.data, "--split", split, "--out", run, *variants, *settings)
+    assert ended.status == 0, ended.stderr
+    (row,) = csv.DictReader((run / "training.log").open())
+    # A network that knows nothing yet: Dice and cross-entropy of one answer, once, and in training 1.75 times.
+    assert float(row["loss"]) > 1.4 * float(row["val_loss"])
+    ended = command("evaluate", "--checkpoint", run / "model.pt", "--out", scores)
+    assert ended.status == 0, ended.stderr
+    assert (scores / "per_case.csv").is_file()

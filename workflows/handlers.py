@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from transforms.files import write_whole
 from transforms.regions import background_outside_brain
 from transforms.slices import own_channels
+from workflows.losses import finest
 from workflows.ranks import is_first
 from workflows.run_state import write_checkpoint
 from workflows.scores import CaseSums, case_dice, training_scores
@@ -74,7 +75,7 @@ class CaseScores(IgniteMetricHandler):
     def iteration_completed(self, engine: Engine) -> None:
         state: Any = engine.state  # Ignite declares output and batch as integers
         output, case = state.output, state.batch["case"] + self.first_case
-        probabilities = output["pred"].detach().float().softmax(dim=1)
+        probabilities = finest(output["pred"], output["label"]).detach().float().softmax(dim=1)
         if self.brain_only:
             image = own_channels(output["image"], self.neighbours, mirrored=self.mirrored)
             probabilities = background_outside_brain(probabilities, image, channel_dim=1)

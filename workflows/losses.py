@@ -1,9 +1,9 @@
-"""Losses for what BraTS scores: the nested regions rather than the classes."""
+"""Losses: of the nested regions that BraTS scores, and of a network's answers at several levels."""
 
 from __future__ import annotations
 
 import torch
-from monai.losses import DiceLoss
+from monai.losses import DeepSupervisionLoss, DiceLoss
 from torch import Tensor, nn
 
 from transforms.labels import NUM_CLASSES, REGIONS
@@ -40,3 +40,33 @@ class RegionDiceCELoss(nn.Module):
     def _regions(self, classes: Tensor) -> Tensor:
         members = self.members.to(classes)
         return torch.einsum("rc,bchw->brhw", members, classes)
+
+
+class DeeplySupervised(nn.Module):
+    """A loss of a network's answers at several of its levels, each half the weight of the one before (Lee et al. 2014,
+    arXiv:1409.5185); in evaluation a network has one answer, and this is the loss of that.
+
+    Args:
+        loss: of one answer.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = DeepSupervisionLoss(loss)  # type: ignore[arg-type]  # any loss will do
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Weighted sum.
+
+        Args:
+            logits: (B, answers, classes, H, W), the finest first, as MONAI's DynUNet gives them in training; or one
+                answer (B, classes, H, W).
+            target: (B, classes, H, W).
+        """
+        one = logits.ndim == target.ndim
+        loss: Tensor = self.loss(logits if one else list(logits.unbind(dim=1)), target)
+        return loss
+
+
+def finest(logits: Tensor, target: Tensor) -> Tensor:
+    """The answer (B, classes, H, W) that counts, of one or of several as `DeeplySupervised` takes them."""
+    return logits if logits.ndim == target.ndim else logits[:, 0]
