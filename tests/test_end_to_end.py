@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -153,6 +154,30 @@ def test_the_study_lowers_its_learning_rate_by_epochs_that_validated(
     schedule = last["lr_scheduler"]
     assert schedule["last_epoch"] == validated
     assert schedule["_last_lr"] == [pytest.approx(0.001 * 0.2 ** max(0, validated - 1))]
+
+
+def test_a_run_on_all_cases_keeps_the_weights_after_its_last_epoch_and_has_nothing_to_be_scored_on(
+    tiny_run: Run, tiny_settings: dict[str, Any], tmp_path: Path, command: Callable[..., Started]
+):
+    run, settings = tmp_path / "run", [f"--{name}={value}" for name, value in tiny_settings.items()]
+    begun = command("train", "--all-cases", "--dataset-dir", tiny_run.data, "--out", run, *settings, "--max_epochs", 2)
+    assert begun.status == 0, begun.stderr
+    split = json.loads((run / "split.json").read_text())
+    assert [len(split[section]) for section in ("training", "validation", "testing")] == [3, 0, 0]
+    with (run / "training.log").open() as log:
+        assert [row["val_loss"] for row in csv.DictReader(log)] == ["", ""]
+    assert not begun.stderr.count("best weights")
+    weights, last = (torch.load(run / name, weights_only=True) for name in ("model.pt", "last.pt"))
+    assert all(torch.equal(value, last["scored_network"][name]) for name, value in weights.items())
+    assert (run / "curves.png").is_file()
+
+    patient = next(tiny_run.data.glob("BraTS*"))
+    predicted = command("predict", patient, "--out", tmp_path / "out", "--checkpoint", run / "model.pt", "--no-report")
+    assert predicted.status == 0, predicted.stderr
+    for scored in (["evaluate", "--out", tmp_path / "scores"], ["tune"]):
+        ended = command(*scored, "--checkpoint", run / "model.pt")
+        assert ended.status == 1
+        assert re.search(r"split\.json: the section (testing|validation) is empty", ended.last_line), ended.last_line
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -98,6 +98,19 @@ def test_given_test_ids_are_tested_on_and_the_rest_keeps_its_sizes(study: FoundD
     assert sizes(split) == (250, 74, 45)
 
 
+def test_all_cases_are_trained_on_where_that_is_wanted_even_if_there_is_only_one(study: FoundDataset, tmp_path: Path):
+    assert sizes(make_split(study, all_cases=True)) == (369, 0, 0)
+    write_case(tmp_path, "P1", 1)
+    assert sizes(make_split(find_cases(tmp_path), all_cases=True)) == (1, 0, 0)
+
+
+def test_a_split_that_is_named_and_all_cases_contradict_each_other(data: Path, tmp_path: Path) -> None:
+    write_split(make_split(find_cases(data)), tmp_path / "split.json")
+    with pytest.raises(ConfigurationError, match=r"all_cases: .*split\.json says what is trained on"):
+        obtain_datalist(data, tmp_path / "split.json", tmp_path / "run", all_cases=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_unknown_test_id_is_named(study: FoundDataset) -> None:
     with pytest.raises(DatasetError, match=r"no usable labelled case named P99"):
         make_split(study, test_ids=["BraTS20_Training_001", "P99"])
@@ -272,7 +285,6 @@ def remove_from_first(*keys: str) -> Callable[[dict[str, Any]], None]:
     [
         (lambda split: split.pop("testing"), "testing: must be a list"),
         (lambda split: split.update(training={}), "training: must be a list"),
-        (lambda split: split.update(validation=[]), "section 'validation' is empty"),
         (lambda split: split.update(label_convention="mine"), "'label_convention' is 'mine', not one of brats-to-2022"),
         (lambda split: split.update(label_convention=[]), r"'label_convention' is \[\], not one of"),
         (lambda split: split["training"].append("P1"), 'training: "P1" is no case'),

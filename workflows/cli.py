@@ -151,6 +151,7 @@ def split(
     folds: Annotated[int | None, typer.Option(help="Number of cross-validation folds.")] = None,
     fold: Annotated[int, typer.Option(help="Which of them validates, from 0.")] = 0,
     test_ids: Annotated[str | None, typer.Option(help="Case ids to test on, separated by commas.")] = None,
+    all_cases: Annotated[bool, typer.Option("--all-cases", help="Train on all, validate and test on none.")] = False,
     modalities: Modalities = DEFAULT_MODALITIES,
 ) -> None:
     """Split the labelled cases by patient into training, validation and testing."""
@@ -167,6 +168,7 @@ def split(
         folds=folds,
         fold=fold,
         modalities=names,
+        all_cases=all_cases,
     )
     write_split(made, out)
     typer.echo(f"{', '.join(f'{len(made[section])} {section}' for section in SECTIONS)} cases in {out}")
@@ -180,6 +182,9 @@ def train(
     split_file: Annotated[
         Path | None, typer.Option("--split", "--split-file", help="Datalist; made by itself if not given.")
     ] = None,
+    all_cases: Annotated[
+        bool, typer.Option("--all-cases", help="Train on all cases and keep the weights after the last epoch.")
+    ] = False,
     config: Variants = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or begin it.")] = False,
     cache_dir: Annotated[
@@ -193,7 +198,8 @@ def train(
     if resume and out is None:
         raise typer.BadParameter("name the run to continue by --out RUN.", param_hint="--resume")
     named = {"dataset_dir": dataset_dir, "run_dir": out, "split_file": split_file, "cache_dir": cache_dir}
-    run_training(config or [], _overrides(named, context.args), resume)
+    flags = ["--all_cases", "True"] if all_cases else []
+    run_training(config or [], _overrides(named, [*flags, *context.args]), resume)
 
 
 @app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)

@@ -45,6 +45,7 @@ def make_split(
     folds: int | None = None,
     fold: int = 0,
     modalities: Sequence[str] = STUDY_MODALITIES,
+    all_cases: bool = False,
 ) -> dict[str, Any]:
     """A MONAI datalist with paths relative to the data folder; the same cases and seed give the same split.
 
@@ -58,6 +59,7 @@ def make_split(
         stratify: keep the proportion of high and low grade, from `name_mapping.csv`, in every section.
         folds: divide the patients not tested on into this many parts, of which `fold` becomes the validation section;
             the tested ones do not depend on it.
+        all_cases: train on every case, validate and test on none.
     Raises:
         DatasetError: if there are fewer than three labelled patients, or ids or grades are missing.
         ConfigurationError: for shares or folds that leave a section empty.
@@ -68,7 +70,7 @@ def make_split(
     convention = dataset.convention or label_convention_of({case: tuple(summaries[case].voxels) for case in usable})
     mapping = _read_name_mapping(dataset)
     patients = _by_patient(usable, {case: summary.digest for case, summary in summaries.items()}, mapping)
-    if len(patients) < len(SECTIONS):
+    if not usable or (len(patients) < len(SECTIONS) and not all_cases):
         found = f"{len(usable)} usable labelled cases of {len(patients)} patients"
         raise DatasetError(f"{dataset.root}: {found}; training, validation and testing need one patient each.")
 
@@ -76,7 +78,7 @@ def make_split(
     for stratum in strata:
         random.Random(seed).shuffle(stratum)
     named = _named(patients, test_ids, dataset.root) if test_ids else None
-    validation, testing = _choose(strata, validation_share, test_share, named)
+    validation, testing = ([], []) if all_cases else _choose(strata, validation_share, test_share, named)
     rest = _without(strata, testing)
     fold_of: dict[Case, int] = {}
     if folds:
@@ -134,11 +136,17 @@ def obtain_datalist(
     run_dir: Path | str,
     modalities: Sequence[str] = STUDY_MODALITIES,
     seed: int = STUDY_SEED,
+    all_cases: bool = False,
 ) -> dict[str, Any]:
     """The datalist of a run, kept as its own `split.json`: a copy of `split_file`, or made when missing.
 
     The data folder is never written to. A resumed run finds its own split again, whatever has been added to the data.
+
+    Args:
+        all_cases: of one that is made, see `make_split`.
     """
+    if split_file and all_cases:
+        raise ConfigurationError(f"all_cases: {split_file} says what is trained on; leave one of the two out.")
     own = Path(run_dir) / RUN_SPLIT_FILE
     if (split_file or not own.exists()) and own.resolve().is_relative_to(Path(dataset_dir).resolve()):
         raise ConfigurationError(f"{run_dir}: lies in the data folder, which is never written to; name another.")
@@ -146,7 +154,8 @@ def obtain_datalist(
         read_datalist(split_file, dataset_dir)  # what is wrong with it is said under the name the user gave
         write_whole(own, partial(shutil.copyfile, split_file))
     elif not own.exists():
-        write_split(make_split(find_cases(dataset_dir, modalities), seed=seed, modalities=modalities), own)
+        found = find_cases(dataset_dir, modalities)
+        write_split(make_split(found, seed=seed, modalities=modalities, all_cases=all_cases), own)
     return read_datalist(own, dataset_dir)
 
 
@@ -347,9 +356,9 @@ def _checked_entry(item: object, where: str, dataset_dir: Path) -> dict[str, Any
 
 
 def _check_complete(sections: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    if not sections["training"]:
+        raise DatasetError(f"{path}: the section 'training' is empty.")
     for name in ("training", "validation"):
-        if not sections[name]:
-            raise DatasetError(f"{path}: the section '{name}' is empty.")
         for entry in sections[name]:
             if DATALIST_LABEL not in entry:
                 raise DatasetError(f"{path}: {name}: {entry['case']} names no '{DATALIST_LABEL}'.")

@@ -28,7 +28,7 @@ from workflows.label_conventions import LABEL_CONVENTIONS
 from workflows.nifti_files import axial_slices
 from workflows.ranks import continue_command, from_first, is_first, wait_for_all
 from workflows.setting_checks import NONE
-from workflows.split import SECTIONS, obtain_datalist, samples
+from workflows.split import RUN_SPLIT_FILE, SECTIONS, obtain_datalist, samples
 from workflows.stopping import exit_status
 
 if TYPE_CHECKING:
@@ -194,8 +194,11 @@ def _conclude(folder: Path, state: RunState) -> None:
         print(f"stopped by {state.stop.signal.name} {state.stopped_at}; {again}", file=sys.stderr)
         return
     draw_curves(folder)
-    logger.info(f"best weights {folder / MODEL}, full state {folder / LAST}, figures {folder / LOG} and {CURVES}")
-    logger.info(f"next: choose the post-processing by  brats-unet tune --checkpoint {folder / MODEL}")
+    validated = bool(json.loads((folder / RUN_SPLIT_FILE).read_text(encoding="utf-8"))["validation"])
+    kept = "best weights" if validated else "weights after the last epoch"
+    logger.info(f"{kept} {folder / MODEL}, full state {folder / LAST}, figures {folder / LOG} and {CURVES}")
+    then = "choose the post-processing by  brats-unet tune" if validated else "use them by  brats-unet predict PATIENT"
+    logger.info(f"next: {then} --checkpoint {folder / MODEL}")
 
 
 def datalist(
@@ -204,17 +207,21 @@ def datalist(
     split_file: str | None,
     run_dir: str | Path,
     seed: int,
+    all_cases: bool = False,
 ) -> dict[str, Any]:
     """The cases of each section as MONAI's transforms take them.
 
     Args:
         split_file: a datalist as `brats-unet split` writes it. Without one the study's proportions are applied to the
             cases found, and the split is written into `run_dir`, never into the data folder.
+        all_cases: train on all cases found instead, and validate on none.
     Returns:
         "training", "validation", "testing": [{"case": id, "image": [one file per modality], "label": file}, …];
         "label_values": class index of each value in the label files.
     """
-    split = from_first(lambda: obtain_datalist(dataset_dir, split_file, run_dir, modalities, seed))
+    split = from_first(lambda: obtain_datalist(dataset_dir, split_file, run_dir, modalities, seed, all_cases))
     sections = {section: samples(split[section], modalities) for section in SECTIONS}
     logger.info(", ".join(f"{len(cases)} {section}" for section, cases in sections.items()) + " cases")
+    if not sections["validation"]:
+        logger.info(f"nothing to validate on: {MODEL} will hold the weights after the last epoch")
     return {**sections, "label_values": dict(LABEL_CONVENTIONS[split["label_convention"]].classes)}
