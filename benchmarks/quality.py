@@ -6,7 +6,7 @@ DIR holds the fourteen cases of experiments.py; one of its folds is scored, the 
 configuration is experiments/plain.json: BasicUNet with 16 features, slices 60 to 134 at 128×128, batches of 16, Dice
 and cross-entropy, 12 epochs. The aim is 0.95 of the Dice that it ends with. A training's learning rate falls to zero
 with its last epoch, so that a short one is good sooner: ours is measured as it stands and with the overlay quick. The
-weights after each epoch are kept with the time since the process was started, which reading the patients is part of, and are
+weights after each epoch are kept with the time since the process was started, reading the patients included, and are
 scored afterwards on the whole volumes. The trainings take turns, each with the whole machine.
 Writes the section *Time to quality* of docs/benchmarks.md. Takes about 25 minutes on two cores.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import sys
 import time
@@ -9,7 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
@@ -97,19 +98,39 @@ def test_a_line_through_three_points_of_which_one_is_off(benchmark: Any):
     assert (bent.slope, bent.at_zero, bent.off) == pytest.approx((1.5, -0.5, 1 / 3))
 
 
-def test_minutes_to_a_dice_are_those_of_the_first_epoch_that_reaches_it(benchmark: Any):
-    progress = benchmark("quality").Progress([1.0, 2.0, 3.0], [0.5, 0.8, 0.7])
-    assert [progress.minutes_to(dice) for dice in (0.4, 0.6, 0.8, 0.9)] == [1.0, 2.0, 2.0, None]
+def epochs_of(benchmark: Any, *minutes: float) -> list[Any]:
+    return [benchmark("quality").Epoch(at, Path(f"after-{at}")) for at in minutes]
+
+
+def test_minutes_to_a_dice_are_those_of_the_first_epoch_that_reaches_it_and_later_ones_are_not_scored(benchmark: Any):
+    dice, asked = {"after-1.0": 0.5, "after-2.0": 0.8, "after-3.0": 0.7}, []
+
+    def score(weights: Path) -> dict[str, float]:
+        asked.append(weights.name)
+        return {"cleaned": dice[weights.name]}
+
+    epochs, minutes_to = epochs_of(benchmark, 1.0, 2.0, 3.0), benchmark("quality").minutes_to
+    assert [minutes_to(epochs, goal, "cleaned", score) for goal in (0.4, 0.6, 0.8, 0.9)] == [1.0, 2.0, 2.0, None]
+    assert asked.count("after-3.0") == 1
 
 
 def test_the_aim_is_a_share_of_what_the_plain_configuration_ends_with(benchmark: Any):
-    progress = benchmark("quality").Progress
-    plain = progress([2.0, 4.0, 6.0], [0.5, 0.77, 0.8])  # 0.95 of 0.8 is 0.76
-    ours = {"ours": progress([1.0, 2.0, 3.0], [0.4, 0.7, 0.8]), "ours, 3 epochs": progress([1.0], [0.7])}
-    rows, about = benchmark("quality").section([{**ours, "plain": plain}])
-    cells = [[cell.strip() for cell in row.split("|")[1:4]] for row in rows.splitlines()[2:]]
-    assert cells == [["ours", "3.0", "0.75"], ["ours, 3 epochs", "not reached", "–"], ["plain", "4.0", "1.00"]]
-    assert " ends: 0.760. " in about
+    dice = {2.0: 0.5, 4.0: 0.77, 6.0: 0.8, 1.0: 0.7, 3.0: 0.76}  # 0.95 of 0.8 is 0.76
+    progress = {"plain": epochs_of(benchmark, 2.0, 4.0, 6.0), "ours, quick": epochs_of(benchmark, 1.0)}
+    progress["ours"] = epochs_of(benchmark, 1.0, 3.0)
+
+    def score(weights: Path) -> dict[str, float]:
+        of = dice[float(weights.name.removeprefix("after-"))]
+        return {"as it is": of, "cleaned": of + 0.1}  # 0.95 of 0.9 is 0.855
+
+    rows, about = benchmark("quality").section(progress, score)
+    cells = [[cell.strip() for cell in row.split("|")[1:10]] for row in rows.splitlines()[2:]]
+    assert cells == [
+        ["plain", "3", "6.0", "0.800", "4.0", "1.00", "0.900", "4.0", "1.00"],
+        ["ours, quick", "1", "1.0", "0.700", "not reached", "–", "0.800", "not reached", "–"],
+        ["ours", "2", "3.0", "0.760", "3.0", "0.75", "0.860", "3.0", "0.75"],
+    ]
+    assert " ends with: 0.760 as it is and 0.855 cleaned, " in about
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -192,9 +213,11 @@ def test_runtimes_are_measured_beside_torch(benchmark: Any, monkeypatch: pytest.
     run(benchmark("runtimes"), monkeypatch, "--slices", 3, "--size-px", 64, "--repeats", 1, "--page", page)
     rows = rows_of(section(page, "Runtimes"))
     names = [name.split(" ")[0] for name in rows]
-    assert names[0] == "torch" and set(names) <= {"torch", "onnxruntime", "openvino"}
+    assert names[0] == "torch" and set(names) <= {"torch", "onnxruntime", "openvino", "openvino-bfloat16"}
     assert all(float(cell) >= 0 for cells in rows.values() for cell in cells)
-    assert all(int(cells[-1]) <= 3 for cells in rows.values())
+    differing = {name: int(cells[-1]) for name, cells in zip(names, rows.values(), strict=True)}
+    assert differing.pop("openvino-bfloat16", 0) < 0.05 * 3 * 64**2
+    assert max(differing.values()) <= 3
 
 
 def test_a_prediction_is_measured_beside_two_network_passes(
@@ -256,7 +279,7 @@ def test_start_up_is_measured_against_the_imports(benchmark: Any, monkeypatch: p
     assert 0 < predict < whole
     assert rows["`import torch, monai, ignite`"][2:] == ["1.00", "1.00"]
     stages = [float(cell) for name, cells in rows.items() if name.startswith("–") for cell in cells[:2]]
-    assert len(stages) == 6 and min(stages) > 0
+    assert len(stages) == 8 and min(stages) > 0
 
 
 def test_time_to_quality_without_real_cases_is_refused_in_one_line(benchmark: Any, monkeypatch: pytest.MonkeyPatch):
@@ -265,8 +288,15 @@ def test_time_to_quality_without_real_cases_is_refused_in_one_line(benchmark: An
         run(benchmark("quality"), monkeypatch)
 
 
-def test_time_to_quality_reads_the_epochs_of_a_run(benchmark: Any, tiny_run: Any):
-    progress = benchmark("quality").read_progress(tiny_run.folder, started=time.time() - 3600)
-    assert len(progress.dice) == len(progress.minutes) == 2
-    assert 0 < progress.minutes[0] < progress.minutes[1] < 60
-    assert np.isfinite(progress.dice).all()
+@pytest.mark.slow
+def test_time_to_quality_trains_keeps_every_epoch_and_scores_whole_volumes(
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path, tmp_path: Path
+):
+    if not os.environ.get("BRATS_REAL_DATA"):
+        pytest.skip("BRATS_REAL_DATA is unset: the folds name the real cases")
+    small = ["--setting", "max_epochs=2", "size_px=64", "slice_range=[90,100]"]
+    run(benchmark("quality"), monkeypatch, "--ways", "plain", "--runs", tmp_path / "runs", "--page", page, *small)
+    text = section(page, "Time to quality")
+    assert re.search(r"^\| plain \| 2 \| \d\.\d \| 0\.\d{3} \| \d\.\d \| 1\.00 \|", text, re.M), text
+    minutes = [at for at, _ in json.loads((tmp_path / "runs" / "plain-epochs.json").read_text())]
+    assert 0 < minutes[0] < minutes[1] < 10

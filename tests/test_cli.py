@@ -110,8 +110,8 @@ def test_an_unknown_overlay_lists_those_there_are(command: Command, tiny_run: Ru
     message = one_line(command("train", "--dataset-dir", tiny_run.data, "--config", "sead"))
     assert message == (
         "no overlay 'sead'; there are attention_unet, axial, basic_unet, deep_supervision, demo, dynunet, figures, "
-        "flexible_unet, multi_gpu_evaluate, multi_gpu_train, packed_unet, quick, residual_unet, resume, seed, seed_dice, "
-        "study_unet, tune, unet2d, unet3d."
+        "flexible_unet, multi_gpu_evaluate, multi_gpu_train, packed_unet, quick, residual_unet, resume, seed, "
+        "seed_dice, study_unet, tune, unet2d, unet3d."
     )
 
 
