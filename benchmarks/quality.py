@@ -2,13 +2,14 @@
 
     BRATS_REAL_DATA=DIR python benchmarks/quality.py [--runs FOLDER] [--ways NAME …] [--fold N]
 
-DIR holds the fourteen cases of experiments.py; one of its folds is scored, the others are trained on. The plain
-configuration is experiments/plain.json: BasicUNet with 16 features, slices 60 to 134 at 128×128, batches of 16, Dice
-and cross-entropy, 12 epochs. The aim is 0.95 of the Dice that it ends with. A training's learning rate falls to zero
-with its last epoch, so that a short one is good sooner: ours is measured as it stands and with the overlay quick. The
-weights after each epoch are kept with the time since the process was started, reading the patients included, and are
-scored afterwards on the whole volumes. The trainings take turns, each with the whole machine.
-Writes the section *Time to quality* of docs/benchmarks.md. Takes about 25 minutes on two cores.
+DIR holds the fourteen cases of experiments.py; one of its folds is scored, the others are trained on: fold 2, which had
+no part in the choice of the overlay quick (folds 0 and 1 had). The plain configuration is experiments/plain.json:
+BasicUNet with 16 features, slices 60 to 134 at 128×128, batches of 16, Dice and cross-entropy, 12 epochs. The aim is
+0.95 of the Dice that it ends with. A training's learning rate falls to zero with its last epoch, so that a short one is
+good sooner, which is what quick is for: train.json itself is not measured here. The weights after each epoch are kept
+with the time since the process was started, reading the patients included, and are scored afterwards on the whole
+volumes. The trainings take turns, each with the whole machine.
+Writes the section *Time to quality* of docs/benchmarks.md. Takes about ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from workflows.json_files import write_json
 
 SHARE_OF_PLAIN = 0.95
 PLAIN = "plain"
-WAYS = {PLAIN: "plain", "ours, quick": "quick", "ours": "default"}
+WAYS = {PLAIN: "plain", "ours, quick": "quick"}
 """The experiments whose settings they are."""
 MEASURES = ("as it is", "cleaned")
 
@@ -58,7 +59,7 @@ def main() -> None:
         "--runs", type=Path, help="keep the runs in this folder, and do not repeat those that are there"
     )
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, help="which to run; plain is always")
-    parser.add_argument("--fold", type=int, default=0, help="of the four, which one is scored; 0")
+    parser.add_argument("--fold", type=int, default=2, choices=range(4), help="which one is scored; 2")
     parser.add_argument("--setting", nargs="*", default=[], metavar="NAME=VALUE", help="of train.json, for all ways")
     arguments = parser.parse_args()
     if not os.environ.get("BRATS_REAL_DATA"):
@@ -72,7 +73,7 @@ def main() -> None:
         progress = {}
         for way in (way for way in WAYS if way in {PLAIN, *arguments.ways}):
             progress[way] = train(load_experiment(WAYS[way]), runs / WAYS[way], data, split, arguments)
-        rows, about = section(progress, lambda weights: scored(weights, arguments.fold, data))
+        rows, about = section(progress, arguments.fold, lambda weights: scored(weights, arguments.fold, data))
     publish(arguments, "Time to quality", "make bench-quality", rows, about)
 
 
@@ -129,7 +130,7 @@ def minutes_to(epochs: Sequence[Epoch], dice: float, measure: str, score: Score)
     return next((epoch.minutes for epoch in epochs if score(epoch.weights)[measure] >= dice), None)
 
 
-def section(progress: dict[str, list[Epoch]], score: Score) -> tuple[str, str]:
+def section(progress: dict[str, list[Epoch]], fold: int, score: Score) -> tuple[str, str]:
     """The table, and what it means."""
     goals = {measure: SHARE_OF_PLAIN * score(progress[PLAIN][-1].weights)[measure] for measure in MEASURES}
     rows = []
@@ -146,8 +147,8 @@ def section(progress: dict[str, list[Epoch]], score: Score) -> tuple[str, str]:
         columns += [f"{measure}: Dice at the end", "minutes to the aim", "of plain's"]
     shown = " and ".join(f"{goal:.3f} {measure}" for measure, goal in goals.items())
     about = (
-        "*Real* cases, by the protocol of [experiments.md](experiments.md): one fold is scored, the others are trained "
-        "on; mean Dice of WT, TC and ET on whole volumes. "
+        f"*Real* cases, by the protocol of [experiments.md](experiments.md): fold {fold} is scored, the others are "
+        "trained on; mean Dice of WT, TC and ET on whole volumes. "
         f"The aim is {SHARE_OF_PLAIN} of what the plain configuration (`benchmarks/experiments/{WAYS[PLAIN]}.json`) "
         f"ends with: {shown}, which is with the largest connected tumour inside the brain alone. Ours as it is has "
         "that already. Minutes are those of the process until the end of the epoch, reading the patients included, "

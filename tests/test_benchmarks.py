@@ -123,7 +123,7 @@ def test_the_aim_is_a_share_of_what_the_plain_configuration_ends_with(benchmark:
         of = dice[float(weights.name.removeprefix("after-"))]
         return {"as it is": of, "cleaned": of + 0.1}  # 0.95 of 0.9 is 0.855
 
-    rows, about = benchmark("quality").section(progress, score)
+    rows, about = benchmark("quality").section(progress, 2, score)
     cells = [[cell.strip() for cell in row.split("|")[1:10]] for row in rows.splitlines()[2:]]
     assert cells == [
         ["plain", "3", "6.0", "0.800", "4.0", "1.00", "0.900", "4.0", "1.00"],
