@@ -3,7 +3,7 @@
     BRATS_REAL_DATA=DIR python benchmarks/baseline.py [--out RUN] [--config NAME …] [-- OVERRIDES …]
 
 DIR holds the fourteen cases named below in the layouts of BraTS 2020 and 2021. Takes about 15 minutes on two cores.
-Where RUN has been trained, as by `quality.py --runs FOLDER` in FOLDER/ours-0, it is scored alone.
+Where RUN has been trained, it is scored alone.
 """
 
 from __future__ import annotations

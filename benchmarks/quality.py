@@ -8,7 +8,7 @@ BasicUNet with 16 features, slices 60 to 134 at 128×128, batches of 16, Dice an
 0.95 of the Dice that it ends with. A training's learning rate falls to zero with its last epoch, so that a short one is
 good sooner, which is what quick is for: train.json itself is not measured here. The weights after each epoch are kept
 with the time since the process was started, reading the patients included, and are scored afterwards on the whole
-volumes. The trainings take turns, each with the whole machine.
+volumes. One training follows the other, each with the whole machine.
 Writes the section *Time to quality* of docs/benchmarks.md. Takes about ten minutes on two cores.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def main() -> None:
         sys.exit("error: BRATS_REAL_DATA is unset; name the folder of the real cases.")
     data = Path(os.environ["BRATS_REAL_DATA"]).resolve()
     with tempfile.TemporaryDirectory() as temporary:
-        runs = (arguments.runs or Path(temporary)).resolve()
+        runs = (arguments.runs or Path(temporary)).resolve() / f"fold{arguments.fold}"
         runs.mkdir(parents=True, exist_ok=True)
         split = runs / "split.json"
         write_json(fold_split(arguments.fold, data), split)
@@ -78,20 +79,22 @@ def main() -> None:
 
 
 def train(experiment: Experiment, run: Path, data: Path, split: Path, arguments: argparse.Namespace) -> list[Epoch]:
-    """One training as a process of its own, unless it has been done; its weights after every epoch."""
-    record = run.with_name(f"{run.name}-epochs.json")
-    if not record.is_file():
-        overlay = run.with_name(f"{run.name}-overlay.json")
-        write_json({**experiment.train, **PROTOCOL}, overlay)
+    """One training as a process of its own; its weights after every epoch. What was done with these very settings is
+    not repeated."""
+    overlay, record = (run.with_name(f"{run.name}-{name}.json") for name in ("overlay", "epochs"))
+    settings = ["--device", str(arguments.device), *(f"--{setting}" for setting in arguments.setting)]
+    asked = {"config": experiment.config, "train": {**experiment.train, **PROTOCOL}, "settings": settings}
+    if not record.is_file() or json.loads(record.read_text())["asked"] != asked:
+        shutil.rmtree(run, ignore_errors=True)  # of a training with others, or of one that was broken off
+        write_json(asked["train"], overlay)
         write_json(experiment.evaluate, run.with_name(f"{run.name}-evaluate.json"))
         command = [sys.executable, "-m", "workflows", "train", "--dataset-dir", data, "--split", split, "--out", run]
         overlays = [f"--config={config}" for config in (*experiment.config, overlay)]
-        settings = [f"--{setting}" for setting in arguments.setting]
         started = time.time()
-        device = ["--device", str(arguments.device)]
-        subprocess.run([*map(str, command), *overlays, *device, *settings, keep_all(run)], check=True, cwd=ROOT)
-        write_json([[(file.stat().st_mtime - started) / 60, file.name] for file in kept(run)], record)
-    return [Epoch(minutes, run / name) for minutes, name in json.loads(record.read_text())]
+        subprocess.run([*map(str, command), *overlays, *settings, keep_all(run)], check=True, cwd=ROOT)
+        epochs = [[(file.stat().st_mtime - started) / 60, file.name] for file in kept(run)]
+        write_json({"asked": asked, "epochs": epochs}, record)
+    return [Epoch(minutes, run / name) for minutes, name in json.loads(record.read_text())["epochs"]]
 
 
 def keep_all(run: Path) -> str:
@@ -152,7 +155,7 @@ def section(progress: dict[str, list[Epoch]], fold: int, score: Score) -> tuple[
         f"The aim is {SHARE_OF_PLAIN} of what the plain configuration (`benchmarks/experiments/{WAYS[PLAIN]}.json`) "
         f"ends with: {shown}, which is with the largest connected tumour inside the brain alone. Ours as it is has "
         "that already. Minutes are those of the process until the end of the epoch, reading the patients included, "
-        "validation and scoring not. The aim of the project was half of the plain configuration's minutes."
+        "scoring not; the last epoch's hold the one validation of the run. The aim of the project was half of the plain configuration's minutes."
     )
     return table(columns, rows), about
 

@@ -15,7 +15,7 @@ import torch
 from measuring import Cost, cost_of, in_turns, median, options, publish, table
 
 from networks.packed import PackedUNet
-from workflows.runtimes import FASTEST_FIRST, RUNTIMES, TORCH, OnnxNetwork, Scores, described, is_installed
+from workflows.runtimes import FASTEST_FIRST, TORCH, OnnxNetwork, Scores, described, obstacle_to
 from workflows.weights import read_weights
 
 SLICES_PER_BATCH = 16
@@ -37,7 +37,7 @@ def main() -> None:
     scores: dict[str, Scores] = {TORCH: network}
     starts, differing = {TORCH: Cost(0, 0)}, {TORCH: 0}
     for runtime in FASTEST_FIRST:
-        if is_installed(RUNTIMES[runtime].package):
+        if not obstacle_to(runtime):
             starts[runtime] = cost_of(partial(open_network, scores, network, slices, runtime), cpu)
             difference = passed(scores[runtime], slices).argmax(1) != passed(network, slices).argmax(1)
             differing[runtime] = int(difference.sum())

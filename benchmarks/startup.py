@@ -50,7 +50,7 @@ def main() -> None:
         turns = [
             {
                 IMPORTS: marks_of(),
-                OPTIMISER: marks_of(OPTIMISER),
+                OPTIMISER: marks_of("optimiser"),
                 PREDICT: marks_of(*predict),
                 TRAIN: marks_of(*train),
                 WHOLE: marks_of(*predict, to_the_end=True),

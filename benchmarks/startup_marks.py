@@ -2,6 +2,8 @@
 
     python benchmarks/startup_marks.py '{"started": SECONDS, "command": ["predict", …], "to_the_end": false}'
 
+The command "optimiser" makes one of torch's.
+
 Prints {mark: [wall seconds since `started`, CPU seconds of this process]}; without `to_the_end` it ends where the
 network is called for the first time on data.
 """
@@ -29,7 +31,7 @@ import torch, monai, ignite  # noqa: E401, E402, F401, I001  (the line that is m
 mark("imports")
 if not ORDER["command"]:
     tell_and_end()
-if ORDER["command"] == ["and an optimiser of torch"]:
+if ORDER["command"] == ["optimiser"]:
     torch.optim.SGD([torch.zeros(1)])
     mark("end")
     tell_and_end()

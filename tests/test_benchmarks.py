@@ -298,5 +298,5 @@ def test_time_to_quality_trains_keeps_every_epoch_and_scores_whole_volumes(
     run(benchmark("quality"), monkeypatch, "--ways", "plain", "--runs", tmp_path / "runs", "--page", page, *small)
     text = section(page, "Time to quality")
     assert re.search(r"^\| plain \| 2 \| \d\.\d \| 0\.\d{3} \| \d\.\d \| 1\.00 \|", text, re.M), text
-    minutes = [at for at, _ in json.loads((tmp_path / "runs" / "plain-epochs.json").read_text())]
+    minutes = [at for at, _ in json.loads((tmp_path / "runs" / "fold2" / "plain-epochs.json").read_text())["epochs"]]
     assert 0 < minutes[0] < minutes[1] < 10

@@ -166,7 +166,8 @@ def test_a_run_on_all_cases_keeps_the_weights_after_its_last_epoch_and_has_nothi
     assert [len(split[section]) for section in ("training", "validation", "testing")] == [3, 0, 0]
     with (run / "training.log").open() as log:
         assert [row["val_loss"] for row in csv.DictReader(log)] == ["", ""]
-    assert not begun.stderr.count("best weights")
+    assert "nothing to validate on: model.pt will hold the weights after the last epoch" in begun.stdout
+    assert "weights after the last epoch" in begun.stdout and "brats-unet predict PATIENT" in begun.stdout
     weights, last = (torch.load(run / name, weights_only=True) for name in ("model.pt", "last.pt"))
     assert all(torch.equal(value, last["scored_network"][name]) for name, value in weights.items())
     assert (run / "curves.png").is_file()
@@ -174,10 +175,32 @@ def test_a_run_on_all_cases_keeps_the_weights_after_its_last_epoch_and_has_nothi
     patient = next(tiny_run.data.glob("BraTS*"))
     predicted = command("predict", patient, "--out", tmp_path / "out", "--checkpoint", run / "model.pt", "--no-report")
     assert predicted.status == 0, predicted.stderr
+    weights_before = (run / "model.pt").read_bytes()
+    more = command("train", "--resume", "--out", run, "--val_interval", 2)
+    assert more.status == 0, more.stderr
+    assert (run / "model.pt").read_bytes() == weights_before  # there was nothing left to do
     for scored in (["evaluate", "--out", tmp_path / "scores"], ["tune"]):
         ended = command(*scored, "--checkpoint", run / "model.pt")
         assert ended.status == 1
         assert re.search(r"split\.json: the section (testing|validation) is empty", ended.last_line), ended.last_line
+
+
+def test_the_study_s_learning_rate_needs_cases_to_validate_on(
+    tiny_run: Run, tmp_path: Path, command: Callable[..., Started]
+):
+    settings = ["--config", "seed", "--size_px", 64, "--network_def#width", 4, "--max_epochs", 1]
+    ended = command("train", "--all-cases", "--dataset-dir", tiny_run.data, "--out", tmp_path / "run", *settings)
+    assert ended.status == 1
+    assert "the learning rate of this configuration follows the validation" in ended.last_line
+
+
+def test_a_run_that_kept_cases_back_cannot_go_on_with_all(
+    tiny_run: Run, tmp_path: Path, command: Callable[..., Started]
+):
+    shutil.copytree(tiny_run.folder, tmp_path / "run")
+    ended = command("train", "--resume", "--out", tmp_path / "run", "--all-cases")
+    assert ended.status == 1
+    assert "all_cases: false → true: this is part of its saved state" in ended.last_line
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -100,8 +100,17 @@ def test_given_test_ids_are_tested_on_and_the_rest_keeps_its_sizes(study: FoundD
 
 def test_all_cases_are_trained_on_where_that_is_wanted_even_if_there_is_only_one(study: FoundDataset, tmp_path: Path):
     assert sizes(make_split(study, all_cases=True)) == (369, 0, 0)
-    write_case(tmp_path, "P1", 1)
-    assert sizes(make_split(find_cases(tmp_path), all_cases=True)) == (1, 0, 0)
+    write_case(tmp_path / "data", "P1", 1)
+    alone = make_split(find_cases(tmp_path / "data"), all_cases=True)
+    assert sizes(alone) == (1, 0, 0)
+    write_split(alone, tmp_path / "split.json")
+    assert read_datalist(tmp_path / "split.json", tmp_path / "data")["validation"] == []
+
+
+@pytest.mark.parametrize("more", [{"folds": 5}, {"test_ids": ["BraTS20_Training_001"]}])
+def test_all_cases_leave_none_for_folds_or_tests(study: FoundDataset, more: dict[str, Any]):
+    with pytest.raises(ConfigurationError, match="All cases are to be trained on; leave out the folds and the cases"):
+        make_split(study, all_cases=True, **more)
 
 
 def test_a_split_that_is_named_and_all_cases_contradict_each_other(data: Path, tmp_path: Path) -> None:
@@ -290,6 +299,7 @@ def remove_from_first(*keys: str) -> Callable[[dict[str, Any]], None]:
         (lambda split: split["training"].append("P1"), 'training: "P1" is no case'),
         (move_between_sections, r"case P\d+ is in two sections, training and testing"),
         (share_a_file, r"file .*_flair\.nii is in two sections"),
+        (lambda split: split.update(validation=[]), "section 'validation' is empty; if that is meant, add"),
         (set_in_first("flair", "../../etc/passwd"), r"P\d+: the path '../../etc/passwd' leaves the data folder"),
         (set_in_first("label", "/etc/passwd"), "leaves the data folder"),
         (set_in_first("flair", ["a", "b"]), "is not a path"),

@@ -7,18 +7,18 @@ import sys
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Names of glibc's settings, `man mallopt`."""
-KEPT_BYTES = 1 << 30
+KEPT_BYTES = (1 << 30, 1 << 25)
+"""The largest block that is kept, or what older versions of glibc allow at most."""
 
 
 def keep_freed_memory() -> None:
-    """Use large blocks again that were freed, up to 1 GiB, instead of giving each back.
+    """Use large blocks again that were freed instead of giving each back.
 
-    glibc asks the system anew for every block of more than 32 MB, which then fills it with zeros, page by page: in a
+    glibc asks the system anew for every block of more than 32 MiB, which then fills it with zeros, page by page: in a
     training step on the CPU that is a tenth of the time. Does nothing where there is no glibc.
     """
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for setting in (MMAP_THRESHOLD, TRIM_THRESHOLD):
-            mallopt(setting, KEPT_BYTES)
+    if mallopt is not None and any(mallopt(MMAP_THRESHOLD, size) for size in KEPT_BYTES):
+        mallopt(TRIM_THRESHOLD, max(KEPT_BYTES))

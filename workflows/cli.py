@@ -192,7 +192,7 @@ def train(
         typer.Option(help="Keep the preprocessed cases in this folder, from which the next run starts at once."),
     ] = None,
 ) -> None:
-    """Train a network; RUN/model.pt holds the best weights."""
+    """Train a network; RUN/model.pt holds the best weights, with --all-cases the last."""
     from workflows.train import train as run_training
 
     if resume and out is None:

@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from transforms.files import write_whole
 from transforms.regions import background_outside_brain
 from transforms.slices import own_channels
+from workflows.errors import ConfigurationError
 from workflows.losses import finest
 from workflows.ranks import is_first
 from workflows.run_state import write_checkpoint
@@ -213,11 +214,21 @@ class ScheduleByValidation(LrScheduleHandler):
 
     Args:
         validator: what validates before it, see `TrainingLog`.
+    Raises:
+        ConfigurationError: when it is attached, if there is nothing to validate on.
     """
 
     def __init__(self, lr_scheduler: Any, validator: Engine, figure: str) -> None:
         super().__init__(lr_scheduler, print_lr=False, step_transform=lambda _: validator.state.metrics[figure])
         self.validator = validator
+
+    def attach(self, engine: Engine) -> None:
+        if not self.validator.state.epoch_length:
+            raise ConfigurationError(
+                "the learning rate of this configuration follows the validation, for which there are no cases; "
+                "leave out all_cases, or name another lr_schedule."
+            )
+        super().attach(engine)
 
     def __call__(self, engine: Engine) -> None:
         if self.validator.state.epoch == engine.state.epoch:

@@ -123,6 +123,8 @@ class PlanesInferer(AxialInferer):
     def __init__(self, *args: Any, planes: Sequence[str] = (AXIAL,), mirrored: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.planes, self.mirrored = planes, mirrored
+        if self.neighbours and len(planes) > 1:
+            raise ValueError("neighbouring slices are those of one plane; leave out neighbours or the other planes.")
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """As `AxialInferer`; of several planes the logarithms of the averaged probabilities."""

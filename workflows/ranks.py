@@ -230,10 +230,10 @@ def share(datalist: Mapping[str, Any], section: str) -> list[Any]:
     """The cases of a section that this rank reads: consecutive ones, so that the shares in order are all in order.
 
     Raises:
-        ConfigurationError: if there are fewer cases than ranks.
+        ConfigurationError: if there are some, but fewer than ranks.
     """
     cases = datalist[section]
-    if len(cases) < _here.number:
+    if 0 < len(cases) < _here.number:
         raise ConfigurationError(
             f"{len(cases)} {section} cases are too few for {_here.number} processes; start {len(cases)} at most."
         )

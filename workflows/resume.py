@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 WHERE_THINGS_ARE = ("run_dir", "dataset_dir", "split_file", "cache_dir", "resume", "_meta_")
 PART_OF_THE_STATE = (
     *("modalities", "split_seed", "slices_per_step", "best_figure", "best_is_lowest", "scored_network"),
-    *("optimizer", "learning_rate", "lr_scheduler", "lr_steps_per_epoch"),
+    *("optimizer", "learning_rate", "lr_scheduler", "lr_steps_per_epoch", "lr_schedule", "all_cases"),
 )
 """Settings whose effect is in `last.pt`: another value would be overwritten by it in silence, or would not fit."""
 

@@ -52,11 +52,8 @@ class OnnxNetwork:
 
     def __init__(self, network: nn.Module, slices: Tensor, runtime: str = ONNX_RUNTIME) -> None:
         of = RUNTIMES[runtime]
-        if missing := [name for name in ("onnx", of.package) if not is_installed(name)]:
-            raise ConfigurationError(
-                f"runtime {runtime} needs {' and '.join(missing)}, which is not installed; "
-                f"run  pip install onnx {of.package}  or use --runtime torch."
-            )
+        if obstacle := obstacle_to(runtime):
+            raise ConfigurationError(obstacle)
         if slices.device.type != "cpu":
             raise ConfigurationError(f"runtime {runtime} computes on the CPU; add --device cpu, or use torch.")
         if sees_volumes(network):
@@ -81,10 +78,21 @@ class OnnxNetwork:
         return self.compute(slices)
 
 
-def bfloat16_in_openvino() -> bool:
-    """Whether OpenVINO is installed and this processor has instructions for bfloat16."""
-    if not is_installed(OPENVINO):
-        return False
+def obstacle_to(runtime: str) -> str | None:
+    """Why a runtime cannot be used on this machine, in one line; None if it can."""
+    package = RUNTIMES[runtime].package
+    if missing := [name for name in ("onnx", package) if not is_installed(name)]:
+        return (
+            f"runtime {runtime} needs {' and '.join(missing)}, which is not installed; "
+            f"run  pip install onnx {package}  or use --runtime torch."
+        )
+    if runtime == OPENVINO_BFLOAT16 and not computes_in_bfloat16():
+        return f"runtime {runtime} needs a processor with instructions for bfloat16; use --runtime {OPENVINO}."
+    return None
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether OpenVINO, which is installed, finds such instructions."""
     import openvino
 
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -189,8 +197,6 @@ def _open_in_openvino(model: bytes, threads: int, precision: str) -> Scores:
     import openvino
 
     core = openvino.Core()
-    if precision == "bf16" and not bfloat16_in_openvino():
-        raise RuntimeError("this processor has no instructions for bfloat16")
     parts = min(threads, MOST_PARTS)
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parts}
     with same_signal_stack():

@@ -28,6 +28,8 @@ STUDY_TEST_SHARE = 0.15
 """Of the patients left when validation is taken out."""
 
 RUN_SPLIT_FILE = "split.json"
+ALL_CASES = "all_cases"
+"""Marks a datalist that is meant to have nothing to validate on."""
 NAME_MAPPING_FILE = "name_mapping.csv"
 GRADE_COLUMN = "Grade"
 UNKNOWN_GRADE = "unknown"
@@ -61,18 +63,22 @@ def make_split(
             the tested ones do not depend on it.
         all_cases: train on every case, validate and test on none.
     Raises:
-        DatasetError: if there are fewer than three labelled patients, or ids or grades are missing.
+        DatasetError: if there are fewer than three labelled patients, for `all_cases` none, or ids or grades are
+            missing.
         ConfigurationError: for shares or folds that leave a section empty.
     """
     _check_settings(validation_share, test_share, folds, fold)
+    if all_cases and (folds or test_ids):
+        raise ConfigurationError("All cases are to be trained on; leave out the folds and the cases to test on.")
     usable, left_out = _usable(dataset, modalities)
     summaries = survey_labels(usable)
     convention = dataset.convention or label_convention_of({case: tuple(summaries[case].voxels) for case in usable})
     mapping = _read_name_mapping(dataset)
     patients = _by_patient(usable, {case: summary.digest for case, summary in summaries.items()}, mapping)
-    if not usable or (len(patients) < len(SECTIONS) and not all_cases):
+    if len(patients) < (1 if all_cases else len(SECTIONS)):
         found = f"{len(usable)} usable labelled cases of {len(patients)} patients"
-        raise DatasetError(f"{dataset.root}: {found}; training, validation and testing need one patient each.")
+        wanted = "training needs one" if all_cases else "training, validation and testing need one patient each"
+        raise DatasetError(f"{dataset.root}: {found}; {wanted}.")
 
     strata = _by_grade(patients, mapping, dataset.root) if stratify else [patients]
     for stratum in strata:
@@ -91,6 +97,7 @@ def make_split(
         "labels": {str(value): convention.class_name(value) for value in sorted(convention.classes)},
         "seed": seed,
         "stratified": stratify,
+        **({ALL_CASES: True} if all_cases else {}),
         **({"folds": folds, "fold": fold} if folds else {}),
         "training": _section(training, dataset.root, fold_of),
         "validation": _section(validation, dataset.root, fold_of),
@@ -125,7 +132,7 @@ def read_datalist(path: Path | str, dataset_dir: Path | str) -> dict[str, Any]:
         known = ", ".join(LABEL_CONVENTIONS)
         raise DatasetError(f"{path}: 'label_convention' is {content.get('label_convention')!r}, not one of {known}.")
     sections = {name: _checked_section(content.get(name), f"{path}: {name}", dataset_dir) for name in SECTIONS}
-    _check_complete(sections, path)
+    _check_complete(sections, path, all_cases=content.get(ALL_CASES) is True)
     _check_disjoint(sections, path)
     return {**content, **sections}
 
@@ -355,9 +362,12 @@ def _checked_entry(item: object, where: str, dataset_dir: Path) -> dict[str, Any
     return entry
 
 
-def _check_complete(sections: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+def _check_complete(sections: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, all_cases: bool) -> None:
     if not sections["training"]:
         raise DatasetError(f"{path}: the section 'training' is empty.")
+    if not sections["validation"] and not all_cases:
+        meant = f'if that is meant, add  "{ALL_CASES}": true  to the file, or train with --all-cases and without it'
+        raise DatasetError(f"{path}: the section 'validation' is empty; {meant}.")
     for name in ("training", "validation"):
         for entry in sections[name]:
             if DATALIST_LABEL not in entry:

@@ -28,7 +28,7 @@ from workflows.label_conventions import LABEL_CONVENTIONS
 from workflows.nifti_files import axial_slices
 from workflows.ranks import continue_command, from_first, is_first, wait_for_all
 from workflows.setting_checks import NONE
-from workflows.split import RUN_SPLIT_FILE, SECTIONS, obtain_datalist, samples
+from workflows.split import SECTIONS, obtain_datalist, samples
 from workflows.stopping import exit_status
 
 if TYPE_CHECKING:
@@ -173,20 +173,22 @@ def _check_windows(cases: Sequence[Mapping[str, Any]], slice_range: Sequence[int
             raise DatasetError(f"{case['case']}: {error}") from error
 
 
-def end_run(run_dir: str, state: RunState) -> None:
+def end_run(run_dir: str, state: RunState, validated: bool = True) -> None:
     """Draw the run's curves and say where the results are.
 
+    Args:
+        validated: whether there were cases to choose the best epoch by.
     Raises:
         SystemExit: with the signal's status, if the run was asked to stop.
     """
     if is_first():
-        _conclude(Path(run_dir), state)
+        _conclude(Path(run_dir), state, validated)
     wait_for_all()  # `torchrun` ends the others as soon as one has ended with a status
     if state.stop.signal:
         raise SystemExit(exit_status(state.stop.signal))
 
 
-def _conclude(folder: Path, state: RunState) -> None:
+def _conclude(folder: Path, state: RunState, validated: bool) -> None:
     from workflows.curves import draw_curves
 
     if state.stop.signal:
@@ -194,7 +196,6 @@ def _conclude(folder: Path, state: RunState) -> None:
         print(f"stopped by {state.stop.signal.name} {state.stopped_at}; {again}", file=sys.stderr)
         return
     draw_curves(folder)
-    validated = bool(json.loads((folder / RUN_SPLIT_FILE).read_text(encoding="utf-8"))["validation"])
     kept = "best weights" if validated else "weights after the last epoch"
     logger.info(f"{kept} {folder / MODEL}, full state {folder / LAST}, figures {folder / LOG} and {CURVES}")
     then = "choose the post-processing by  brats-unet tune" if validated else "use them by  brats-unet predict PATIENT"
