@@ -155,7 +155,8 @@ def section(progress: dict[str, list[Epoch]], fold: int, score: Score) -> tuple[
         f"The aim is {SHARE_OF_PLAIN} of what the plain configuration (`benchmarks/experiments/{WAYS[PLAIN]}.json`) "
         f"ends with: {shown}, which is with the largest connected tumour inside the brain alone. Ours as it is has "
         "that already. Minutes are those of the process until the end of the epoch, reading the patients included, "
-        "scoring not; the last epoch's hold the one validation of the run. The aim of the project was half of the plain configuration's minutes."
+        "scoring not; the last epoch's hold the one validation of the run. The aim of the project was half of the "
+        "plain configuration's minutes."
     )
     return table(columns, rows), about
 

@@ -100,10 +100,10 @@ def test_the_prediction_of_two_checkpoints_is_the_mean_of_theirs_and_its_record_
     reads: list[Any] = []
     read = CaseReader.read
     monkeypatch.setattr(CaseReader, "read", lambda self, *files: reads.append(files) or read(self, *files))
-    options = ("--largest_component_only", "False", "--temperature", 1.0)
+    options = ("--runtime", "torch", "--largest_component_only", "False", "--temperature", 1.0)
     alone = [probabilities(checkpoint, options=options)[0] for checkpoint in (first, second)]
     before = len(reads)
-    together, record = probabilities(first.parent.parent, options=options[:2])
+    together, record = probabilities(first.parent.parent, options=options[:4])
     assert len(reads) - before == before / 2 > 0  # as often as for one network
     assert np.abs(alone[0] - alone[1]).max() > 0.1
     np.testing.assert_allclose(together, np.mean(alone, axis=0), atol=1e-5)
@@ -116,8 +116,9 @@ def test_the_prediction_of_two_checkpoints_is_the_mean_of_theirs_and_its_record_
 
 def test_checkpoints_of_different_networks_are_averaged(probabilities: Callable[..., Any], tmp_path: Path):
     first, second = write_run(tmp_path / "unet", 0), write_run(tmp_path / "basic", 1, network_def=BASIC)
-    alone = [probabilities(checkpoint)[0] for checkpoint in (first, second)]
-    together, record = probabilities(first, second)
+    in_torch = ("--runtime", "torch")
+    alone = [probabilities(checkpoint, options=in_torch)[0] for checkpoint in (first, second)]
+    together, record = probabilities(first, second, options=in_torch)
     np.testing.assert_allclose(together, np.mean(alone, axis=0), atol=1e-5)
     assert record["averaged_with"][0]["checkpoint"] == "basic/model.pt"
 

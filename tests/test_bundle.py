@@ -220,7 +220,7 @@ def test_the_networks_by_name_are_the_studys_the_bundles_own_and_seven_more():
     assert read("study_unet")["network_def"] == read("seed")["network_def"] | {"in_channels": IN_CHANNELS}
     assert read("packed_unet") == {"network_def": read("train")["network_def"]}
     assert set(NETWORKS) == {name for name in overlays_of("train", CONFIGS) if "network_def" in read(name)} - {
-        *("demo", "seed", "seed_dice"),  # recipes
+        *("demo", "seed", "seed_dice", "deep_supervision"),  # recipes
     }
 
 

@@ -115,8 +115,8 @@ def predicted(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from workflows.predict import predict
 
     case, out = only_case_to_test(tiny_run), tmp_path_factory.mktemp("predicted")
-    named = {"checkpoint": str(tiny_run.checkpoint), "patient_dir": str(tiny_run.data / case), "device": "cpu"}
-    predict([], {**named, "output_dir": str(out)})
+    named = {"checkpoint": str(tiny_run.checkpoint), "patient_dir": str(tiny_run.data / case)}
+    predict([], {**named, "output_dir": str(out), "device": "cpu", "runtime": "torch"})  # as `figures` computes
     return out / case / f"{case}_seg.nii.gz"
 
 

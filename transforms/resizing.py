@@ -22,8 +22,8 @@ class ResizedVolume(Resize):
 
     A trilinear interpolation reads eight voxels for each, also where the number of slices stays and four of them have
     a weight of zero. Its bilinear sister takes slices as channels and goes along them in the order in which they lie in
-    memory; the values differ by 2e-7 at most. That is so on a CPU; a GPU does it as MONAI does. The way in is MONAI's own, to the last bit, since training caches and
-    weights go back to it.
+    memory; the values differ by 2e-7 at most. That is so on a CPU; a GPU does it as MONAI does. The way in is MONAI's
+    own, to the last bit, since training caches and weights go back to it.
 
     Args:
         spatial_size: (H, W, D); -1 keeps an axis as it is.
