@@ -8,13 +8,16 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from results_page import ROOT, paragraph, processor, replace_section
+
+from workflows.allocation import give_freed_memory_back, keep_freed_memory
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 ON_ONE_GPU = " on one GPU"
@@ -53,6 +56,16 @@ def cost_of(work: Callable[[], object], device: torch.device) -> Cost:
 def wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextmanager
+def as_glibc_does() -> Iterator[None]:
+    """Freed memory is given back, as where `keep_freed_memory` was never called; kept again afterwards."""
+    give_freed_memory_back()
+    try:
+        yield
+    finally:
+        keep_freed_memory()
 
 
 def in_turns(

@@ -17,8 +17,17 @@ def keep_freed_memory() -> None:
     glibc asks the system anew for every block of more than 32 MiB, which then fills it with zeros, page by page: in a
     training step on the CPU that is a tenth of the time. Does nothing where there is no glibc.
     """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and any(mallopt(MMAP_THRESHOLD, size) for size in KEPT_BYTES):
-        mallopt(TRIM_THRESHOLD, max(KEPT_BYTES))
+    if any(_set(MMAP_THRESHOLD, size) for size in KEPT_BYTES):
+        _set(TRIM_THRESHOLD, max(KEPT_BYTES))
+
+
+def give_freed_memory_back() -> None:
+    """What glibc does by itself once a process has freed large blocks: to measure the difference."""
+    _set(MMAP_THRESHOLD, min(KEPT_BYTES))
+    _set(TRIM_THRESHOLD, 2 * min(KEPT_BYTES))
+
+
+def _set(setting: int, size: int) -> bool:
+    """Whether it was accepted; never where there is no glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    return mallopt is not None and bool(mallopt(setting, size))
