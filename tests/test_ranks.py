@@ -172,6 +172,18 @@ def test_a_signal_that_comes_twice_at_once_counts_once_among_ranks():
 # Training
 
 
+@pytest.mark.slow
+def test_ranks_train_on_all_cases_and_the_first_keeps_the_last_weights(nine: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    named = ("--dataset_dir", nine, "--run_dir", run, "--all_cases", "True")
+    command = (*TORCHRUN, "-m", "monai.bundle", "run", "training")
+    ended = start(*command, "--config_file", files("train", "axial", "multi_gpu_train"), *named, *TINY, cwd=REPOSITORY)
+    assert ended.status == 0, ended.stderr
+    assert len(re.findall(r"rank \d of 2: [45] of 9 training cases", ended.stdout + ended.stderr)) == 2
+    weights, last = (torch.load(run / name, weights_only=True) for name in ("model.pt", "last.pt"))
+    assert all(torch.equal(value, last["scored_network"][name]) for name, value in weights.items())
+
+
 def test_each_rank_caches_its_share_and_the_first_writes_for_all(two: Run):
     said = re.findall(r"rank (\d) of 2: (\d) of 3 (training|validation) cases", two.output)
     assert sorted(said) == [(f"{rank}", f"{rank + 1}", section) for rank in (0, 1) for section in SECTIONS[:2]]
