@@ -175,6 +175,7 @@ def test_auto_is_torch_where_nothing_else_is_installed_agrees_or_sees_volumes(
         assert in_runtime(AUTO, network, slices(2)) == (TORCH, network)
     assert len(caplog.messages) == 3
     assert all(line.startswith("computed by torch ") for line in caplog.messages)
+    assert caplog.messages[2].endswith("; faster ones are not installed (openvino, onnxruntime)")
 
 
 def test_the_runtimes_that_a_setting_may_name_are_those_there_are():

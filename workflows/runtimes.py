@@ -80,15 +80,18 @@ class OnnxNetwork:
 
 def obstacle_to(runtime: str) -> str | None:
     """Why a runtime cannot be used on this machine, in one line; None if it can."""
-    package = RUNTIMES[runtime].package
-    if missing := [name for name in ("onnx", package) if not is_installed(name)]:
+    if missing := packages_missing_for(runtime):
         return (
             f"runtime {runtime} needs {' and '.join(missing)}, which is not installed; "
-            f"run  pip install onnx {package}  or use --runtime torch."
+            f"run  pip install onnx {RUNTIMES[runtime].package}  or use --runtime torch."
         )
     if runtime == OPENVINO_BFLOAT16 and not computes_in_bfloat16():
         return f"runtime {runtime} needs a processor with instructions for bfloat16; use --runtime {OPENVINO}."
     return None
+
+
+def packages_missing_for(runtime: str) -> list[str]:
+    return [name for name in ("onnx", RUNTIMES[runtime].package) if not is_installed(name)]
 
 
 def computes_in_bfloat16() -> bool:
@@ -114,8 +117,12 @@ def in_runtime(runtime: str, network: nn.Module, slices: Tensor) -> tuple[str, S
 
 
 def _fastest(network: nn.Module, slices: Tensor) -> tuple[str, Scores]:
-    refusals = []
+    refusals: list[str] = []
+    missing: dict[str, None] = {}
     for runtime in FASTEST_FIRST if slices.device.type == "cpu" and not sees_volumes(network) else ():
+        if packages := packages_missing_for(runtime):
+            missing |= dict.fromkeys(packages)
+            continue
         try:
             scores = OnnxNetwork(network, slices, runtime)
         except ConfigurationError as refusal:
@@ -123,6 +130,7 @@ def _fastest(network: nn.Module, slices: Tensor) -> tuple[str, Scores]:
             continue
         logger.info(f"computed by {described(runtime)}, within {scores.difference:.0e} of torch")
         return runtime, scores
+    refusals += [f"faster ones are not installed ({', '.join(missing)})"] if missing else []
     logger.info(f"computed by {described(TORCH)}" + "".join(f"; {refusal}" for refusal in refusals))
     return TORCH, network
 
