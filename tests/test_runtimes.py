@@ -40,12 +40,12 @@ def slices(number: int, size_px: int = 32) -> Tensor:
     return torch.randn(number, 2, size_px, size_px, generator=torch.Generator().manual_seed(number))
 
 
-@pytest.fixture(autouse=True)
-def only_what_can_be_used(request: pytest.FixtureRequest) -> None:
-    """Skips a test of a runtime that this machine has not; asked when it runs, since asking imports the runtime."""
-    runtime = request.node.callspec.params.get("runtime") if hasattr(request.node, "callspec") else None
-    if runtime in FASTEST_FIRST and "without" not in request.node.name and (obstacle := obstacle_to(runtime)):
+@pytest.fixture(params=FASTEST_FIRST)
+def runtime(request: pytest.FixtureRequest) -> str:
+    """Each that this machine has; asked when a test runs, since asking imports the runtime."""
+    if request.param != AUTO and (obstacle := obstacle_to(request.param)):
         pytest.skip(obstacle)
+    return str(request.param)
 
 
 NETWORKS = {
@@ -55,7 +55,6 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("runtime", FASTEST_FIRST)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_another_runtime_gives_the_probabilities_of_torch_for_batches_of_any_size(name: str, runtime: str):
     network = NETWORKS[name]().eval()
@@ -68,13 +67,12 @@ def test_another_runtime_gives_the_probabilities_of_torch_for_batches_of_any_siz
         assert (found.softmax(1) - expected.softmax(1)).abs().max() <= RUNTIMES[runtime].agreement
 
 
-@pytest.mark.parametrize("runtime", FASTEST_FIRST)
 def test_bfloat16_differs_from_torch_and_float32_hardly(runtime: str):
     difference = OnnxNetwork(NETWORKS["PackedUNet"]().eval(), slices(3, 64), runtime).difference
     assert (difference > IN_ANOTHER_ORDER) == (runtime == OPENVINO_BFLOAT16)
 
 
-@pytest.mark.parametrize("runtime", [*FASTEST_FIRST, AUTO])
+@pytest.mark.parametrize("runtime", [*FASTEST_FIRST, AUTO], indirect=True)
 def test_a_volume_has_the_scores_of_torch_with_flips_and_without_empty_slices_too(runtime: str):
     network = NETWORKS["PackedUNet"]().eval()
     volume = slices(7, 64).permute(1, 2, 3, 0)[None].contiguous()
@@ -110,13 +108,11 @@ class Undecided(nn.Module):
         return torch.rand_like(x) * 10
 
 
-@pytest.mark.parametrize("runtime", FASTEST_FIRST)
 def test_a_network_that_answers_otherwise_than_in_torch_is_refused(runtime: str):
     with pytest.raises(ConfigurationError, match=rf"{runtime} differs from torch by .* use --runtime torch"):
         OnnxNetwork(Undecided(), slices(2), runtime)
 
 
-@pytest.mark.parametrize("runtime", FASTEST_FIRST)
 def test_a_network_for_volumes_is_refused_since_its_answer_depends_on_the_whole_stack(runtime: str):
     with pytest.raises(ConfigurationError, match=f"runtime {runtime} cannot compute this network"):
         OnnxNetwork(SlabNetwork(nn.Conv3d(2, 4, 1), slab=4).eval(), slices(2), runtime)
@@ -129,12 +125,12 @@ def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
 PACKAGES = {OPENVINO_BFLOAT16: "openvino", OPENVINO: "openvino", ONNX_RUNTIME: "onnxruntime"}
 
 
-@pytest.mark.parametrize("runtime", FASTEST_FIRST)
-def test_without_the_package_the_line_says_how_to_install_it(runtime: str, monkeypatch: pytest.MonkeyPatch):
-    package = PACKAGES[runtime]
+@pytest.mark.parametrize("name", FASTEST_FIRST)
+def test_without_the_package_the_line_says_how_to_install_it(name: str, monkeypatch: pytest.MonkeyPatch):
+    package = PACKAGES[name]
     without(monkeypatch, package)
-    with pytest.raises(ConfigurationError, match=f"{runtime} needs {package}.*pip install onnx {package} "):
-        OnnxNetwork(UNet2D(width=4).eval(), slices(2), runtime)
+    with pytest.raises(ConfigurationError, match=f"{name} needs {package}.*pip install onnx {package} "):
+        OnnxNetwork(UNet2D(width=4).eval(), slices(2), name)
 
 
 def test_a_processor_without_bfloat16_is_named_and_auto_goes_on_in_float32(monkeypatch: pytest.MonkeyPatch):
@@ -147,7 +143,6 @@ def test_a_processor_without_bfloat16_is_named_and_auto_goes_on_in_float32(monke
     assert chosen == OPENVINO
 
 
-@pytest.mark.parametrize("runtime", FASTEST_FIRST)
 def test_auto_takes_the_fastest_that_is_installed_and_says_so(
     runtime: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -195,7 +190,6 @@ signal.raise_signal(signal.SIGINT)
 """
 
 
-@pytest.mark.parametrize("runtime", FASTEST_FIRST)
 def test_a_signal_is_handled_after_two_networks_were_given_up(
     python: Callable[..., Started], runtime: str, tmp_path: Path
 ):
