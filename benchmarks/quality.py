@@ -1,4 +1,4 @@
-"""How many minutes of training reach a good segmentation: train.json against a plain configuration, on real cases.
+"""How many minutes of training reach a good segmentation: the overlay quick against a plain one, on real cases.
 
     BRATS_REAL_DATA=DIR python benchmarks/quality.py [--runs FOLDER] [--ways NAME …] [--fold N]
 

@@ -15,7 +15,8 @@ def keep_freed_memory() -> None:
     """Use large blocks again that were freed instead of giving each back.
 
     glibc asks the system anew for every block of more than 32 MiB, which then fills it with zeros, page by page: in a
-    training step on the CPU that is a tenth of the time. Does nothing where there is no glibc.
+    training step on the CPU that is a tenth of the time or more (`benchmarks/training_step.py` has the baseline both
+    ways). Does nothing where there is no glibc.
     """
     if any(_set(MMAP_THRESHOLD, size) for size in KEPT_BYTES):
         _set(TRIM_THRESHOLD, max(KEPT_BYTES))
