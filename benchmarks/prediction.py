@@ -2,10 +2,12 @@
 
     python benchmarks/prediction.py [--checkpoint RUN/model.pt] [--folder PATIENTS] [--device cuda:0] [--repeats N]
 
-`brats-unet predict --no-report` with one network on generated patients of BraTS's shape, along its three planes and
-along the axial one alone; in turns with them, the network pass alone of the architecture of MONAI's zoo bundle for
-brain tumours (3D SegResNet, 16 filters, 4 channels, random weights, one pass of 240×240×160), and of the study's
-network on 155 slices. Writes the section *Prediction* of docs/benchmarks.md. The whole process is timed by startup.py.
+`brats-unet predict --no-report` with one network, the starter weights if none is given, on generated patients of
+BraTS's shape: as it is, along its three planes all through the brain, and along the axial one alone. In turns with
+them, the network pass alone of the architecture of MONAI's zoo bundle for brain tumours (3D SegResNet, 16 filters, 4
+channels, random weights, one pass of 240×240×160), and of the study's network on 155 slices. Writes the section
+*Prediction* of docs/benchmarks.md, of a given folder *Prediction, a folder of patients*. The whole process is timed by
+startup.py.
 """
 
 from __future__ import annotations
@@ -24,21 +26,22 @@ from monai.networks.nets import SegResNet
 from results_page import generate_phantoms
 
 from networks.unet import UNet2D
-from transforms.labels import NUM_CLASSES
 from workflows.allocation import keep_freed_memory
 from workflows.configuration import config_files, parse_overrides, settings_beside
+from workflows.predict import default_checkpoint
 
-OURS, AXIAL = "ours: folder to label map", "ours: the same, axial slices alone"
+OURS = "ours: folder to label map"
+EVERYWHERE, AXIAL = "ours: the same, three planes all through the brain", "ours: the same, axial slices alone"
 ZOO, STUDY = "zoo's SegResNet: network pass alone", "study's network: pass alone"
 ZOO_KEPT = "zoo's SegResNet, keeping freed memory as ours does"
 ZOO_PASS = (240, 240, 160)
 SLICES_PER_BATCH = 16
-CERTAIN_OF_BACKGROUND = 30.0
+OF_A_FOLDER = ", a folder of patients"
 
 
 def main() -> None:
-    parser = options(__doc__, repeats=2)
-    parser.add_argument("--checkpoint", type=Path, help="weights; random ones that find no tumour if not given")
+    parser = options(__doc__, repeats=3)
+    parser.add_argument("--checkpoint", type=Path, help="weights; the starter weights if not given")
     parser.add_argument("--folder", type=Path, help="patients; generated ones if not given")
     parser.add_argument("--patients", type=int, default=3, help="to generate, predicted one after another in each turn")
     parser.add_argument("--size", choices=("small", "full"), default="full", help="of the generated volumes")
@@ -52,30 +55,32 @@ def main() -> None:
         folder = arguments.folder or work / "data"
         if not arguments.folder:
             generate_phantoms(folder, arguments.patients, arguments.size)
-        given = (folder, arguments.checkpoint, arguments.device, work)
+        given = (folder, arguments.checkpoint or Path(default_checkpoint()), arguments.device, work)
         predict, patients = prediction(*given, settings)
         zoo = zoo_pass(arguments.device, arguments.zoo_pass)
         ways = {
             OURS: predict,
+            EVERYWHERE: prediction(*given, {**settings, "look_again_from": 0})[0],
             AXIAL: prediction(*given, {**settings, "planes": ["axial"]})[0],
             ZOO: given_back(zoo),
             ZOO_KEPT: zoo,
             STUDY: given_back(study_pass(arguments.device, arguments.study_slices)),
         }
         costs = in_turns(ways, arguments.repeats, arguments.device)
-    for way in (OURS, AXIAL):
+    for way in (OURS, EVERYWHERE, AXIAL):
         costs[way] = [replace(c, wall_s=c.wall_s / patients, cpu_s=c.cpu_s / patients) for c in costs[way]]
     shape = "×".join(map(str, arguments.zoo_pass))
     publish(
         arguments,
-        "Prediction",
-        "python benchmarks/prediction.py",
+        "Prediction" + OF_A_FOLDER * bool(arguments.folder),
+        f"python benchmarks/prediction.py{' --folder PATIENTS' * bool(arguments.folder)}",
         rows_of(costs),
-        f"{patients} patients in one run of the command's evaluator, no report, no test-time flips; a patient's "
-        "seconds are the run's divided by that number, reading, resampling, writing and the tables included. "
-        "The default's network answers to axial, coronal and sagittal slices, with `--planes \"['axial']\"` to the "
-        "first alone. "
-        f"{'The weights are random and call everything background.' if not arguments.checkpoint else ''} "
+        f"{patients} {'generated ' * (not arguments.folder)}patients in one run of the command's evaluator, no report, "
+        "no test-time flips; a patient's seconds are the run's divided by that number, reading, resampling, writing "
+        "and the tables included. "
+        "The default's network answers to axial slices all through the brain, and to coronal and sagittal ones where "
+        "those find tumour plausible: the larger a tumour, the more of them. "
+        f"{'The weights are the starter weights. ' * (not arguments.checkpoint)}"
         f"The SegResNet's pass is of {shape} voxels, that of the study's network of {arguments.study_slices} slices of "
         "128×128 pixels, both without reading, resampling or writing.",
         "Ours keeps memory that it has freed (`workflows/allocation.py`), which glibc by itself gives back to the "
@@ -84,29 +89,17 @@ def main() -> None:
 
 
 def prediction(
-    folder: Path, checkpoint: Path | None, device: torch.device, work: Path, settings: dict[str, Any]
+    folder: Path, checkpoint: Path, device: torch.device, work: Path, settings: dict[str, Any]
 ) -> tuple[Callable[[], object], int]:
     """What predicts all patients of a folder anew at every call, and how many they are."""
-    weights = checkpoint or work / "model.pt"
     keep_freed_memory()  # as the command does
-    beside = settings_beside(weights) if checkpoint else {}
-    fixed = {"patient_dir": str(folder), "output_dir": str(work / "out"), "checkpoint": str(weights), "report": False}
-    named = {**beside, "device": str(device), **fixed, **settings}
+    fixed = {"patient_dir": str(folder), "output_dir": str(work / "out"), "checkpoint": str(checkpoint)}
+    named = {**settings_beside(checkpoint), "device": str(device), "report": False, **fixed, **settings}
     workflow = ConfigWorkflow(config_files("inference"), workflow_type="infer", **named)
     workflow.initialize()
     logging.getLogger("workflows").setLevel(logging.WARNING)
-    if not checkpoint:
-        network = workflow.parser.get_parsed_content("network_def")
-        certain_of_background(network)
-        torch.save(network.state_dict(), weights)
     evaluator = workflow.parser.get_parsed_content("evaluator")
     return evaluator.run, len(workflow.parser.get_parsed_content("data"))
-
-
-def certain_of_background(network: torch.nn.Module) -> None:
-    """An untrained network finds tumour everywhere, whose components nobody would have to sort out."""
-    bias = list(network.parameters())[-1]  # of the last convolution, whose channels are the classes in their order
-    bias.data[: len(bias) // NUM_CLASSES] = CERTAIN_OF_BACKGROUND
 
 
 def zoo_network() -> SegResNet:

@@ -175,3 +175,46 @@ def test_a_cached_cube_takes_the_memory_that_is_expected(phantom_cases: list[dic
     cached = chain(phantom_cases[0])
     taken = sum(cached[key].untyped_storage().nbytes() for key in ("image", "label"))
     assert taken == bytes_per_case(2, 64, slices_to_keep((60, 135), cube_px=64))
+
+
+def tumour_by_value(slices: torch.Tensor) -> torch.Tensor:
+    """Scores of two classes, of which the second's probability is the voxel's value."""
+    return torch.cat([1 - slices, slices], dim=1).clamp_min(1e-6).log()
+
+
+def test_other_planes_are_computed_only_where_the_first_finds_tumour_plausible():
+    volume = torch.full((1, 1, 16, 16, 16), 0.01)
+    volume[0, 0, 3:7, 5:10, 8:14] = 0.3  # 4 × 5 × 6: all of its slices have 20 pixels or more
+    volume[0, 0, 12, 12, 12] = 0.9  # one pixel is too few
+    given: list[int] = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        given.append(len(slices))
+        return tumour_by_value(slices)
+
+    def computed(look_again_from: float) -> int:
+        given.clear()
+        inferer = PlanesInferer(planes=PLANES, slices_per_batch=8, look_again_from=look_again_from)
+        answer = inferer(volume, network).softmax(dim=1)
+        torch.testing.assert_close(answer[:, 1:], volume)  # a mean over one, two or three answers
+        return sum(given)
+
+    assert computed(0) == 3 * 16
+    assert computed(0.2) == 16 + 5 + 4
+    assert computed(0.5) == 16
+
+
+def test_the_mean_is_over_the_planes_that_were_asked():
+    volume = torch.zeros(1, 1, 16, 16, 16)
+    volume[0, 0, :8] = 0.4  # the left half is worth another look
+    asked: list[int] = []
+
+    def first_sees_as_it_is_and_others_see_nothing(slices: torch.Tensor) -> torch.Tensor:
+        asked.append(len(slices))
+        return tumour_by_value(slices if len(asked) == 1 else torch.zeros_like(slices))
+
+    inferer = PlanesInferer(planes=("axial", "sagittal"), slices_per_batch=16, look_again_from=0.2)
+    answer = inferer(volume, first_sees_as_it_is_and_others_see_nothing).softmax(dim=1)[0, 1]
+    assert asked == [16, 8]
+    torch.testing.assert_close(answer[:8], torch.full((8, 16, 16), 0.2))
+    torch.testing.assert_close(answer[8:], torch.zeros(8, 16, 16), atol=1e-5, rtol=0)

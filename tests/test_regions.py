@@ -66,3 +66,21 @@ def test_the_map_of_the_most_probable_class_lies_where_the_probabilities_do_and_
     assert data["pred"] is probabilities and probabilities.flatten().tolist() == pytest.approx([0.2, 0.8])
     assert (data["argmax_map"].dtype, data["argmax_map"].flatten().tolist()) == (torch.uint8, [1])
     assert torch.equal(data["argmax_map"].affine, probabilities.affine)
+
+
+def test_the_class_map_of_a_volume_is_its_argmax_where_the_background_is_near_half_too():
+    random = torch.Generator().manual_seed(0)
+    tumour = torch.rand(3, 6, 7, 8, generator=random) * torch.rand(6, 7, 8, generator=random) / 2
+    tumour[:, 0, 1, 0] = torch.tensor([0.5, 0, 0])  # as probable as the background, which comes first
+    tumour[:, :, 0] = 0
+    tumour[:, 5, 6, 7] = torch.tensor([0, 0, 0.5001])
+    probabilities = torch.cat([1 - tumour.sum(0, keepdim=True), tumour])
+    mapped = MostProbableClassd("pred", "map")({"pred": MetaTensor(probabilities)})["map"]
+    assert torch.equal(mapped.as_tensor(), probabilities.argmax(0, keepdim=True).to(torch.uint8))
+    assert mapped.any() and not mapped[:, :, 0].any()
+
+
+def test_a_volume_of_background_has_an_empty_class_map():
+    probabilities = torch.zeros(4, 3, 3, 3)
+    probabilities[0] = 1
+    assert not MostProbableClassd("pred", "map")({"pred": MetaTensor(probabilities)})["map"].any()

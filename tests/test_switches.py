@@ -96,6 +96,16 @@ def test_settings_that_do_not_go_together_are_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_probability_above_1_is_refused_before_any_work(
+    tiny_run: Run, tmp_path: Path, command: Callable[..., Started]
+):
+    named = ("--checkpoint", tiny_run.folder / "model.pt", "--out", tmp_path / "out")
+    ended = command("predict", tiny_run.data, *named, "--look_again_from", 1.5)
+    assert ended.status == 1
+    assert ended.last_line == "error: look_again_from is 1.5; it must be within 0 and 1."
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_deeply_supervised_run_learns_from_three_answers_and_predicts_by_one(
     tiny_run: Run, tmp_path: Path, command: Callable[..., Started]
 ):

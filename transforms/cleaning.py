@@ -19,10 +19,10 @@ from monai.transforms import (
     MapTransform,
     RemoveSmallObjects,
     Transform,
-    generate_spatial_bounding_box,
 )
 
-from transforms.labels import ENHANCING, NECROTIC_CORE
+from transforms.boxes import box_around, inside
+from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE
 from transforms.slices import plain
 
 TOUCHING = 3  # a component's voxels may touch by a corner
@@ -72,9 +72,9 @@ class LargestComponentd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
-            start, end = generate_spatial_bounding_box(plain(data[key]))
-            box = (slice(None), *map(slice, start, end))
-            plain(data[key])[box] = torch.as_tensor(self.keep(plain(data[key])[box]))
+            label_map = plain(data[key])
+            box = (slice(None), *inside(box_around(label_map[0] != BACKGROUND)))
+            label_map[box] = torch.as_tensor(self.keep(label_map[box]))
         return dict(data)
 
 

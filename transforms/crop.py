@@ -11,20 +11,22 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import CropForeground, CropForegroundd, MapTransform
 from monai.utils import ensure_tuple
-from torch import Tensor
 
+from transforms.boxes import any_signal, box_around
 from transforms.slices import plain
 
 BOX_START, BOX_END = "brain_box_start", "brain_box_end"
 """Keys under which `CropToBraind` leaves the box, for the label map to be cropped alike."""
 
 
-def has_signal(image: Tensor) -> Tensor:
-    """Where an image whose background is zero shows anything."""
-    return image != 0
+class _AroundBrain(CropForeground):
+    """MONAI's crop to the foreground, whose box is found faster; each axis is 0 to 0 where the image is empty."""
+
+    def compute_bounding_box(self, img: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        return box_around(any_signal(plain(img)))
 
 
-class SquareAroundBrain(CropForeground):
+class SquareAroundBrain(_AroundBrain):
     """MONAI's crop to the foreground with a box that is square in the slice's plane and keeps every slice.
 
     A square keeps the brain's proportions when all slices are resized to one size. Where it leaves the image it is
@@ -35,7 +37,7 @@ class SquareAroundBrain(CropForeground):
     """
 
     def __init__(self, margin_px: int = 0) -> None:
-        super().__init__(select_fn=has_signal)
+        super().__init__()
         self.margin_px = margin_px
 
     def compute_bounding_box(self, img: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +51,7 @@ class SquareAroundBrain(CropForeground):
         return np.array([*first, 0]), np.array([*(first + side), depth])
 
 
-class CubeAroundBrain(CropForeground):
+class CubeAroundBrain(_AroundBrain):
     """MONAI's crop to the foreground with a cube of one edge for all patients around the brain's middle.
 
     It is as large as the brain where that is longer, so that nothing is lost. Where it leaves the image it is filled
@@ -60,7 +62,7 @@ class CubeAroundBrain(CropForeground):
     """
 
     def __init__(self, edge_mm: float) -> None:
-        super().__init__(select_fn=has_signal)
+        super().__init__()
         self.edge_mm = edge_mm
 
     def compute_bounding_box(self, img: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -13,8 +13,12 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
+from transforms.boxes import box_around, inside
 from transforms.labels import BACKGROUND, NUM_CLASSES, REGIONS
 from transforms.slices import plain
+
+HALF = 0.5 + 1e-3
+"""Of probabilities whose sum is 1 but for rounding."""
 
 
 def labels_to_regions(label_map: Tensor) -> Tensor:
@@ -58,7 +62,8 @@ def most_probable_class(probabilities: Tensor) -> Tensor:
 
 
 class MostProbableClassd(MapTransform):
-    """Dictionary version of `most_probable_class`: the class map of `keys`, with their metadata, under `output_key`."""
+    """Dictionary version of `most_probable_class`: the class map (1, H, W, D) of the probabilities (classes, H, W, D)
+    of `keys`, with their metadata, under `output_key`."""
 
     def __init__(self, keys: KeysCollection, output_key: str) -> None:
         super().__init__(keys)
@@ -67,9 +72,12 @@ class MostProbableClassd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         classes = dict(data)
         for key in self.key_iterator(data):
-            classes[self.output_key] = convert_to_dst_type(
-                most_probable_class(plain(data[key])), data[key], dtype=torch.uint8
-            )[0]
+            probabilities = plain(data[key])
+            class_map = torch.zeros_like(probabilities[:1], dtype=torch.uint8)
+            # Where the background has more than half, no other class has as much.
+            box = (slice(None), *inside(box_around(probabilities[BACKGROUND] <= HALF)))
+            class_map[box] = most_probable_class(probabilities[box])
+            classes[self.output_key] = convert_to_dst_type(class_map, data[key], dtype=torch.uint8)[0]
         return classes
 
 

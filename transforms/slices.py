@@ -12,6 +12,7 @@ from monai.transforms import MapTransform
 from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
+from transforms.boxes import any_signal, box_around
 from transforms.windows import slice_window
 
 AXIAL_ORIENTATION = "LPS"
@@ -40,8 +41,8 @@ def brain_window(image: Tensor) -> tuple[int, int]:
     Args:
         image: (C, H, W, D), zero outside the brain.
     """
-    shown = torch.nonzero(plain(image).any(dim=2).any(dim=1).any(dim=0)).flatten()
-    return (int(shown[0]), int(shown[-1]) + 1) if len(shown) else (0, image.shape[-1])
+    first, end = (int(corner[-1]) for corner in box_around(any_signal(plain(image))))
+    return (first, end) if end else (0, image.shape[-1])
 
 
 def with_neighbours(volume: Tensor, neighbours: int) -> Tensor:

@@ -27,6 +27,7 @@ POSITIVE = (
     "temperature",
     "cache_gb",
 )
+SHARES = ("look_again_from",)
 CHOICES: dict[str, tuple[Any, ...]] = {
     "normalisation": ("zscore", "window_maximum"),
     "et_label": (4, 3),
@@ -65,6 +66,10 @@ def check_values(parser: ConfigParser, root: str | Path) -> None:
         value = settings.get(name)
         if isinstance(value, int | float) and not value > 0:
             raise ConfigurationError(f"{name} is {value!r}; it must be greater than 0.")
+    for name in SHARES:
+        value = settings.get(name)
+        if isinstance(value, int | float) and not 0 <= value <= 1:
+            raise ConfigurationError(f"{name} is {value!r}; it must be within 0 and 1.")
     for name, choices in CHOICES.items():
         value = settings.get(name, choices[0])
         if _is_plain(value) and value not in choices:
