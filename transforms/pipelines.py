@@ -33,6 +33,7 @@ from monai.transforms import (
 from transforms.batches import OnSlicesOfBatchd, RandAffineOfSlicesd, artefacts
 from transforms.checks import KnownLabelsd, RequireSignald, SameGridd
 from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind, CropToCubed, CropToSameBoxd
+from transforms.decision import BestExpectedDiced
 from transforms.intensity import (
     ClampIntensityd,
     DivideByWindowMaximumd,
@@ -257,6 +258,7 @@ def postprocessing(
     brain_only: bool = True,
     cleaning: Mapping[str, Transform] | None = None,
     temperature: float = 1.0,
+    expected_dice: bool = False,
 ) -> Compose:
     """From the network's scores to the patient's own grid.
 
@@ -265,10 +267,11 @@ def postprocessing(
         cleaning: steps by name that change "label_map", see `transforms.cleaning`.
         temperature: calibrates "pred" after the label map is drawn from it, on the patient's grid: interpolation
             would otherwise let it move borders.
+        expected_dice: after cleaning, let the tumour grow to the regions of `transforms.decision`.
     Returns:
         A chain for {"image": …, "pred": (classes, size_px, size_px, D) logits}. "pred" becomes class probabilities,
-        "argmax_map" the most probable class and "label_map" the same after cleaning, both (1, H, W, D) uint8 class
-        indices; all are on the grid of the patient's files.
+        "argmax_map" the most probable class and "label_map" what cleaning and `expected_dice` make of it, both
+        (1, H, W, D) uint8 class indices; all are on the grid of the patient's files.
     """
     cropped = any(isinstance(transform, CropToBraind) for transform in preprocess.transforms)
     return Compose(
@@ -280,6 +283,7 @@ def postprocessing(
             MostProbableClassd(keys="pred", output_key="argmax_map"),
             CopyItemsd(keys="argmax_map", names="label_map"),
             *(cleaning or {}).values(),
+            *([BestExpectedDiced("label_map", "pred", "argmax_map")] if expected_dice else []),
             *([Temperatured(keys="pred", temperature=temperature)] if temperature != 1 else []),
         ]
     )

@@ -41,8 +41,8 @@ from workflows.volume_scores import Rules
 
 logger = logging.getLogger(__name__)
 
-ARGMAX = "argmax"
-"""The stage before any post-processing step."""
+ARGMAX, EXPECTED_DICE = "argmax", "expected dice"
+"""The stages before any post-processing step and after all of them, the latter where `expected_dice` asks for it."""
 
 
 def run_evaluation(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
@@ -100,6 +100,7 @@ class Evaluation:
     Args:
         output_dir: for the files that `workflows.score_files` names.
         cleaning: the post-processing steps that are switched on, by name, see `transforms.cleaning`.
+        expected_dice: whether label maps have grown after these, see `transforms.decision`.
         size_px, slice_range, soft_labels: the grid and window on which the study's figures are computed.
         brain_only: as in prediction.
         in_cube: the network's grid is a cube, so that the study's slices are made of the final probabilities instead.
@@ -119,6 +120,7 @@ class Evaluation:
         rules: Rules = "2020",
         hd95: Definition = "brats",
         source: Mapping[str, str] | None = None,
+        expected_dice: bool = False,
     ) -> None:
         self.output_dir, self.cleaning, self.slice_range = Path(output_dir), cleaning, tuple(slice_range)
         self.brain_only, self.source = brain_only, dict(source or {})
@@ -131,7 +133,9 @@ class Evaluation:
         self.rows: list[dict[str, Any]] = []
         self.study_sums: list[torch.Tensor] = []
         self.tumour_accuracies: list[float] = []
-        self.stages = {stage: Stage() for stage in (ARGMAX, *cleaning)}
+        self.expected_dice = expected_dice
+        names = (ARGMAX, *cleaning, *([EXPECTED_DICE] if expected_dice else []))
+        self.stages = {name: Stage() for name in names}
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._keep_scores)
@@ -148,18 +152,28 @@ class Evaluation:
             case, label = batch["case"], output["label"]
             check_grids(case, output["argmax_map"], label)
             final, true = (np.asarray(volume.cpu())[0] for volume in (output["label_map"], label))
-            self._add_stages(case, output["argmax_map"], label, true)
+            self._add_stages(case, {ARGMAX: None, **self.cleaning}, output["argmax_map"], label, true)
+            if self.expected_dice:
+                self._add_stages(case, {EXPECTED_DICE: None}, output["label_map"], label, true)
             self._add_study(case, batch, scores, output)
             self.rows += rows_of_case(case, final, true, label.pixdim.tolist(), self.rules, self.hd95)
             self.tumour_accuracies.append(tumour_accuracy(final, true))
 
-    def _add_stages(self, case: str, label_map: MetaTensor, label: MetaTensor, reference: NDArray[np.uint8]) -> None:
+    def _add_stages(
+        self,
+        case: str,
+        steps: Mapping[str, Transform | None],
+        label_map: MetaTensor,
+        label: MetaTensor,
+        reference: NDArray[np.uint8],
+    ) -> None:
+        """Score a label map, and after each step that follows it; the first is the label map as it is."""
         affine = np.asarray(label.affine, dtype=np.float64)
         own, true, box = cut_to_tumour(label_map, label)  # a step costs a tenth there; and it may work in place
         sample: dict[Any, Any] = {"label_map": own}
-        for name, stage in self.stages.items():
-            if name in self.cleaning:
-                sample = dict(self.cleaning[name](sample))
+        for name, step in steps.items():
+            sample = dict(step(sample)) if step else sample
+            stage = self.stages[name]
             stage.dice.append(region_dice(sample["label_map"].as_tensor(), true.as_tensor()))
             whole = np.zeros(reference.shape, np.uint8)
             whole[box] = sample["label_map"][0].cpu().numpy()
@@ -221,7 +235,8 @@ class Evaluation:
         return {"cases": len(self.study_sums), "figures": table}
 
     def _false_positives_by_case(self) -> dict[str, Any]:
-        named = {"by_argmax": self.stages[ARGMAX]} | ({"after_all_steps": self._last} if self.cleaning else {})
+        more = len(self.stages) > 1
+        named = {"by_argmax": self.stages[ARGMAX]} | ({"after_all_steps": self._last} if more else {})
         return {name: {case: asdict(of) for case, of in stage.cases.items()} for name, stage in named.items()}
 
     @property

@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from transforms.files import remove_partial, write_whole
-from transforms.labels import CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
+from transforms.labels import BACKGROUND, CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
 from transforms.pipelines import PROBABILITIES, UNCERTAINTY
 from transforms.slices import plain
 from workflows.allocation import keep_freed_memory
@@ -226,7 +226,7 @@ class PredictionFiles:
     def _record(self, case: str, maps: Mapping[str, Any], total: int, seconds: float) -> None:
         volumes = volumes_ml(maps["label_map"])
         self.rows.append(table_row(case, volumes))
-        removed_ml = tumour_ml(maps["argmax_map"]) - tumour_ml(maps["label_map"])
+        removed_ml = removed_tumour_ml(maps["argmax_map"], maps["label_map"])
         self._write_record(case, maps["label_map"].shape[1:], volumes, removed_ml)
         shown = ", ".join(f"{region} {volumes[region]:.1f} ml" for region in REGIONS)
         if removed_ml:
@@ -307,9 +307,10 @@ def table_row(case: str, volumes: Mapping[str, float]) -> dict[str, str]:
     return {"case": case, **{name: f"{value:.3f}" for name, value in volumes.items()}}
 
 
-def tumour_ml(label_map: Any) -> float:
-    """Volume of all tumour classes of a `MetaTensor` (1, H, W, D) of class indices."""
-    return int(np.count_nonzero(_voxels(label_map))) * voxel_ml(label_map)
+def removed_tumour_ml(found: Any, kept: Any) -> float:
+    """Volume of what is tumour in one `MetaTensor` (1, H, W, D) of class indices and background in another."""
+    removed = (_voxels(found) != BACKGROUND) & (_voxels(kept) == BACKGROUND)
+    return int(np.count_nonzero(removed)) * voxel_ml(kept)
 
 
 def _voxels(label_map: Any) -> NDArray[np.uint8]:
