@@ -26,7 +26,12 @@ from workflows.dataset import find_cases, load_entry
 TESTING = ("BraTS20_Training_130", "BraTS20_Training_237", "BraTS2021_00003", "BraTS2021_00024")
 VALIDATION = ("BraTS20_Training_134", "BraTS2021_00630")
 TRAINING_CASES = 8
-ARGMAX_ALONE = ("--smallest_component_mm3=0", "--largest_component_only=False", "--smallest_enhancing_mm3=0")
+ARGMAX_ALONE = (
+    "--smallest_component_mm3=0",
+    "--largest_component_only=False",
+    "--smallest_enhancing_mm3=0",
+    "--expected_dice=False",
+)
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ VOXEL_ML = 2 * 2 * 1 / 1000
 def evaluated(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test section of the tiny run: data and split are the run's own."""
     out = tmp_path_factory.mktemp("evaluated") / "out"
-    settings = {"device": "cpu", "largest_component_only": False}
+    settings = {"device": "cpu", "largest_component_only": False, "expected_dice": False}
     run_evaluation([], {"checkpoint": str(tiny_run.checkpoint), "output_dir": str(out), **settings})
     return out
 
@@ -160,10 +160,11 @@ def test_each_post_processing_step_is_shown_and_scored_alone_and_written(tiny_ru
     settings = {"smallest_component_mm3": 100, "largest_component_only": True, "device": "cpu"}
     run_evaluation([], {"checkpoint": str(tiny_run.checkpoint), "output_dir": str(tmp_path), **settings})
     steps = summary_of(tmp_path)["post_processing"]["after_each_step"]
-    assert list(steps) == ["argmax", "small components", "largest component"]
-    invented = [step["invented_ml"] for step in steps.values()]
+    assert list(steps) == ["argmax", "small components", "largest component", "expected dice"]
+    *invented, _ = (step["invented_ml"] for step in steps.values())
     assert invented == sorted(invented, reverse=True)
-    assert steps["largest component"]["wt_dice"] == pytest.approx(summary_of(tmp_path)["mean_dice"]["WT"])
+    assert steps["expected dice"]["wt_dice"] == pytest.approx(summary_of(tmp_path)["mean_dice"]["WT"])
+    assert steps["expected dice"]["wt_dice"] != steps["largest component"]["wt_dice"]
     case = section_of(tiny_run, "testing")[0]
     written = voxels(tmp_path / case / f"{case}_seg.nii.gz") > 0
     assert ndimage.label(written, np.ones((3, 3, 3)))[1] == 1
@@ -202,7 +203,8 @@ def test_wt_dice_is_one_number_in_training_evaluation_and_two_folders(
 ):
     data, run = run_on_its_own_grid
     out = tmp_path / "evaluation"
-    settings = {"section": "validation", "device": "cpu", "output_dir": str(out), "largest_component_only": False}
+    argmax = {"largest_component_only": False, "expected_dice": False}
+    settings = {"section": "validation", "device": "cpu", "output_dir": str(out), **argmax}
     run_evaluation([], {"checkpoint": str(run / "model.pt"), **settings})
     (case,) = (entry["case"] for entry in json.loads((run / "split.json").read_text())["validation"])
     shutil.copytree(data / case, tmp_path / "references" / case, ignore=shutil.ignore_patterns("*_t*", "*_flair*"))

@@ -28,7 +28,8 @@ COLUMNS = ["case", "necrotic_core", "oedema", "enhancing_tumour", "WT", "TC", "E
 def run(checkpoint: Path, folder: Path, out: Path, **overrides: Any) -> Path:
     """Predict in this process, and give `out`."""
     named = {"checkpoint": str(checkpoint), "patient_dir": str(folder), "output_dir": str(out), "device": "cpu"}
-    predict([], {"report": False, "largest_component_only": False, **named, **overrides})
+    argmax = {"largest_component_only": False, "expected_dice": False}
+    predict([], {"report": False, **argmax, **named, **overrides})
     return out
 
 
@@ -148,6 +149,17 @@ def test_probabilities_sum_to_one_and_their_largest_is_the_label(predicted: Path
     assert np.array_equal(values[probabilities.argmax(-1)], label_map(predicted, "P1"))
 
 
+def test_a_tumour_grows_to_the_expected_dice_and_removes_nothing(
+    tiny_run: Run, predicted: Path, unlabelled: Path, tmp_path: Path
+):
+    out = run(tiny_run.checkpoint, unlabelled / "P1", tmp_path / "out", expected_dice=True)
+    by_argmax, grown = (label_map(of, "P1") > 0 for of in (predicted, out))
+    assert grown[by_argmax].all() and grown.sum() > by_argmax.sum()
+    record = json.loads((out / "P1" / "P1_seg.json").read_text())
+    assert (record["removed_by_post_processing_ml"], record["settings"]["expected_dice"]) == (0, True)
+    assert record["volumes_ml"]["WT"] == pytest.approx(grown.sum() * VOXEL_ML)
+
+
 def test_the_colour_tables_hold_every_class_under_its_value(predicted: Path):
     expected = {value: (CLASS_NAMES[index], tuple(CLASS_COLOURS[index])) for index, value in ((1, 1), (2, 2), (3, 4))}
     slicer = (predicted / "colours_3d_slicer.ctbl").read_text().splitlines()
@@ -223,7 +235,7 @@ def test_the_command_predicts_one_patient(
 ):
     ended = command(
         *("predict", unlabelled / "P2", "--out", tmp_path / "out", "--checkpoint", tiny_run.checkpoint),
-        *("--et_label", "3", "--device", "cpu"),
+        *("--et_label", "3", "--device", "cpu", "--expected_dice", "False"),
     )
     assert ended.status == 0, ended.stderr
     assert "1/1 P2: WT " in ended.stdout
