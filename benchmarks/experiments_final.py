@@ -21,12 +21,14 @@ trained on it, by the protocol of [experiments.md](experiments.md): no epoch is 
 and *cleaned*: nothing left but the largest connected tumour inside the brain; {others}. Whole volumes at 1 mm,
 BraTS's rules for empty regions; FP is the predicted volume on axial slices without tumour. What final changes was
 chosen on folds 0 to 2, its number of epochs on folds 0 and 1, its changes of tissue contrast were thought of while
-looking at errors on fold 1, and the two numbers of `transforms/decision.py` were chosen on all folds and the eight
-cases of *Weights from six cases*: the figures flatter by that. Command: `BRATS_REAL_DATA=DIR python
-benchmarks/experiments.py run {names}`, {date}, {cores} cores that other programs used too, no GPU."""
+looking at errors on fold 1, what slices are computed again on all folds, and the two numbers of
+`transforms/decision.py` on all folds and the eight cases of *Weights from six cases*: the figures flatter by that.
+Command: `BRATS_REAL_DATA=DIR python benchmarks/experiments.py run {names}`, {date}, {cores}
+cores that other programs used too, no GPU."""
 
 OTHERS = {
-    "final": "*final* are the same networks by argmax, with no post-processing but that of *cleaned*",
+    "final": "*final* are the same networks, all slices of the three planes computed, with no post-processing but that "
+    "of *cleaned*",
     "final_short": "*final_short* is final with 8 epochs, at about plain's cost",
     "plain_long": "*plain_long* is plain with 28 epochs, in about twenty minutes",
 }

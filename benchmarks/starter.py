@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import sys
 import time
@@ -52,7 +53,7 @@ def main() -> None:
     where = ["--dataset-dir", data, "--split", str(split), "--section", SECTION, "--out", str(scores)]
     brats_unet("evaluate", "--checkpoint", str(weights), *where)
     epochs = len(list(csv.DictReader((run / "training.log").open())))
-    section = as_markdown(scores / "per_case.csv", epochs, arguments.overrides)
+    section = as_markdown(scores, epochs, arguments.overrides)
     replace_section("Weights from six cases", section)
     if arguments.ship:
         replace_section("Scores", section, MODELS / MODEL_CARD)
@@ -90,9 +91,9 @@ def ship(run: Path) -> Path:
     return MODELS / "model.pt"
 
 
-def as_markdown(per_case: Path, epochs: int, overrides: list[str]) -> str:
-    """The section's text from the file that the evaluation wrote."""
-    rows = list(csv.DictReader(per_case.open()))
+def as_markdown(scores: Path, epochs: int, overrides: list[str]) -> str:
+    """The section's text from the files that the evaluation wrote."""
+    rows = list(csv.DictReader((scores / "per_case.csv").open()))
     figures = {(row["case"], row["region"]): row for row in rows}
     cases = list(dict.fromkeys(row["case"] for row in rows))
     columns = [(name, region) for name in ("dice", "hd95_mm") for region in REGIONS]
@@ -113,7 +114,16 @@ def as_markdown(per_case: Path, epochs: int, overrides: list[str]) -> str:
     measured = (
         f"{epochs} epochs of the default configuration, weights after the last ({machine()}). Command: `{command}`."
     )
-    return "\n".join([paragraph(about), "", *table, "", paragraph(measured)])
+    return "\n".join([paragraph(about), "", *table, "", paragraph(f"{by_step(scores)} {measured}")])
+
+
+def by_step(scores: Path) -> str:
+    """Mean Dice after each step of the post-processing, in words."""
+    steps = json.loads((scores / "summary.json").read_text())["post_processing"]["after_each_step"]
+    means = {
+        name: " / ".join(f"{step[f'{region.lower()}_dice']:.3f}" for region in REGIONS) for name, step in steps.items()
+    }
+    return "Mean Dice " + ", ".join(f"after {name} {of_step}" for name, of_step in means.items()) + "."
 
 
 def shown(value: float, name: str) -> str:

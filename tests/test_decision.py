@@ -1,4 +1,4 @@
-"""A tumour grows to the regions with which the best Dice is to be expected."""
+"""A tumour grows to where the best Dice is to be expected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 
 from transforms import decision
 from transforms.decision import FARTHEST_VOXELS, LOWEST_THRESHOLD, BestExpectedDiced, expected_dice_threshold, grown
-from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE, OEDEMA
+from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE, OEDEMA, REGIONS
 
 
 def expected_dice(probabilities: np.ndarray, taken: np.ndarray) -> float:
@@ -51,40 +51,57 @@ def line(*tumour: tuple[float, float, float]) -> np.ndarray:
     return np.concatenate([1 - probabilities.sum(0, keepdims=True), probabilities])[:, None, None]
 
 
-def grown_classes(probabilities: np.ndarray, kept: np.ndarray | None = None) -> list[int]:
+def grown_classes(probabilities: np.ndarray, kept: list[int] | None = None) -> list[int]:
     found = probabilities.argmax(0).astype(np.uint8)
-    classes: list[int] = grown(probabilities, found, found if kept is None else kept).ravel().tolist()
+    left = found if kept is None else np.array(kept, dtype=np.uint8).reshape(found.shape)
+    classes: list[int] = grown(probabilities, found, left).ravel().tolist()
     return classes
 
 
+NONE = (0.0, 0.0, 0.0)
 SURE = (0.05, 0.05, 0.9)
-UNSURE = (0.25, 0.05, 0.25)  # most probably background, and more probably tumour core than not
+UNSURE = (0.3, 0.05, 0.2)  # most probably background, and more probably tumour core than not
 
 
 def test_sure_classes_stay_as_they_are():
-    sure = line((0, 0, 0), (0.9, 0.05, 0.05), (0.05, 0.9, 0.05), SURE, (0, 0, 0))
+    sure = line(NONE, (0.9, 0.05, 0.05), (0.05, 0.9, 0.05), SURE, NONE)
     assert grown_classes(sure) == [BACKGROUND, NECROTIC_CORE, OEDEMA, ENHANCING, BACKGROUND]
 
 
 def test_classes_of_one_region_outvote_the_background_together_beside_a_tumour():
-    assert grown_classes(line(SURE, SURE, UNSURE, (0, 0, 0))) == [ENHANCING, ENHANCING, NECROTIC_CORE, BACKGROUND]
+    assert grown_classes(line(SURE, SURE, UNSURE, NONE)) == [ENHANCING, ENHANCING, NECROTIC_CORE, BACKGROUND]
+
+
+def test_what_joins_the_core_is_of_its_more_probable_class_and_oedema_joins_it_too():
+    enhancing, oedema = (0.2, 0.05, 0.3), (0.3, 0.38, 0.28)
+    assert grown_classes(line(SURE, SURE, enhancing)) == [ENHANCING] * 3
+    assert grown_classes(line(SURE, SURE, oedema)) == [ENHANCING, ENHANCING, NECROTIC_CORE]
 
 
 def test_a_tumour_grows_from_voxel_to_voxel_and_no_farther_than_the_limit():
     reached = [ENHANCING] * 2 + [NECROTIC_CORE] * FARTHEST_VOXELS
     assert grown_classes(line(SURE, SURE, *[UNSURE] * 6)) == reached + [BACKGROUND] * (6 - FARTHEST_VOXELS)
-    assert grown_classes(line(SURE, SURE, (0, 0, 0), UNSURE)) == [ENHANCING] * 2 + [BACKGROUND] * 2
+    assert grown_classes(line(SURE, SURE, NONE, UNSURE)) == [ENHANCING] * 2 + [BACKGROUND] * 2
 
 
 def test_what_post_processing_removed_does_not_come_back():
-    probabilities = line(SURE, SURE, UNSURE, SURE)
-    kept = np.array([ENHANCING, ENHANCING, BACKGROUND, BACKGROUND], dtype=np.uint8).reshape(1, 1, 4)
-    assert grown_classes(probabilities, kept) == [ENHANCING, ENHANCING, NECROTIC_CORE, BACKGROUND]
+    kept = [ENHANCING, ENHANCING, BACKGROUND, BACKGROUND]
+    assert grown_classes(line(SURE, SURE, UNSURE, SURE), kept) == [ENHANCING, ENHANCING, NECROTIC_CORE, BACKGROUND]
 
 
-def test_a_region_that_no_voxel_most_probably_belongs_to_stays_empty():
-    doubtful = line(*[(0.1, 0.48, 0.4)] * 8, (0, 0, 0))
-    assert grown_classes(doubtful) == [OEDEMA] * 8 + [BACKGROUND]
+def test_a_region_that_is_not_there_does_not_appear():
+    assert grown_classes(line(*[(0.1, 0.48, 0.4)] * 8, NONE)) == [OEDEMA] * 8 + [BACKGROUND]
+    without_enhancing = [NECROTIC_CORE] * 4 + [BACKGROUND]  # as where little of it was made necrotic core
+    assert grown_classes(line(*[SURE] * 4, (0.1, 0.05, 0.4)), without_enhancing) == [NECROTIC_CORE] * 5
+
+
+@pytest.mark.parametrize("unsure", [(0.25, 0.3, 0.38), (0.05, 0.3, 0.34), (0.28, 0.3, 0.1)])
+def test_no_region_shrinks_however_unsure_it_is(unsure: tuple[float, float, float]):
+    probabilities = line(*[unsure] * 50)
+    found = probabilities.argmax(0).ravel()
+    classes = np.array(grown_classes(probabilities))
+    for members in REGIONS.values():
+        assert np.isin(classes, members)[np.isin(found, members)].all()
 
 
 def blob(middle: tuple[int, int, int], shape: tuple[int, int, int] = (20, 18, 16)) -> torch.Tensor:

@@ -135,6 +135,7 @@ def test_the_inferer_leaves_slices_out_only_where_post_processing_calls_them_bac
     settings = {**tiny_settings, "patient_dir": "nowhere", "brain_only": brain_only}
     workflow = ConfigWorkflow(config_files("inference"), workflow_type="infer", **settings)
     workflow.initialize()
-    assert workflow.parser.get_parsed_content("inferer").brain_only == brain_only
+    inferer = workflow.parser.get_parsed_content("inferer")
+    assert (inferer.brain_only, inferer.look_again_from) == (brain_only, 0.2)
     steps = workflow.parser.get_parsed_content("postprocessing").flatten().transforms
     assert any(isinstance(step, BackgroundOutsideBraind) for step in steps) == brain_only

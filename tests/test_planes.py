@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from test_crop import BRATS_VALUES, dice_to_file, perfect_answer
 from test_pipelines import oriented
 
+from networks.slabs import SlabNetwork
 from transforms.crop import CropToCubed, CubeAroundBrain
 from transforms.pipelines import postprocessing, preprocessing, training_preprocessing
 from transforms.planes import PLANES, across, back_from, shown_slices, slice_of
@@ -218,3 +219,38 @@ def test_the_mean_is_over_the_planes_that_were_asked():
     assert asked == [16, 8]
     torch.testing.assert_close(answer[:8], torch.full((8, 16, 16), 0.2))
     torch.testing.assert_close(answer[8:], torch.zeros(8, 16, 16), atol=1e-5, rtol=0)
+
+
+def test_a_network_for_slabs_is_given_every_slice_along_every_plane():
+    volume = torch.zeros(1, 1, 16, 16, 16)
+    volume[0, 0, 4:8, 4:8, 4:8] = 0.9
+    given: list[int] = []
+
+    class Slab(SlabNetwork):
+        def forward(self, slices: torch.Tensor) -> torch.Tensor:
+            given.append(len(slices))
+            return tumour_by_value(slices)
+
+    slab = Slab(torch.nn.Identity(), slab=4)
+    PlanesInferer(planes=PLANES, look_again_from=0.2)(volume, slab)
+    assert given == [16, 16, 16]
+    given.clear()
+    PlanesInferer(planes=PLANES, look_again_from=0.2, slices_per_batch=16)(volume, slab.forward)
+    assert given == [16, 4, 4]
+
+
+def test_each_patient_of_a_batch_and_each_brain_is_looked_at_again_by_itself():
+    volumes = torch.zeros(2, 1, 16, 16, 16)
+    volumes[:, :, 2:14, 2:14, 2:14] = 0.01
+    volumes[1, 0, 4:8, 4:9, 4:10] = 0.9
+    given: list[int] = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        given.append(len(slices))
+        return tumour_by_value(slices)
+
+    inferer = PlanesInferer(planes=PLANES[::-1], slices_per_batch=16, brain_only=True, look_again_from=0.2)
+    answers = inferer(volumes, network).softmax(dim=1)[:, 1:]
+    assert given == [12, 12, 5, 6]  # sagittal first, then coronal and axial
+    brain = volumes > 0
+    torch.testing.assert_close(answers[brain], volumes[brain])

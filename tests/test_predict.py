@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import Run, Started
+from scipy import ndimage
 
 from transforms.labels import CLASS_COLOURS, CLASS_NAMES
 from workflows.predict import MODEL_CARD, patients, predict
@@ -69,6 +70,21 @@ def predicted(tiny_run: Run, unlabelled: Path, tmp_path_factory: pytest.TempPath
     """Both patients predicted in one go, with probabilities and reports."""
     out, shown = tmp_path_factory.mktemp("predicted") / "out", {"save_probabilities": True, "report": True}
     return run(tiny_run.checkpoint, unlabelled, out, **shown)
+
+
+def test_a_tumour_that_is_kept_grows_and_what_is_removed_stays_away(
+    tiny_run: Run, predicted: Path, unlabelled: Path, tmp_path: Path
+):
+    out = run(tiny_run.checkpoint, unlabelled / "P1", tmp_path, largest_component_only=True, expected_dice=True)
+    by_argmax, left = (label_map(of, "P1") > 0 for of in (predicted, out))
+    parts, _ = ndimage.label(by_argmax, np.ones((3, 3, 3)))
+    largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    assert 0 < largest.sum() < by_argmax.sum()
+    assert left[largest].all() and left.sum() > largest.sum()
+    assert not left[by_argmax & ~largest].any()
+    record = json.loads((out / "P1" / "P1_seg.json").read_text())
+    assert record["removed_by_post_processing_ml"] == pytest.approx((by_argmax & ~largest).sum() * VOXEL_ML)
+    assert record["volumes_ml"]["WT"] == pytest.approx(left.sum() * VOXEL_ML)
 
 
 def test_weights_with_a_card_beside_them_are_named_by_it_and_what_was_removed_is_said(
@@ -147,17 +163,6 @@ def test_probabilities_sum_to_one_and_their_largest_is_the_label(predicted: Path
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
     values = np.array([0, 1, 2, 4], np.uint8)
     assert np.array_equal(values[probabilities.argmax(-1)], label_map(predicted, "P1"))
-
-
-def test_a_tumour_grows_to_the_expected_dice_and_removes_nothing(
-    tiny_run: Run, predicted: Path, unlabelled: Path, tmp_path: Path
-):
-    out = run(tiny_run.checkpoint, unlabelled / "P1", tmp_path / "out", expected_dice=True)
-    by_argmax, grown = (label_map(of, "P1") > 0 for of in (predicted, out))
-    assert grown[by_argmax].all() and grown.sum() > by_argmax.sum()
-    record = json.loads((out / "P1" / "P1_seg.json").read_text())
-    assert (record["removed_by_post_processing_ml"], record["settings"]["expected_dice"]) == (0, True)
-    assert record["volumes_ml"]["WT"] == pytest.approx(grown.sum() * VOXEL_ML)
 
 
 def test_the_colour_tables_hold_every_class_under_its_value(predicted: Path):

@@ -1,17 +1,23 @@
 """The box around what a volume shows.
 
 MONAI's `generate_spatial_bounding_box` finds the same; torch goes through the whole volume for each axis, and NumPy,
-which stops in each row at the first voxel that is true, takes a tenth of the time.
+which stops in each row at the first voxel that is true, takes a tenth of the time. SciPy's `find_objects` is as slow.
 """
 
 from __future__ import annotations
 
 from functools import reduce
 from operator import or_
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor  # named alone, so that processes that score files need not import it
+
+Box = tuple[slice, ...]
+"""One slice per axis, an index of the volume."""
 
 
 def any_signal(image: Tensor) -> Tensor:
@@ -22,20 +28,28 @@ def any_signal(image: Tensor) -> Tensor:
     return reduce(or_, (channel != 0 for channel in image))
 
 
-def box_around(mask: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Along each axis of a boolean mask (H, W, D) the first index at which it is true and the one after the last.
-
-    Both are zero where the mask is true nowhere.
-    """
-    shown = mask.cpu().numpy()
-    rows = np.logical_or.reduce(shown, axis=0)
-    lines = [np.logical_or.reduce(shown.reshape(len(shown), -1), axis=1)]
+def bounding_box(mask: NDArray[np.bool_]) -> Box:
+    """The smallest box around what is true in (H, W, D); of no voxel where nothing is."""
+    rows = np.logical_or.reduce(mask, axis=0)
+    lines = [np.logical_or.reduce(mask.reshape(len(mask), -1), axis=1)]
     lines += [np.logical_or.reduce(rows, axis=axis) for axis in (1, 0)]
     places = [np.flatnonzero(line) if line.any() else np.array([0, -1]) for line in lines]
-    return np.array([each[0] for each in places]), np.array([each[-1] + 1 for each in places])
+    return tuple(slice(int(each[0]), int(each[-1]) + 1) for each in places)
 
 
-def inside(box: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[slice, slice, slice]:
-    """A box as an index of (H, W, D)."""
-    height, width, depth = (slice(int(start), int(end)) for start, end in zip(*box, strict=True))
-    return height, width, depth
+def box_around(mask: Tensor) -> Box:
+    """`bounding_box` of a boolean tensor (H, W, D), on whatever device."""
+    return bounding_box(mask.cpu().numpy())
+
+
+def corners(box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Along each axis the first index in a box and the one after the last."""
+    return np.array([part.start for part in box]), np.array([part.stop for part in box])
+
+
+def widened(box: Box, margin: int, shape: tuple[int, ...]) -> Box:
+    """A box with `margin` voxels more on every side, as far as the volume of that shape goes."""
+    return tuple(
+        slice(max(part.start - margin, 0), min(part.stop + margin, length))
+        for part, length in zip(box, shape, strict=True)
+    )

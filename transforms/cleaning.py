@@ -21,7 +21,7 @@ from monai.transforms import (
     Transform,
 )
 
-from transforms.boxes import box_around, inside
+from transforms.boxes import box_around
 from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE
 from transforms.slices import plain
 
@@ -73,7 +73,7 @@ class LargestComponentd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
             label_map = plain(data[key])
-            box = (slice(None), *inside(box_around(label_map[0] != BACKGROUND)))
+            box = (slice(None), *box_around(label_map[0] != BACKGROUND))
             label_map[box] = torch.as_tensor(self.keep(label_map[box]))
         return dict(data)
 

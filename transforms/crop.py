@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import CropForeground, CropForegroundd, MapTransform
 from monai.utils import ensure_tuple
 
-from transforms.boxes import any_signal, box_around
+from transforms.boxes import any_signal, box_around, corners
 from transforms.slices import plain
 
 BOX_START, BOX_END = "brain_box_start", "brain_box_end"
@@ -23,7 +23,7 @@ class _AroundBrain(CropForeground):
     """MONAI's crop to the foreground, whose box is found faster; each axis is 0 to 0 where the image is empty."""
 
     def compute_bounding_box(self, img: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        return box_around(any_signal(plain(img)))
+        return corners(box_around(any_signal(plain(img))))
 
 
 class SquareAroundBrain(_AroundBrain):

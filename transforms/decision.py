@@ -1,4 +1,4 @@
-"""A label map of the regions with which the best Dice is to be expected, made of the one by argmax."""
+"""A tumour that grows to where the best Dice of WT and TC is to be expected."""
 
 from __future__ import annotations
 
@@ -11,19 +11,15 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
 
-from transforms.boxes import box_around, inside
+from transforms.boxes import box_around, widened
 from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE, OEDEMA, REGIONS
 from transforms.slices import plain
 
 LOWEST_THRESHOLD = 0.4
-"""That of an expected Dice of 0.8. Networks of few patients are surer than they are right: a lower one lost what it had
-won (docs/experiments.md)."""
+"""That of an expected Dice of 0.8. Networks of few patients are surer than they are right."""
 FARTHEST_VOXELS = 3
-"""A tumour grows no farther beyond what argmax found, lest it reach what was removed as no part of it."""
-CLASS_BETWEEN = {"WT": OEDEMA, "TC": NECROTIC_CORE, "ET": ENHANCING}
-"""The class of a region's voxels that belong to no smaller region."""
+"""On the patient's grid, lest a tumour reach what was removed as no part of it."""
 MOST_STEPS = 50
 
 
@@ -54,10 +50,10 @@ def expected_dice_threshold(probabilities: NDArray[np.floating]) -> float:
 
 
 def grown(probabilities: NDArray[np.floating], found: NDArray[np.uint8], kept: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """WT, TC and ET, each of the size that lets the best Dice be expected, around a tumour that stays as it is.
+    """A tumour and in it a tumour core, each grown to the size with which the best Dice is to be expected.
 
-    The tumour grows from voxel to voxel, and not into what was found and not kept. A voxel has the class of the
-    smallest region that it belongs to; a region that is not there stays empty.
+    The tumour grows from voxel to voxel, and not into what was found and not kept; it never shrinks. What is new is
+    oedema, in the core the more probable of the core's classes. A region that is not there does not appear.
 
     Args:
         probabilities: (4, H, W, D).
@@ -69,17 +65,21 @@ def grown(probabilities: NDArray[np.floating], found: NDArray[np.uint8], kept: N
     tumour = kept != BACKGROUND
     near = ndimage.maximum_filter(tumour.view(np.uint8), 2 * FARTHEST_VOXELS + 1).astype(bool)
     near &= tumour | (found == BACKGROUND)
-    classes = np.zeros_like(kept)
-    for region, members in REGIONS.items():  # from the largest to the smallest
-        if not np.isin(kept, members).any():
-            break
-        belonging = np.where(near, probabilities[list(members)].sum(axis=0), 0)
-        taken = near & (belonging > expected_dice_threshold(belonging))
-        if region == "WT":
-            near = ndimage.binary_propagation(tumour, structure=np.ones((3, 3, 3)), mask=taken | tumour)
-            taken = near
-        classes[taken] = CLASS_BETWEEN[region]
+    reachable = tumour | _taken(probabilities, "WT", near)
+    whole = ndimage.binary_propagation(tumour, structure=np.ones((3, 3, 3)), mask=reachable)
+    classes = np.where(whole & ~tumour, np.uint8(OEDEMA), kept)
+    core = np.isin(kept, REGIONS["TC"])
+    if core.any():
+        new = _taken(probabilities, "TC", whole) & ~core
+        enhancing = (probabilities[ENHANCING] > probabilities[NECROTIC_CORE]) & bool((kept == ENHANCING).any())
+        classes[new] = np.where(enhancing, ENHANCING, NECROTIC_CORE)[new]
     return classes
+
+
+def _taken(probabilities: NDArray[np.floating], region: str, within: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    belonging = np.where(within, probabilities[list(REGIONS[region])].sum(axis=0), 0)
+    taken: NDArray[np.bool_] = belonging > expected_dice_threshold(belonging)
+    return taken
 
 
 class BestExpectedDiced(MapTransform):
@@ -97,7 +97,8 @@ class BestExpectedDiced(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
             label_map = plain(data[key])
-            box = (slice(None), *_with_room(label_map[0] != BACKGROUND))
+            tumour = box_around(label_map[0] != BACKGROUND)
+            box = (slice(None), *widened(tumour, FARTHEST_VOXELS, label_map.shape[1:]))
             probabilities, found, kept = (
                 plain(volume)[box].cpu().numpy()
                 for volume in (data[self.probabilities_key], data[self.found_key], label_map)
@@ -105,9 +106,3 @@ class BestExpectedDiced(MapTransform):
             if kept.any():
                 label_map[box] = torch.as_tensor(grown(probabilities, found[0], kept[0]))[None].to(label_map.device)
         return dict(data)
-
-
-def _with_room(tumour: Tensor) -> tuple[slice, slice, slice]:
-    """The box of (H, W, D) into which a tumour may grow."""
-    start, end = box_around(tumour)
-    return inside((np.maximum(start - FARTHEST_VOXELS, 0), np.minimum(end + FARTHEST_VOXELS, tumour.shape)))

@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, NormalizeIntensity, NormalizeIntensityd, RandomizableTransform
 from torch import Tensor
 
-from transforms.boxes import box_around, inside
+from transforms.boxes import box_around
 from transforms.slices import plain, spacing_mm
 from transforms.windows import slice_window
 
@@ -50,7 +50,7 @@ class _NormalizeAlike(NormalizeIntensity):
     def _normalize(self, img: Any, sub: Any = None, div: Any = None) -> Any:
         """One channel (H, W, D) in place; a brain of one value becomes zero."""
         everything = plain(img)
-        values = everything[inside(box_around(everything != 0))]
+        values = everything[box_around(everything != 0)]
         background = values == 0
         brain = torch.as_tensor(values.cpu().numpy()[~background.cpu().numpy()]).double()
         if len(brain):

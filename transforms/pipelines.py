@@ -263,11 +263,12 @@ def postprocessing(
     """From the network's scores to the patient's own grid.
 
     Args:
-        brain_only: what is background in every modality cannot be tumour, whatever the network says of it.
+        brain_only: what is background in every modality cannot be tumour, whatever the network says of it, but for
+            the border voxels that the way back to the patient's grid interpolates.
         cleaning: steps by name that change "label_map", see `transforms.cleaning`.
         temperature: calibrates "pred" after the label map is drawn from it, on the patient's grid: interpolation
             would otherwise let it move borders.
-        expected_dice: after cleaning, let the tumour grow to the regions of `transforms.decision`.
+        expected_dice: after cleaning, let the tumour grow as `transforms.decision` says.
     Returns:
         A chain for {"image": …, "pred": (classes, size_px, size_px, D) logits}. "pred" becomes class probabilities,
         "argmax_map" the most probable class and "label_map" what cleaning and `expected_dice` make of it, both

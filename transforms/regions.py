@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
-from transforms.boxes import box_around, inside
+from transforms.boxes import box_around
 from transforms.labels import BACKGROUND, NUM_CLASSES, REGIONS
 from transforms.slices import plain
 
@@ -75,7 +75,7 @@ class MostProbableClassd(MapTransform):
             probabilities = plain(data[key])
             class_map = torch.zeros_like(probabilities[:1], dtype=torch.uint8)
             # Where the background has more than half, no other class has as much.
-            box = (slice(None), *inside(box_around(probabilities[BACKGROUND] <= HALF)))
+            box = (slice(None), *box_around(probabilities[BACKGROUND] <= HALF))
             class_map[box] = most_probable_class(probabilities[box])
             classes[self.output_key] = convert_to_dst_type(class_map, data[key], dtype=torch.uint8)[0]
         return classes

@@ -41,8 +41,8 @@ def brain_window(image: Tensor) -> tuple[int, int]:
     Args:
         image: (C, H, W, D), zero outside the brain.
     """
-    first, end = (int(corner[-1]) for corner in box_around(any_signal(plain(image))))
-    return (first, end) if end else (0, image.shape[-1])
+    *_, depth = box_around(any_signal(plain(image)))
+    return (depth.start, depth.stop) if depth.stop else (0, image.shape[-1])
 
 
 def with_neighbours(volume: Tensor, neighbours: int) -> Tensor:

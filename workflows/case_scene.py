@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.boxes import bounding_box
 from transforms.windows import in_own_slices
 from workflows.case_checks import brain_mask
 from workflows.dataset import Case
@@ -26,7 +27,6 @@ from workflows.oriented import (
     read_oriented,
     upright,
 )
-from workflows.surface_distances import bounding_box
 
 MARGIN_MM = 6
 """Kept around the brain in every picture."""

@@ -16,6 +16,7 @@ from monai.engines import IterationEvents
 from monai.transforms import Compose, Orientation, Resize, Transform
 from numpy.typing import NDArray
 
+from transforms.boxes import Box, bounding_box
 from transforms.crop import BOX_END, BOX_START
 from transforms.geometry import same_place
 from transforms.labels import BACKGROUND
@@ -36,7 +37,7 @@ from workflows.score_rows import rows_of_case
 from workflows.scores import region_dice
 from workflows.split import SECTIONS, read_datalist, samples
 from workflows.study_table import case_sums, study_figures, study_table, tumour_accuracy
-from workflows.surface_distances import Box, Definition, bounding_box
+from workflows.surface_distances import Definition
 from workflows.volume_scores import Rules
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from transforms.slices import brain_window, own_channels, plain, stack_slices, w
 from workflows.runtimes import TORCH, Scores, described, in_runtime, sees_volumes
 
 FEWEST_TO_LOOK_AGAIN = 10
-"""Pixels of a slice; of the default's cube 23 mm². Fewer are false alarms that are in doubt in every patient."""
+"""Pixels of a slice, in the default's cube 23 mm². Fewer are mostly false alarms, of which every brain has some."""
 FLIPS = ((), (2,), (3,), (2, 3))  # of (B, C, H, W): none, along either axis, along both
 
 
@@ -130,7 +130,8 @@ class PlanesInferer(AxialInferer):
         planes: see `transforms.planes`; the cost grows with their number.
         mirrored: the network reads the volume's mirror image too, see `with_mirror_image`.
         look_again_from: in the planes after the first only slices are computed in which the first gave at least
-            `FEWEST_TO_LOOK_AGAIN` pixels this probability of tumour or more; 0 has all computed.
+            `FEWEST_TO_LOOK_AGAIN` pixels this probability of tumour or more; 0 has all computed. What the first does
+            not see at all the others cannot find then.
     """
 
     def __init__(
@@ -154,9 +155,11 @@ class PlanesInferer(AxialInferer):
             return back_from(super().__call__(across(volumes, plane), network, *args, **kwargs), plane)
         together = self._together(network, volumes)
         scores = self._scores(network, volumes, *args, **kwargs)
-        return in_one([self._log_mean(volume, scores, together) for volume in volumes])
+        # A network for slabs is given all slices, for it looks at neighbours.
+        look_again_from = 0.0 if sees_volumes(network) else self.look_again_from
+        return in_one([self._log_mean(volume, scores, together, look_again_from) for volume in volumes])
 
-    def _log_mean(self, volume: Tensor, scores: Scores, together: int) -> Tensor:
+    def _log_mean(self, volume: Tensor, scores: Scores, together: int, look_again_from: float) -> Tensor:
         """(C, H, W, D) → (classes, H, W, D). Slices are added up where they lie, for which a whole volume would have
         to be copied into another order; torch reaches them one by one in half the time of several by their places."""
         total: Tensor | None = None
@@ -173,8 +176,8 @@ class PlanesInferer(AxialInferer):
                 for place, probabilities in zip(of_batch, batch.softmax(dim=1), strict=True):
                     across(total, plane)[..., place] += probabilities
             across(answers, plane)[..., places] += 1
-            if plausible is None and self.look_again_from:
-                plausible = cast(Tensor, total)[1:].sum(dim=0) >= self.look_again_from
+            if plausible is None and look_again_from:
+                plausible = cast(Tensor, total)[1:].sum(dim=0) >= look_again_from
         return as_logits(cast(Tensor, total).div_(answers.clamp_min_(1)))
 
     def _own_channels(self, volume: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workflows.surface_distances import Box, Mask, Spacing, bounding_box
+from transforms.boxes import bounding_box, widened
+from workflows.surface_distances import Mask, Spacing
 
 TOUCHING = ndimage.generate_binary_structure(3, 3)  # 26 neighbours
 DILATION = ndimage.generate_binary_structure(3, 2)  # 18 neighbours
@@ -100,7 +101,7 @@ def match_lesions(prediction: Mask, reference: Mask) -> Matching:
     lesions = np.zeros_like(pieces)
     if not reference.any():
         return Matching(lesions, pieces, piece_voxels, (), piece_count)
-    box = _grown(bounding_box(reference), reference.shape)
+    box = widened(bounding_box(reference), DILATION_STEPS, reference.shape)
     surroundings, count = ndimage.label(ndimage.binary_dilation(reference[box], DILATION, DILATION_STEPS), TOUCHING)
     lesions[box] = np.where(reference[box], surroundings, 0)
     touching = _touching(surroundings, pieces[box])
@@ -119,14 +120,6 @@ def _touching(surroundings: NDArray[np.int32], pieces: NDArray[np.int32]) -> NDA
     stride = int(pieces.max()) + 1
     pairs = np.unique(surroundings[both].astype(np.int64) * stride + pieces[both])
     return np.stack(np.divmod(pairs, stride), axis=1)
-
-
-def _grown(box: Box, shape: tuple[int, ...]) -> Box:
-    """The box with room for the dilation, as far as the array reaches."""
-    return tuple(
-        slice(max(part.start - DILATION_STEPS, 0), min(part.stop + DILATION_STEPS, size))
-        for part, size in zip(box, shape, strict=True)
-    )
 
 
 def _volume_mm3(lesion: Lesion, spacing_mm: Spacing) -> float:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from transforms.boxes import bounding_box, widened
 from transforms.labels import NECROTIC_CORE
 from workflows.phantom_anatomy import Array, Brain, Grid, ramp
-from workflows.phantom_tumour import ENHANCING, bounding_box
+from workflows.phantom_tumour import ENHANCING
 
 
 class Contrast(NamedTuple):
@@ -88,7 +89,7 @@ def _share(mask: NDArray[np.bool_], grid: Grid) -> Array:
     """How much of each voxel the tissue fills, its border blurred as by a scanner."""
     share = mask.astype(np.float32)
     if mask.any():
-        box = bounding_box(mask, 3)
+        box = widened(bounding_box(mask), 3, mask.shape)
         share[box] = ndimage.gaussian_filter(share[box], [0.7 / s for s in grid.spacing_mm])
     return share
 
@@ -99,7 +100,7 @@ def _oedema_share(rng: np.random.Generator, grid: Grid, labels: NDArray[np.int16
     share = np.zeros(grid.shape, np.float32)
     if not labels.any():
         return share
-    box = bounding_box(labels > 0, 6)
+    box = widened(bounding_box(labels > 0), 6, labels.shape)
     inside = ndimage.distance_transform_edt(labels[box] > 0, sampling=grid.spacing_mm)
     outside = ndimage.distance_transform_edt(labels[box] == 0, sampling=grid.spacing_mm)
     strength = np.where(inside > 0, at_border + inside / fade_mm, 0.7 * at_border * np.exp(-outside / 2))

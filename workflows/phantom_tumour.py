@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from transforms.boxes import bounding_box
 from transforms.labels import BACKGROUND, ENHANCING_IN_FILES_TO_2022, NECROTIC_CORE, OEDEMA
 from workflows.phantom_anatomy import Array, Brain, Grid, Growth, Point
 
@@ -145,12 +146,6 @@ def _strongest(claim: Array, allowed: NDArray[np.bool_], count: float) -> NDArra
         return np.zeros(claim.shape, bool)
     limit = np.partition(candidates, candidates.size - count)[candidates.size - count]
     return allowed & (claim >= limit)
-
-
-def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...]:
-    """The smallest box around a mask that is not empty, wider by `margin` voxels."""
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(slice(max(0, s.start - margin), s.stop + margin) for s in box)
 
 
 def _one_piece(claim: Array, allowed: NDArray[np.bool_], count: float) -> NDArray[np.bool_]:

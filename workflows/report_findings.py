@@ -12,9 +12,10 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
+from transforms.boxes import bounding_box
 from transforms.labels import BACKGROUND
 from workflows.lesions import SMALLEST_SCORED_MM3, TOUCHING
-from workflows.surface_distances import Mask, bounding_box
+from workflows.surface_distances import Mask
 from workflows.volume_scores import SCORED
 
 LISTED_LESIONS = 12

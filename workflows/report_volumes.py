@@ -11,10 +11,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.boxes import bounding_box
 from transforms.geometry import same_place
 from workflows.nifti_files import read_voxels
 from workflows.oriented import GREY_PERCENTILES
-from workflows.surface_distances import bounding_box
 
 BRAIN_MARGIN_MM = 6.0
 LEVELS = 2**16 - 1

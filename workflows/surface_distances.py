@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-Box = tuple[slice, ...]
+from transforms.boxes import bounding_box
+
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
 Definition = Literal["brats", "monai"]
@@ -140,14 +141,6 @@ def _weighted_percentile(
     order = np.lexsort((weights, values))
     reached = (below + np.cumsum(weights[order])) / (weights.sum() if total is None else total)
     return float(values[order[min(int(np.searchsorted(reached, share)), len(order) - 1)]])
-
-
-def bounding_box(mask: Mask) -> Box:
-    """The smallest box around the voxels of a 3D mask, which must not be empty."""
-    plane = np.any(mask, axis=0)  # (W, D); much faster than SciPy's `find_objects`
-    shadows = (np.any(mask, axis=(1, 2)), np.any(plane, axis=1), np.any(plane, axis=0))
-    ends = [(int(places[0]), int(places[-1]) + 1) for places in map(np.flatnonzero, shadows)]
-    return tuple(slice(first, stop) for first, stop in ends)
 
 
 def _corner_codes(mask: Mask) -> NDArray[np.uint8]:

@@ -49,7 +49,7 @@ def run_tuning(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
         raise ConfigurationError("what is chosen for several checkpoints lies beside none of them: name --out FOLDER.")
     settings = {"section": "validation", "output_dir": str(Path(overrides["checkpoint"]).parent)}
     off = {name: values[0] for name, values in CANDIDATES.items()}
-    off["temperature"] = 1.0
+    off |= {"temperature": 1.0, "expected_dice": False}  # the steps come before the tumour grows
     predict(["evaluate", "tune", *variants], {**settings, **evaluation_settings({**settings, **overrides}), **off})
 
 

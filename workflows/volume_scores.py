@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.boxes import Box, bounding_box
 from transforms.labels import BACKGROUND, CLASS_NAMES, NUM_CLASSES, REGIONS
 from workflows.lesions import score_lesions
-from workflows.surface_distances import Box, Definition, Mask, Spacing, bounding_box, hd95_mm
+from workflows.surface_distances import Definition, Mask, Spacing, hd95_mm
 
 Rules = Literal["2020", "2023"]
 
