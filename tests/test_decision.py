@@ -78,6 +78,14 @@ def test_what_joins_the_core_is_of_its_more_probable_class_and_oedema_joins_it_t
     assert grown_classes(line(SURE, SURE, oedema)) == [ENHANCING, ENHANCING, NECROTIC_CORE]
 
 
+def test_no_region_grows_a_second_part():
+    oedema = (0.05, 0.9, 0.05)
+    core_beyond_oedema = line(SURE, oedema, (0.3, 0.38, 0.28), NONE)
+    assert grown_classes(core_beyond_oedema) == [ENHANCING, OEDEMA, OEDEMA, BACKGROUND]
+    enhancing_beyond_core = line(SURE, (0.3, 0.38, 0.2), (0.2, 0.05, 0.3), NONE)
+    assert grown_classes(enhancing_beyond_core) == [ENHANCING, NECROTIC_CORE, NECROTIC_CORE, BACKGROUND]
+
+
 def test_a_tumour_grows_from_voxel_to_voxel_and_no_farther_than_the_limit():
     reached = [ENHANCING] * 2 + [NECROTIC_CORE] * FARTHEST_VOXELS
     assert grown_classes(line(SURE, SURE, *[UNSURE] * 6)) == reached + [BACKGROUND] * (6 - FARTHEST_VOXELS)

@@ -52,8 +52,9 @@ def expected_dice_threshold(probabilities: NDArray[np.floating]) -> float:
 def grown(probabilities: NDArray[np.floating], found: NDArray[np.uint8], kept: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A tumour and in it a tumour core, each grown to the size with which the best Dice is to be expected.
 
-    The tumour grows from voxel to voxel, and not into what was found and not kept; it never shrinks. What is new is
-    oedema, in the core the more probable of the core's classes. A region that is not there does not appear.
+    Both grow from voxel to voxel, the tumour not into what was found and not kept, and never shrink. What is new is
+    oedema, in the core necrotic core, or enhancing tumour where that is more probable and reaches what was it before. A
+    region that is not there does not appear.
 
     Args:
         probabilities: (4, H, W, D).
@@ -65,15 +66,22 @@ def grown(probabilities: NDArray[np.floating], found: NDArray[np.uint8], kept: N
     tumour = kept != BACKGROUND
     near = ndimage.maximum_filter(tumour.view(np.uint8), 2 * FARTHEST_VOXELS + 1).astype(bool)
     near &= tumour | (found == BACKGROUND)
-    reachable = tumour | _taken(probabilities, "WT", near)
-    whole = ndimage.binary_propagation(tumour, structure=np.ones((3, 3, 3)), mask=reachable)
-    classes = np.where(whole & ~tumour, np.uint8(OEDEMA), kept)
+    whole = _reached(tumour, _taken(probabilities, "WT", near))
     core = np.isin(kept, REGIONS["TC"])
-    if core.any():
-        new = _taken(probabilities, "TC", whole) & ~core
-        enhancing = (probabilities[ENHANCING] > probabilities[NECROTIC_CORE]) & bool((kept == ENHANCING).any())
-        classes[new] = np.where(enhancing, ENHANCING, NECROTIC_CORE)[new]
+    whole_core = _reached(core, _taken(probabilities, "TC", whole))
+    new = whole_core & ~core
+    enhancing = kept == ENHANCING
+    whole_enhancing = _reached(enhancing, new & (probabilities[ENHANCING] > probabilities[NECROTIC_CORE]))
+    classes = np.where(whole & ~tumour, np.uint8(OEDEMA), kept)
+    classes[new] = NECROTIC_CORE
+    classes[whole_enhancing] = ENHANCING
     return classes
+
+
+def _reached(start: NDArray[np.bool_], taken: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A region and what is connected with it of the voxels that it takes in, by faces, edges or corners."""
+    reached: NDArray[np.bool_] = ndimage.binary_propagation(start, structure=np.ones((3, 3, 3)), mask=start | taken)
+    return reached
 
 
 def _taken(probabilities: NDArray[np.floating], region: str, within: NDArray[np.bool_]) -> NDArray[np.bool_]:
