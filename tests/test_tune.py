@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from transforms.labels import ENHANCING, NECROTIC_CORE, OEDEMA
 from workflows.evaluate import cut_to_tumour
-from workflows.tune import CANDIDATES, choose
+from workflows.tune import CANDIDATES, choose, choose_growth
 
 
 def volume(**voxels: int) -> MetaTensor:
@@ -62,6 +62,22 @@ def test_a_little_false_enhancing_tumour_becomes_necrosis():
     assert choose([predicted], [reference])[0]["smallest_enhancing_mm3"] == 200
 
 
+@pytest.mark.parametrize(("true_voxels", "grows"), [(30, False), (33, True)])
+def test_a_tumour_is_to_grow_where_that_agrees_more_with_the_references(true_voxels: int, grows: bool):
+    reference, far = volume(oedema=true_voxels), volume(oedema=30, far_oedema=4)
+    probabilities = torch.zeros(4, 40, 40, 4)
+    probabilities[OEDEMA][far[0] > 0] = 0.9
+    probabilities[OEDEMA, 30:33, 0, 0] = 0.49
+    probabilities[0] = 1 - probabilities[1:].sum(0)
+    steps = {"largest_component_only": True}
+    chosen, trials = choose_growth(steps, [far], [reference], [probabilities.half()])
+    assert chosen is grows
+    scores = {trial["value"]: trial["mean_region_dice"] for trial in trials}
+    exact = {value: 2 * min(size, true_voxels) / (size + true_voxels) for value, size in ((True, 33), (False, 30))}
+    assert scores == pytest.approx({value: (dice + 2) / 3 for value, dice in exact.items()})
+    assert int((far > 0).sum()) == 34  # nothing is changed in place
+
+
 def test_the_box_around_both_tumours_loses_nothing_and_copies():
     label_map, reference = volume(oedema=5), volume(enhancing=7)
     own, true, box = cut_to_tumour(label_map, reference)
@@ -80,7 +96,7 @@ def test_the_command_writes_settings_that_prediction_uses(
     ended = command("tune", "--checkpoint", run / "model.pt", "--device", "cpu")
     assert ended.status == 0, ended.stderr
     chosen = json.loads((run / "post_processing.json").read_text())
-    assert set(chosen) == {*CANDIDATES, "temperature"}
+    assert set(chosen) == {*CANDIDATES, "expected_dice", "temperature"}
     calibration = json.loads((run / "calibration.json").read_text())
     assert calibration["temperature"] == chosen["temperature"]
     assert calibration["after"]["brain"]["nll"] <= calibration["before"]["brain"]["nll"]
@@ -88,7 +104,7 @@ def test_the_command_writes_settings_that_prediction_uses(
     for figures in (calibration["before"]["brain"], calibration["after"]["brain"]):
         assert f"{figures['ece']:.2%}" in ended.stdout
     trials = json.loads((run / "post_processing_trials.json").read_text())
-    assert len(trials) == sum(map(len, CANDIDATES.values()))
+    assert len(trials) == sum(map(len, CANDIDATES.values())) + 2
     assert not list(run.glob("*/*_seg.nii.gz"))
 
     (run / "post_processing.json").write_text(json.dumps({"largest_component_only": True}))

@@ -29,7 +29,10 @@ BEFORE_CUBES = {"cube_mm": None, "planes": ["axial"], "mirrored": False}
 """What runs read whose configuration is older than these settings."""
 MODULES_OF_OURS = ("networks.unet", "networks.packed", "networks.slabs")
 TUNED_SETTINGS_FILE = "post_processing.json"
-TUNED_SETTINGS = ("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3", "temperature")
+TUNED_SETTINGS = (
+    *("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3"),
+    *("expected_dice", "temperature"),
+)
 """What `brats-unet tune` chose for a checkpoint, and the file beside it that says so."""
 
 

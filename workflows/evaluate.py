@@ -16,7 +16,7 @@ from monai.engines import IterationEvents
 from monai.transforms import Compose, Orientation, Resize, Transform
 from numpy.typing import NDArray
 
-from transforms.boxes import Box, bounding_box
+from transforms.boxes import Box, bounding_box, widened
 from transforms.crop import BOX_END, BOX_START
 from transforms.geometry import same_place
 from transforms.labels import BACKGROUND
@@ -258,16 +258,17 @@ class Stage:
         return means | pooled(list(self.cases.values()))
 
 
-def cut_to_tumour(label_map: MetaTensor, reference: MetaTensor) -> tuple[MetaTensor, MetaTensor, Box]:
+def cut_to_tumour(label_map: MetaTensor, reference: MetaTensor, margin: int = 0) -> tuple[MetaTensor, MetaTensor, Box]:
     """Copies of both, cut to the box around any tumour in either: no component and no overlap is lost.
 
     Args:
         label_map, reference: (1, H, W, D) class indices.
+        margin: voxels more on every side, as far as the volume goes.
     Returns:
         Both, and where in the volume they were.
     """
     tumour = ((label_map != BACKGROUND) | (reference != BACKGROUND))[0].cpu().numpy()
-    box = bounding_box(tumour) if tumour.any() else (slice(0, 1),) * 3
+    box = widened(bounding_box(tumour), margin, tumour.shape) if tumour.any() else (slice(0, 1),) * 3
     own, true = (
         MetaTensor(map_.as_tensor()[(slice(None), *box)].clone(), affine=map_.affine) for map_ in (label_map, reference)
     )

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
 from transforms.cleaning import cleaning_steps
+from transforms.decision import FARTHEST_VOXELS, BestExpectedDiced
+from transforms.slices import plain
 from workflows.calibration import CalibrationVoxels, calibration_table
 from workflows.configuration import TUNED_SETTINGS_FILE
 from workflows.errors import ConfigurationError
@@ -30,6 +33,8 @@ CANDIDATES: dict[str, tuple[Any, ...]] = {
     "smallest_enhancing_mm3": (0, 50, 100, 200, 300, 500, 1000),
 }
 """Values tried of each setting, that which does nothing first. BraTS 2020's winner tried thresholds of this size."""
+GROWTH = "expected_dice"
+"""Tried on what these leave, the default first."""
 
 TRIALS_FILE = "post_processing_trials.json"
 CALIBRATION_FILE = "calibration.json"
@@ -49,7 +54,7 @@ def run_tuning(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
         raise ConfigurationError("what is chosen for several checkpoints lies beside none of them: name --out FOLDER.")
     settings = {"section": "validation", "output_dir": str(Path(overrides["checkpoint"]).parent)}
     off = {name: values[0] for name, values in CANDIDATES.items()}
-    off |= {"temperature": 1.0, "expected_dice": False}  # the steps come before the tumour grows
+    off |= {"temperature": 1.0, GROWTH: False}
     predict(["evaluate", "tune", *variants], {**settings, **evaluation_settings({**settings, **overrides}), **off})
 
 
@@ -69,6 +74,7 @@ class Tuning:
         self.voxels = CalibrationVoxels()
         self.maps: Maps = []
         self.references: Maps = []
+        self.probabilities: list[torch.Tensor] = []  # of the same boxes, in 16 bits
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
@@ -76,14 +82,19 @@ class Tuning:
 
     def _collect(self, engine: Engine) -> None:
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
-            label_map, reference, _ = cut_to_tumour(output["argmax_map"].cpu(), output["label"].cpu())
+            label_map, reference, box = cut_to_tumour(
+                output["argmax_map"].cpu(), output["label"].cpu(), FARTHEST_VOXELS
+            )
             self.maps.append(label_map)
             self.references.append(reference)
+            self.probabilities.append(plain(output["pred"])[(slice(None), *box)].half().cpu())
             self.voxels.add(output["pred"].cpu(), output["label"].cpu(), output["brain"].cpu())
             logger.info(f"{len(self.maps)}/{engine.state.epoch_length} {batch['case']} predicted")
 
     def _finish(self, engine: Engine) -> None:
         chosen, trials = choose(self.maps, self.references)
+        chosen[GROWTH], of_growth = choose_growth(chosen, self.maps, self.references, self.probabilities)
+        trials += of_growth
         calibration = self.voxels.calibrate()
         if calibration:
             chosen["temperature"] = calibration.temperature
@@ -114,11 +125,37 @@ def choose(maps: Maps, references: Maps) -> tuple[dict[str, Any], list[dict[str,
         best = int(np.argmax(scores))
         chosen[name] = values[best]
         maps = [applied(label_map, name, chosen[name]) for label_map in maps]
-        trials += [
-            {"setting": name, "value": value, "mean_region_dice": score, "chosen": place == best}
-            for place, (value, score) in enumerate(zip(values, scores, strict=True))
-        ]
+        trials += _as_trials(name, values, scores, best)
     return chosen, trials
+
+
+def choose_growth(
+    chosen: Mapping[str, Any], maps: Maps, references: Maps, probabilities: Sequence[torch.Tensor]
+) -> tuple[bool, list[dict[str, Any]]]:
+    """Whether the tumour is to grow after the chosen steps, see `transforms.decision`, and what either scored.
+
+    Args:
+        maps, references: (1, H, W, D) class indices per case.
+        probabilities: (4, H, W, D) per case.
+    """
+    kept = maps
+    for name, value in chosen.items():
+        kept = [applied(label_map, name, value) for label_map in kept]
+    grow = BestExpectedDiced("label_map", "pred", "argmax_map")
+    larger = [
+        grow({"label_map": left.clone(), "argmax_map": found, "pred": of_case.float()})["label_map"]
+        for left, found, of_case in zip(kept, maps, probabilities, strict=True)
+    ]
+    scores = [mean_region_dice(larger, references), mean_region_dice(kept, references)]
+    best = int(np.argmax(scores))
+    return best == 0, _as_trials(GROWTH, (True, False), scores, best)
+
+
+def _as_trials(setting: str, values: Sequence[Any], scores: Sequence[float], best: int) -> list[dict[str, Any]]:
+    return [
+        {"setting": setting, "value": value, "mean_region_dice": score, "chosen": place == best}
+        for place, (value, score) in enumerate(zip(values, scores, strict=True))
+    ]
 
 
 def applied(label_map: MetaTensor, setting: str, value: Any) -> MetaTensor:
