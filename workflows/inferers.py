@@ -63,7 +63,9 @@ class AxialInferer(Inferer):
         volumes = with_neighbours(volumes, self.neighbours) if self.neighbours else volumes
         together = self._together(network, volumes)
         scores = self._scores(network, volumes, *args, **kwargs)
-        return in_one([self._joined(v, self._batches(v, self._with_brain(v), scores, together)) for v in volumes])
+        return in_one(
+            [self._joined(v, self._batches(v, self._places_to_compute(v), scores, together)) for v in volumes]
+        )
 
     def _together(self, network: Callable[..., Any], volumes: Tensor) -> int:
         """How many slices are a batch."""
@@ -75,7 +77,7 @@ class AxialInferer(Inferer):
         computed = flip_averaged(computed) if self.flips else computed
         return lambda slices: answer(computed, slices, *args, **kwargs).to(volumes.dtype)
 
-    def _with_brain(self, volume: Tensor) -> Sequence[int]:
+    def _places_to_compute(self, volume: Tensor) -> Sequence[int]:
         """The places along D of the slices of (C, H, W, D) that are to be computed."""
         return range(*brain_window(self._own_channels(volume))) if self.brain_only else range(volume.shape[-1])
 
@@ -167,7 +169,7 @@ class PlanesInferer(AxialInferer):
         answers = torch.zeros(volume.shape[1:], dtype=torch.uint8, device=volume.device)
         for plane in self.planes:
             along = across(volume, plane)
-            places = self._with_brain(along)
+            places = self._places_to_compute(along)
             if plausible is not None:
                 places = worth_another_look(across(plausible, plane), places)
             for of_batch, batch in self._batches(along, places, scores, together):
