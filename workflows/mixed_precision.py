@@ -1,0 +1,40 @@
+"""bfloat16 where a processor computes in it, in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from ignite.utils import apply_to_tensor
+from monai.inferers import SimpleInferer
+from torch import Tensor
+
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+"""What torch calls them. Without them a processor computes bfloat16 in float32, and takes longer than with that alone."""
+
+
+def is_fast_on(device: str | torch.device) -> bool:
+    """Whether a device has instructions for bfloat16. A GPU is taken to have them."""
+    if torch.device(device).type != "cpu":
+        return True
+    capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    known = capabilities()
+    return any(known.get(name) for name in BFLOAT16_INSTRUCTIONS)
+
+
+def inferer(in_bfloat16: bool, device: str | torch.device) -> SimpleInferer:
+    """What applies the network in MONAI's engines, whose own `amp` is for GPUs alone."""
+    return Bfloat16Inferer() if in_bfloat16 and torch.device(device).type == "cpu" else SimpleInferer()
+
+
+class Bfloat16Inferer(SimpleInferer):
+    """The network's operations that bear it in bfloat16, what it answers in float32, for the loss and the scores.
+
+    For the CPU: with `amp` MONAI's engines do the same, but name a GPU's autocast whatever device they have.
+    """
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            answer = super().__call__(inputs, network, *args, **kwargs)
+        return apply_to_tensor(answer, Tensor.float)
