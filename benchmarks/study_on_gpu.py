@@ -28,7 +28,7 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import ValidationHandler
 from plain_monai import plain_dataset, plain_trainer, slices_as_batch
 from torch.utils.data import Subset
-from training_step import MATRIX, SELF_TIME, NetworkAlone, operator_times, profiled
+from training_step import MATRIX_EDGE, SELF_TIME, NetworkAlone, operator_times, profiled
 
 from networks.unet import UNet2D
 from transforms.windows import STUDY_WINDOW
@@ -119,8 +119,9 @@ def in_words(taken: Mapping[str, float], steps: int, device: str) -> str:
 
 def publish_measured(arguments: argparse.Namespace, ours: Cost, baseline: Cost, where: str) -> None:
     device = arguments.device
-    alone = NetworkAlone(UNet2D(width=arguments.width).to(device), SLICES, arguments.size_px)
-    edge, dtype = MATRIX[device.type]
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    alone = NetworkAlone(UNet2D(width=arguments.width).to(device), SLICES, arguments.size_px, dtype)
+    edge = MATRIX_EDGE[device.type]
     matrix = torch.randn(edge, edge, device=device, dtype=dtype)
     product = [cost_of(lambda: matrix @ matrix, device).wall_s for _ in range(10)][1:]
     product_rate = 2 * edge**3 / statistics.median(product)

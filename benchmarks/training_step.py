@@ -38,9 +38,8 @@ EVERY_STEP = (
     *("workflows.handlers.NoScalingOfBfloat16", "workflows.handlers.ClipGradients"),
 )
 """The handlers of train.json that work in every step; the others do so once in an epoch."""
-MATRIX = {"cpu": (1024, torch.float32), "cuda": (8192, torch.bfloat16)}
-"""Edge of the square matrices whose product is timed, and their type, which is the one that training computes in."""
-
+MATRIX_EDGE = {"cpu": 1024, "cuda": 8192}
+"""Of the square matrices whose product is timed."""
 
 SELF_TIME = {"cpu": "self_cpu_time_total", "cuda": "self_device_time_total"}
 """The profiler's name for the time of an operator on the device, without that of what it calls."""
@@ -109,9 +108,10 @@ def measure(arguments: Any, work: Path) -> tuple[str, ...]:
     times = {"ours": StepTimes(device), "plain": StepTimes(device), "plain, kept": StepTimes(device)}
     for trainer, of_steps in zip((ours, plain, plain_kept), times.values(), strict=True):
         of_steps.attach(trainer)
-    alone = NetworkAlone(network.to(device), slices_per_step, arguments.size_px)
-    last = NetworkAlone(copy.deepcopy(network), slices_per_step, arguments.size_px, torch.channels_last)
-    edge, dtype = MATRIX[device.type]
+    dtype = torch.bfloat16 if workflow.parser.get_parsed_content("amp") else torch.float32
+    alone = NetworkAlone(network.to(device), slices_per_step, arguments.size_px, dtype)
+    last = NetworkAlone(copy.deepcopy(network), slices_per_step, arguments.size_px, dtype, torch.channels_last)
+    edge = MATRIX_EDGE[device.type]
     matrix = torch.randn(edge, edge, device=device, dtype=dtype)
     product_s, alone_s, last_s = [], [], []
     for _ in range(arguments.repeats + 1):
@@ -157,15 +157,20 @@ def our_workflow(work: Path, size_px: int, device: torch.device) -> ConfigWorkfl
 
 
 class NetworkAlone:
-    """Forward and backward pass on slices of noise, in the type that training computes in."""
+    """Forward and backward pass on slices of noise, in float32 or, as far as autocast does so, in bfloat16."""
 
     def __init__(
-        self, network: nn.Module, slices: int, size_px: int, layout: torch.memory_format = torch.contiguous_format
+        self,
+        network: nn.Module,
+        slices: int,
+        size_px: int,
+        dtype: torch.dtype = torch.float32,
+        layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self.network = network.train().to(memory_format=layout)
         device = next(network.parameters()).device
         self.slices = torch.randn(slices, 2, size_px, size_px, device=device).to(memory_format=layout)
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16)
 
     def __call__(self) -> None:
         self.network.zero_grad()
