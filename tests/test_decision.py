@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from transforms import decision
-from transforms.decision import FARTHEST_VOXELS, LOWEST_THRESHOLD, BestExpectedDiced, expected_dice_threshold, grown
+from transforms.decision import FARTHEST_MM, LOWEST_THRESHOLD, BestExpectedDiced, expected_dice_threshold, grown, reach
 from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE, OEDEMA, REGIONS
 
 
@@ -54,7 +54,7 @@ def line(*tumour: tuple[float, float, float]) -> np.ndarray:
 def grown_classes(probabilities: np.ndarray, kept: list[int] | None = None) -> list[int]:
     found = probabilities.argmax(0).astype(np.uint8)
     left = found if kept is None else np.array(kept, dtype=np.uint8).reshape(found.shape)
-    classes: list[int] = grown(probabilities, found, left).ravel().tolist()
+    classes: list[int] = grown(probabilities, found, left, reach([1, 1, 1])).ravel().tolist()
     return classes
 
 
@@ -87,9 +87,22 @@ def test_no_region_grows_a_second_part():
 
 
 def test_a_tumour_grows_from_voxel_to_voxel_and_no_farther_than_the_limit():
-    reached = [ENHANCING] * 2 + [NECROTIC_CORE] * FARTHEST_VOXELS
-    assert grown_classes(line(SURE, SURE, *[UNSURE] * 6)) == reached + [BACKGROUND] * (6 - FARTHEST_VOXELS)
+    reached = [ENHANCING] * 2 + [NECROTIC_CORE] * FARTHEST_MM
+    assert grown_classes(line(SURE, SURE, *[UNSURE] * 6)) == reached + [BACKGROUND] * (6 - FARTHEST_MM)
     assert grown_classes(line(SURE, SURE, NONE, UNSURE)) == [ENHANCING] * 2 + [BACKGROUND] * 2
+
+
+def test_the_limit_is_one_of_length_whatever_the_voxels_measure():
+    assert reach([1, 1, 1]) == (3, 3, 3)
+    assert reach([0.5, np.float32(0.6), 3.0000002]) == (6, 5, 1)
+    assert reach([1.5, 1.6, 5]) == (2, 1, 0)
+
+
+def test_a_tumour_stays_in_slices_thicker_than_the_limit():
+    probabilities = np.moveaxis(line(SURE, SURE, UNSURE, UNSURE), 3, 1)  # along the first axis of the volume
+    found = probabilities.argmax(0).astype(np.uint8)
+    assert np.array_equal(grown(probabilities, found, found, reach([5, 1, 1])), found)
+    assert (grown(probabilities, found, found, reach([1, 5, 5])) > 0).all()
 
 
 def test_what_post_processing_removed_does_not_come_back():
@@ -132,7 +145,7 @@ def test_a_volume_grows_as_its_box_would_and_keeps_its_place(middle: tuple[int, 
     data = {"pred": MetaTensor(probabilities), "found": found, "map": MetaTensor(found.clone(), affine=affine)}
     label_map = BestExpectedDiced("map", "pred", "found")(data)["map"]
     assert torch.equal(label_map.affine, affine) and label_map.dtype == torch.uint8
-    whole = grown(probabilities.numpy(), found[0].numpy(), found[0].numpy())
+    whole = grown(probabilities.numpy(), found[0].numpy(), found[0].numpy(), reach([1, 2, 3]))
     assert np.array_equal(label_map.as_tensor()[0].numpy(), whole)
     assert (whole > 0).sum() > (found > 0).sum()  # less sure than it would have to be to stay
 

@@ -21,12 +21,12 @@ from workflows.tune import CANDIDATES, choose, choose_growth
 
 
 def volume(**voxels: int) -> MetaTensor:
-    """(1, 40, 40, 4) at 5×5×2 mm, 50 mm³ a voxel: rows of so many voxels of a class, each row apart from the others."""
+    """(1, 40, 40, 4) at 1×5×10 mm, 50 mm³ a voxel: rows of so many voxels of a class, each row apart from the others."""
     classes = {"oedema": OEDEMA, "far_oedema": OEDEMA, "necrosis": NECROTIC_CORE, "enhancing": ENHANCING}
     array = torch.zeros(1, 40, 40, 4, dtype=torch.uint8)
     for row, (name, index) in enumerate(classes.items()):
         array[0, : voxels.get(name, 0), 10 * row, 0] = index
-    return MetaTensor(array, affine=torch.diag(torch.tensor([5.0, 5.0, 2.0, 1.0])))
+    return MetaTensor(array, affine=torch.diag(torch.tensor([1.0, 5.0, 10.0, 1.0])))
 
 
 def test_where_no_step_helps_none_is_chosen():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ from transforms.slices import plain
 
 LOWEST_THRESHOLD = 0.4
 """That of an expected Dice of 0.8. Networks of few patients are surer than they are right."""
-FARTHEST_VOXELS = 3
-"""On the patient's grid, lest a tumour reach what was removed as no part of it."""
+FARTHEST_MM = 3
+"""Along each axis, lest a tumour reach what was removed as no part of it."""
+ROUNDING = 1e-3
+"""Of voxel sizes that stand in a file as float32."""
 MOST_STEPS = 50
 
 
@@ -49,7 +51,14 @@ def expected_dice_threshold(probabilities: NDArray[np.floating]) -> float:
     return float(threshold)
 
 
-def grown(probabilities: NDArray[np.floating], found: NDArray[np.uint8], kept: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def reach(spacing_mm: Sequence[float]) -> tuple[int, ...]:
+    """How many voxels a tumour may grow along each axis; none along one whose voxels are longer than `FARTHEST_MM`."""
+    return tuple(int(FARTHEST_MM / length + ROUNDING) for length in spacing_mm)
+
+
+def grown(
+    probabilities: NDArray[np.floating], found: NDArray[np.uint8], kept: NDArray[np.uint8], farthest: Sequence[int]
+) -> NDArray[np.uint8]:
     """A tumour and in it a tumour core, each grown to the size with which the best Dice is to be expected.
 
     Both grow from voxel to voxel, the tumour not into what was found and not kept, and never shrink. What is new is
@@ -60,11 +69,12 @@ def grown(probabilities: NDArray[np.floating], found: NDArray[np.uint8], kept: N
         probabilities: (4, H, W, D).
         found: (H, W, D) the most probable classes.
         kept: what post-processing has left of them.
+        farthest: see `reach`.
     Returns:
         Class indices (H, W, D).
     """
     tumour = kept != BACKGROUND
-    near = ndimage.maximum_filter(tumour.view(np.uint8), 2 * FARTHEST_VOXELS + 1).astype(bool)
+    near = ndimage.maximum_filter(tumour.view(np.uint8), [2 * voxels + 1 for voxels in farthest]).astype(bool)
     near &= tumour | (found == BACKGROUND)
     whole = _reached(tumour, _taken(probabilities, "WT", near))
     core = np.isin(kept, REGIONS["TC"])
@@ -91,7 +101,7 @@ def _taken(probabilities: NDArray[np.floating], region: str, within: NDArray[np.
 
 
 class BestExpectedDiced(MapTransform):
-    """Dictionary version of `grown`: changes the label map (1, H, W, D) under `keys` in place.
+    """Dictionary version of `grown`: changes the label map (1, H, W, D), a MetaTensor, under `keys` in place.
 
     Args:
         probabilities_key: (4, H, W, D).
@@ -106,11 +116,13 @@ class BestExpectedDiced(MapTransform):
         for key in self.key_iterator(data):
             label_map = plain(data[key])
             tumour = box_around(label_map[0] != BACKGROUND)
-            box = (slice(None), *widened(tumour, FARTHEST_VOXELS, label_map.shape[1:]))
+            farthest = reach(data[key].pixdim.tolist())
+            box = (slice(None), *widened(tumour, max(farthest), label_map.shape[1:]))
             probabilities, found, kept = (
                 plain(volume)[box].cpu().numpy()
                 for volume in (data[self.probabilities_key], data[self.found_key], label_map)
             )
             if kept.any():
-                label_map[box] = torch.as_tensor(grown(probabilities, found[0], kept[0]))[None].to(label_map.device)
+                larger = grown(probabilities, found[0], kept[0], farthest)
+                label_map[box] = torch.as_tensor(larger)[None].to(label_map.device)
         return dict(data)

@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
 from transforms.cleaning import cleaning_steps
-from transforms.decision import FARTHEST_VOXELS, BestExpectedDiced
+from transforms.decision import BestExpectedDiced, reach
 from transforms.slices import plain
 from workflows.calibration import CalibrationVoxels, calibration_table
 from workflows.configuration import TUNED_SETTINGS_FILE
@@ -82,9 +82,8 @@ class Tuning:
 
     def _collect(self, engine: Engine) -> None:
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
-            label_map, reference, box = cut_to_tumour(
-                output["argmax_map"].cpu(), output["label"].cpu(), FARTHEST_VOXELS
-            )
+            label_map, reference = output["argmax_map"].cpu(), output["label"].cpu()
+            label_map, reference, box = cut_to_tumour(label_map, reference, max(reach(label_map.pixdim.tolist())))
             self.maps.append(label_map)
             self.references.append(reference)
             self.probabilities.append(plain(output["pred"])[(slice(None), *box)].half().cpu())
