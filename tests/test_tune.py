@@ -21,7 +21,7 @@ from workflows.tune import CANDIDATES, choose, choose_growth
 
 
 def volume(**voxels: int) -> MetaTensor:
-    """(1, 40, 40, 4) at 1×5×10 mm, 50 mm³ a voxel: rows of so many voxels of a class, each row apart from the others."""
+    """(1, 40, 40, 4) at 1×5×10 mm, 50 mm³ a voxel: rows of so many voxels of a class, each row apart from others."""
     classes = {"oedema": OEDEMA, "far_oedema": OEDEMA, "necrosis": NECROTIC_CORE, "enhancing": ENHANCING}
     array = torch.zeros(1, 40, 40, 4, dtype=torch.uint8)
     for row, (name, index) in enumerate(classes.items()):

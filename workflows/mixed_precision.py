@@ -11,7 +11,7 @@ from monai.inferers import SimpleInferer
 from torch import Tensor
 
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
-"""What torch calls them. Without them a processor computes bfloat16 in float32, and takes longer than with that alone."""
+"""By torch's names. Without them a processor computes bfloat16 in float32, and takes longer than with that alone."""
 
 
 def is_fast_on(device: str | torch.device) -> bool:
