@@ -49,19 +49,24 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
         self.modalities, self.label_key = tuple(modalities), label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        tissues = _blended(expand_labels(data[self.label_key]))  # (B, classes, H, W)
-        return {**data, **{key: self._change(data[key], tissues) for key in self.key_iterator(data)}}
+        return {**data, **{key: self._change(data[key], data[self.label_key]) for key in self.key_iterator(data)}}
 
-    def _change(self, batch: Tensor, tissues: Tensor) -> Tensor:
+    def _change(self, batch: Tensor, labels: Tensor) -> Tensor:
         each = len(self.modalities)
         first = (batch.shape[1] // each - 1) // 2 * each  # the middle of neighbours, before a mirror image
-        own = batch[:, first : first + each]  # (B, modalities, H, W)
-        gain, shift = (torch.as_tensor(drawn).to(own, non_blocking=True) for drawn in self._draw(len(batch)))
-        changed = own + own * _spread(gain, tissues) + _spread(shift, tissues)
-        return torch.cat((batch[:, :first], torch.where(own != 0, changed, own), batch[:, first + each :]), dim=1)
+        changed, *drawn = self._draw(len(batch))
+        places = torch.as_tensor(np.flatnonzero(changed)).to(batch.device, non_blocking=True)
+        gain, shift = (torch.as_tensor(values[changed]).to(batch, non_blocking=True) for values in drawn)
+        tissues = _blended(expand_labels(labels[places]))  # (changed slices, classes, H, W)
+        own = batch[places, first : first + each]
+        other = own + own * _spread(gain, tissues) + _spread(shift, tissues)
+        result = batch.clone()
+        result[places, first : first + each] = torch.where(own != 0, other, own)
+        return result
 
-    def _draw(self, slices: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What is added to a factor of 1, and to the values: (slices, classes, modalities) each."""
+    def _draw(self, slices: int) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+        """Which slices change, what is added to a factor of 1, and what to the values: (slices,), and (slices, classes,
+        modalities) each."""
         gain, shift = (np.zeros((slices, NUM_CLASSES, len(self.modalities))) for _ in range(2))
         changed = self.R.uniform(size=slices) < self.prob
         for channel, modality in enumerate(self.modalities):
@@ -69,7 +74,7 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
             factor = self.R.uniform(*limits, size=slices)
             gain[:, list(classes), channel] = (changed * (factor - 1))[:, None]
             shift[:, NECROTIC_CORE, channel] = changed * self.R.normal(0, NECROSIS_SHIFT.get(modality, 0), size=slices)
-        return gain, shift
+        return changed, gain, shift
 
 
 def _blended(tissues: Tensor) -> Tensor:

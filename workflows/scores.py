@@ -57,26 +57,41 @@ def slice_sums(probabilities: Tensor, target: Tensor) -> Tensor:
         (B, len(SUM_NAMES)) float64.
     """
     p, y = probabilities.flatten(2), target.flatten(2)  # (B, classes, pixels)
-    # float32 sums would differ in the last digits with the size of the batch.
-    soft = torch.cat([shares.sum(2, dtype=torch.float64) for shares in (p * y, p, y)], dim=1)
-    called, wanted = (most_probable_class(shares.movedim(1, 0))[0] for shares in (p, y))  # (B, pixels)
-    regions = _region_sums(called, wanted)
+    both, no_p, no_y = p * y, 1 - p, 1 - y
+    # Row by row first: torch would copy all to float64. One float32 sum would differ with the size of the batch.
+    rows = [shares.unflatten(2, target.shape[2:]).sum(3) for shares in (both, p, y)]
+    soft = torch.cat([of_row.sum(2, dtype=torch.float64) for of_row in rows], dim=1)
+    counts = _class_counts(*(most_probable_class(shares.movedim(1, 0))[0] for shares in (p, y)))
     pooled = [
-        (called == wanted).sum(1),
-        torch.full_like(called[:, 0], called.shape[1], dtype=torch.int64),
-        *((p * y).round().sum((1, 2)), p.round().sum((1, 2)), y.round().sum((1, 2))),
-        *(((1 - p) * (1 - y)).round().sum((1, 2)), (1 - y).round().sum((1, 2))),
+        counts.diagonal(dim1=1, dim2=2).sum(1),
+        counts.sum((1, 2)),
+        *(shares.round().sum((1, 2)) for shares in (both, p, y, no_p * no_y, no_y)),
     ]
     # Keras' MeanIoU casts what it is fed to integers, and so cuts every probability below 1 down to 0.
-    p_one, y_one = p >= 1, y >= 1
-    truncated = [(p_one & y_one).sum((1, 2)), p_one.sum((1, 2)), y_one.sum((1, 2))]
+    p_one, y_one = p.floor(), y.floor()
+    truncated = [ones.sum((1, 2)) for ones in (p_one * y_one, p_one, y_one)]
     rest = torch.stack([s.double() for s in (*pooled, *truncated)], dim=1)
-    return torch.cat([soft, regions.double(), rest], dim=1)
+    return torch.cat([soft, _region_sums(counts), rest], dim=1)
 
 
-def _region_sums(called: Tensor, wanted: Tensor) -> Tensor:
-    p, r = labels_to_regions(called[None]), labels_to_regions(wanted[None])  # (regions, B, pixels)
-    return torch.cat([(p & r).sum(2), p.sum(2), r.sum(2)]).T
+def _class_counts(called: Tensor, wanted: Tensor) -> Tensor:
+    """How many pixels (B, pixels) of each class are called which class: (B, called, wanted) float64.
+
+    The product of their indicators, whose float32 sums of ones are exact up to 16 million pixels: `bincount` would have
+    a GPU waited for.
+    """
+    numbers = torch.arange(NUM_CLASSES, device=called.device, dtype=called.dtype).view(1, -1, 1)
+    is_called, is_wanted = ((classes[:, None] == numbers).float() for classes in (called, wanted))
+    return (is_called @ is_wanted.mT).double()
+
+
+def _region_sums(counts: Tensor) -> Tensor:
+    """The sums of `_REGION_SUMS`, from those of the classes."""
+    regions = [list(classes) for classes in REGIONS.values()]
+    both = [counts[:, classes][:, :, classes].sum((1, 2)) for classes in regions]
+    predicted = [counts[:, classes].sum((1, 2)) for classes in regions]
+    true = [counts[:, :, classes].sum((1, 2)) for classes in regions]
+    return torch.stack([*both, *predicted, *true], dim=1)
 
 
 def study_scores(case_sums: Sums) -> dict[str, float]:

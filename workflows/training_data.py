@@ -201,17 +201,23 @@ class SliceDataset(Dataset):
     def _gathered(self, numbers: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """Images and labels of slices from anywhere."""
         rows = [(self.case(case), *self.places[case][number]) for case, number in numbers]
-        images = [self._channels(row["image"], plane, at) for row, plane, at in rows]
-        return torch.stack(images), torch.stack([slice_of(row["label"], plane, at) for row, plane, at in rows])
+        channels = [self._channels(row["image"], plane, at) for row, plane, at in rows]
+        first = channels[0]
+        shape = (len(rows), len(first) * len(first[0]), *first[0].shape[1:])
+        images = torch.empty(shape, dtype=torch.float32, device=first[0].device)
+        for image, parts in zip(images, channels, strict=True):  # written once, where they belong
+            for at, part in enumerate(parts):
+                image[at * len(part) : (at + 1) * len(part)] = part
+        return images, torch.stack([slice_of(row["label"], plane, at) for row, plane, at in rows])
 
-    def _channels(self, images: Tensor, plane: str, position: int) -> Tensor:
-        """A slice's own channels among those of its neighbours, the lowest first, or before its mirror image's:
-        (C, H, W)."""
+    def _channels(self, images: Tensor, plane: str, position: int) -> Sequence[Tensor]:
+        """(C, H, W) each: a slice's own channels among those of its neighbours, the lowest first, or before its mirror
+        image's."""
         if self.mirrored:
-            return torch.cat((slice_of(images, plane, position), mirror_image(images, plane, position)))
+            return slice_of(images, plane, position), mirror_image(images, plane, position)
         if not self.neighbours:
-            return slice_of(images, plane, position)
-        return images[position : position + 2 * self.neighbours + 1].flatten(0, 1)
+            return (slice_of(images, plane, position),)
+        return tuple(images[position : position + 2 * self.neighbours + 1])
 
 
 class SeededBatch(list[int]):
