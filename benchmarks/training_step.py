@@ -3,8 +3,9 @@
     python benchmarks/training_step.py [--device cuda:0] [--cases N] [--size-px N] [--repeats N]
 
 The trainer of train.json, with all that it does in every step, and the one in plain_monai.py run epochs in turns on
-the same patients, network, loss, optimiser and augmentation; beside them the network's forward and backward pass alone
-and a matrix product, which says what this machine can do. Writes the section *Training step* of docs/benchmarks.md.
+the same patients, network, loss, optimiser and augmentation, ours in bfloat16 where the processor has instructions for
+it, which MONAI's trainers use on GPUs alone; beside them the network's forward and backward pass alone and a matrix
+product, which says what this machine can do. Writes the section *Training step* of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +114,10 @@ def measure(arguments: Any, work: Path) -> tuple[str, ...]:
     alone = NetworkAlone(network.to(device), slices_per_step, arguments.size_px, dtype)
     last = NetworkAlone(copy.deepcopy(network), slices_per_step, arguments.size_px, dtype, torch.channels_last)
     edge = MATRIX_EDGE[device.type]
-    matrix = torch.randn(edge, edge, device=device, dtype=dtype)
-    product_s, alone_s, last_s = [], [], []
+    of_plain = torch.bfloat16 if device.type == "cuda" else torch.float32
+    matrices = {each: torch.randn(edge, edge, device=device, dtype=each) for each in (dtype, of_plain)}
+    product_s: dict[torch.dtype, list[float]] = {each: [] for each in matrices}
+    alone_s, last_s = [], []
     for _ in range(arguments.repeats + 1):
         ours.run()
         with as_glibc_does():
@@ -121,19 +125,21 @@ def measure(arguments: Any, work: Path) -> tuple[str, ...]:
         plain_kept.run()
         alone_s.append(cost_of(alone, device).wall_s)
         last_s.append(cost_of(last, device).wall_s)
-        product_s.append(cost_of(lambda: matrix @ matrix, device).wall_s)
-    product_rate = 2 * edge**3 / statistics.median(product_s[1:])
+        for each, matrix in matrices.items():
+            product_s[each].append(cost_of(partial(torch.matmul, matrix, matrix), device).wall_s)
+    rates = {each: 2 * edge**3 / statistics.median(seconds[1:]) for each, seconds in product_s.items()}
+    product_rate = rates[dtype]
     alone_rate = alone.flops() / statistics.median(alone_s[1:])
     channels_last = statistics.median(b / a for a, b in zip(alone_s[1:], last_s[1:], strict=True))
     convolutions = convolution_share(alone)
-    rows = rows_of(times, alone.flops() / slices_per_step, product_rate)
+    rows = rows_of(times, alone.flops() / slices_per_step, (rates[dtype], rates[of_plain], rates[of_plain]))
     remarks = (
         f"{len(cases)} generated patients, slices of {arguments.size_px}×{arguments.size_px} pixels, network "
         f"{type(network).__name__} of {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters; "
         f"{slices_per_step} slices per step, the baseline {window[1] - window[0]} of one patient. Operations are "
         "counted by torch's FlopCounterMode.",
-        f"A matrix product of {edge}×{edge} ({str(dtype).removeprefix('torch.')}) reaches {product_rate / 1e9:.1f} "
-        f"GFLOP/s here; the network's forward and backward pass alone, without loss, optimiser and data, "
+        f"A matrix product of {edge}×{edge} reaches {in_words(rates)} here; the network's forward and backward pass "
+        f"alone, without loss, optimiser and data, ours in {name_of(dtype)} and plain's in {name_of(of_plain)}: ours "
         f"{alone_rate / 1e9:.1f} GFLOP/s, {alone_rate / product_rate:.0%} of it. By torch's profiler "
         f"{convolutions:.0%} of that time goes into convolutions, which do all counted operations: they reach "
         f"{alone_rate / convolutions / product_rate:.0%} of the matrix product's rate. With weights and slices stored "
@@ -207,11 +213,27 @@ def operator_times(averages: EventList, device: torch.device) -> dict[str, float
     return {event.key: getattr(event, kind) for event in averages if event.device_type == DeviceType.CPU}
 
 
-def rows_of(times: dict[str, StepTimes], flops_per_slice: float, product_rate: float) -> str:
-    def row(name: str, figure: Callable[[dict[str, float]], float], form: str) -> list[str]:
-        ours, plain, kept = (times[way].median(figure) for way in times)
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def in_words(rates: dict[torch.dtype, float]) -> str:
+    """The rates of the matrix product by type."""
+    return " and ".join(f"{rate / 1e9:.1f} GFLOP/s in {name_of(dtype)}" for dtype, rate in rates.items())
+
+
+def rows_of(times: dict[str, StepTimes], flops_per_slice: float, product_rates: Sequence[float]) -> str:
+    """
+    Args:
+        product_rates: of the matrix product in the type that each of the ways computes in.
+    """
+
+    def row(
+        name: str, figure: Callable[[dict[str, float]], float], form: str, units: Sequence[float] = (1, 1, 1)
+    ) -> list[str]:
+        ours, plain, kept = (times[way].median(figure) / unit for way, unit in zip(times, units, strict=True))
         pairs = zip(times["ours"].turns[1:], times["plain"].turns[1:], strict=True)
-        ratio = statistics.median(figure(a) / max(figure(b), 1e-9) for a, b in pairs)
+        ratio = statistics.median(figure(a) / units[0] / max(figure(b) / units[1], 1e-9) for a, b in pairs)
         return [name, form.format(ours), form.format(plain), f"{ratio:.2f}", form.format(kept)]
 
     def per_second(turn: dict[str, float]) -> float:
@@ -230,7 +252,7 @@ def rows_of(times: dict[str, StepTimes], flops_per_slice: float, product_rate: f
             row("slices per second of CPU", lambda t: t["slices"] / max(t["cpu"], 1e-9), "{:.1f}"),
             row("share of a step spent waiting for data", waiting, "{:.1%}"),
             row("GFLOP/s while not waiting", lambda t: flop_rate(t) / 1e9, "{:.1f}"),
-            row("the same, of the matrix product's", lambda t: flop_rate(t) / product_rate, "{:.0%}"),
+            row("the same, of the matrix product's in the same type", flop_rate, "{:.0%}", product_rates),
         ],
     )
 

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY_SETTINGS, Run
+from monai.bundle import ConfigParser
+from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
 from networks.packed import PackedUNet
+from workflows import mixed_precision
+from workflows.configuration import config_files
 from workflows.mixed_precision import Bfloat16Inferer, inferer, is_fast_on
 from workflows.train import train
 
@@ -68,24 +72,47 @@ def test_an_older_torch_that_does_not_say_computes_in_float32(monkeypatch: pytes
     assert not is_fast_on("cpu")
 
 
-def test_on_a_gpu_the_engines_see_to_it():
-    assert is_fast_on("cuda:0") and type(inferer(True, "cuda:0")) is type(inferer(False, "cpu"))
+@pytest.mark.parametrize(("device", "fast"), [("cuda:0", True), ("mps", False)])
+def test_other_devices(device: str, fast: bool):
+    assert is_fast_on(device) is fast
 
 
-def first_loss(run: Run, folder: Path, config: list[str], **settings: object) -> float:
-    paths = {"dataset_dir": str(run.data), "split_file": str(run.folder / "split.json"), "run_dir": str(folder)}
-    train(config, {**TINY_SETTINGS, **paths, "max_epochs": 1, **settings})
-    return float(next(csv.DictReader((folder / "training.log").open()))["loss"])
+def computed(monkeypatch: pytest.MonkeyPatch, *overlays: str, device: str = "cpu") -> dict[str, object]:
+    """What train.json makes of a device with instructions for bfloat16."""
+    monkeypatch.setattr(mixed_precision, "is_fast_on", lambda device: True)
+    parser = ConfigParser()
+    parser.read_config(config_files("train", overlays))
+    parser["device"] = device
+    parts = {"training": "train#inferer", "validation": "validate#inferer"}
+    engines = {name: parser.get_parsed_content(f"{name}#amp") for name in ("train#trainer", "validate#evaluator")}
+    return {part: type(parser.get_parsed_content(name)) for part, name in parts.items()} | engines
+
+
+def test_training_uses_it_on_a_processor_and_validation_does_not(monkeypatch: pytest.MonkeyPatch):
+    in_float32 = {"validation": SimpleInferer, "train#trainer": False, "validate#evaluator": False}
+    assert computed(monkeypatch) == {"training": Bfloat16Inferer, **in_float32}
+
+
+@pytest.mark.parametrize("overlay", ["seed", "seed_dice"])
+def test_the_study_is_trained_in_float32_on_a_processor(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    in_float32 = {"validation": SimpleInferer, "train#trainer": False, "validate#evaluator": False}
+    assert computed(monkeypatch, overlay) == {"training": SimpleInferer, **in_float32}
+
+
+def test_on_a_gpu_the_engines_see_to_it(monkeypatch: pytest.MonkeyPatch):
+    engines = {"train#trainer": True, "validate#evaluator": True}
+    assert computed(monkeypatch, device="cuda:0") == {
+        "training": SimpleInferer,
+        "validation": SimpleInferer,
+        **engines,
+    }
 
 
 def test_a_training_in_bfloat16_learns_what_one_in_float32_does(tiny_run: Run, tmp_path: Path):
-    rounded, exact = (first_loss(tiny_run, tmp_path / str(amp), [], amp=amp) for amp in (True, False))
-    assert rounded != exact and rounded == pytest.approx(exact, rel=0.01)
-
-
-def test_the_study_is_trained_in_float32_on_a_processor(tiny_run: Run, tmp_path: Path):
-    by_itself, exact = (
-        first_loss(tiny_run, tmp_path / name, ["seed"], **settings)
-        for name, settings in (("by itself", {}), ("exact", {"amp": False}))
-    )
-    assert by_itself == exact
+    losses = []
+    for amp in (True, False):
+        folder = tmp_path / str(amp)
+        paths = {"dataset_dir": str(tiny_run.data), "split_file": str(tiny_run.folder / "split.json")}
+        train([], {**TINY_SETTINGS, **paths, "run_dir": str(folder), "max_epochs": 1, "amp": amp})
+        losses.append(float(next(csv.DictReader((folder / "training.log").open()))["loss"]))
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.01)

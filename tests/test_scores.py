@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from transforms.labels import REGIONS
+from transforms.regions import labels_to_regions
+from transforms.soft_labels import expand_labels
 from workflows.scores import (
     SUM_NAMES,
     CaseSums,
@@ -166,6 +172,47 @@ def test_the_sums_of_a_slice_have_one_column_per_name():
     assert named["pixels"] == [4, 4]
     assert named["true_WT"] == [3, 0] and named["true_TC"] == [2, 0] and named["true_ET"] == [1, 0]
     assert named["negative"] == [12, 12]
+
+
+def test_the_sums_of_regions_are_those_of_their_masks():
+    generator = torch.Generator().manual_seed(0)
+    called, wanted = (torch.randint(0, 4, (3, 9, 7), generator=generator) for _ in range(2))
+    sums = dict(zip(SUM_NAMES, slice_sums(one_hot(called), one_hot(wanted)).T, strict=True))
+    masks = [labels_to_regions(classes[None]).flatten(2).movedim(1, 0) for classes in (called, wanted)]
+    for number, region in enumerate(REGIONS):
+        p, r = (mask[:, number] for mask in masks)
+        assert sums[f"predicted_{region}"].tolist() == p.sum(1).tolist()
+        assert sums[f"true_{region}"].tolist() == r.sum(1).tolist()
+        assert sums[f"both_{region}"].tolist() == (p & r).sum(1).tolist()
+    assert sums["agreeing"].tolist() == (called == wanted).sum((1, 2)).tolist()
+
+
+def test_shares_that_sum_to_a_little_more_than_one_leave_no_background_to_count():
+    shares = torch.tensor([64, 128, 63], dtype=torch.uint8).reshape(1, 3, 1, 1)
+    target = expand_labels(shares)
+    assert target[0, 0, 0, 0] < 0  # by rounding
+    sums = dict(zip(SUM_NAMES, slice_sums(one_hot(torch.tensor([[[0]]])), target)[0].tolist(), strict=True))
+    assert (sums["both_one"], sums["predicted_one"], sums["true_one"]) == (0, 1, 0)
+
+
+class Made(TorchDispatchMode):
+    """Counts tensors made of Python's numbers, for which a GPU would be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten.lift_fresh.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_makes_a_tensor_of_numbers_on_its_way_to_the_sums():
+    with Made() as made:
+        torch.zeros(3)[[0]]
+    assert made.count == 1
+    truth = one_hot(torch.tensor([[[0, 1, 2, 3]]]))
+    with Made() as made:
+        slice_sums(truth, truth)
+    assert made.count == 0
 
 
 SLICES, PIXELS = 12, 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,14 @@ from torch import Tensor
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 """By torch's names. Without them a processor computes bfloat16 in float32, and takes longer than with that alone."""
 
+logger = logging.getLogger(__name__)
+
 
 def is_fast_on(device: str | torch.device) -> bool:
-    """Whether a device has instructions for bfloat16. A GPU is taken to have them."""
+    """Whether a device computes faster in bfloat16: a GPU, and a processor with instructions for it where torch, some
+    versions of which do not know, says so."""
     if torch.device(device).type != "cpu":
-        return True
+        return torch.device(device).type == "cuda"
     capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
     known = capabilities()
     return any(known.get(name) for name in BFLOAT16_INSTRUCTIONS)
@@ -25,7 +29,10 @@ def is_fast_on(device: str | torch.device) -> bool:
 
 def inferer(in_bfloat16: bool, device: str | torch.device) -> SimpleInferer:
     """What applies the network in MONAI's engines, whose own `amp` is for GPUs alone."""
-    return Bfloat16Inferer() if in_bfloat16 and torch.device(device).type == "cpu" else SimpleInferer()
+    if not in_bfloat16 or torch.device(device).type != "cpu":
+        return SimpleInferer()
+    logger.info("training in bfloat16, for which this processor has instructions; --amp False trains in float32")
+    return Bfloat16Inferer()
 
 
 class Bfloat16Inferer(SimpleInferer):

@@ -68,7 +68,7 @@ def slice_sums(probabilities: Tensor, target: Tensor) -> Tensor:
         *(shares.round().sum((1, 2)) for shares in (both, p, y, no_p * no_y, no_y)),
     ]
     # Keras' MeanIoU casts what it is fed to integers, and so cuts every probability below 1 down to 0.
-    p_one, y_one = p.floor(), y.floor()
+    p_one, y_one = (p >= 1).float(), (y >= 1).float()
     truncated = [ones.sum((1, 2)) for ones in (p_one * y_one, p_one, y_one)]
     rest = torch.stack([s.double() for s in (*pooled, *truncated)], dim=1)
     return torch.cat([soft, _region_sums(counts), rest], dim=1)
@@ -87,11 +87,12 @@ def _class_counts(called: Tensor, wanted: Tensor) -> Tensor:
 
 def _region_sums(counts: Tensor) -> Tensor:
     """The sums of `_REGION_SUMS`, from those of the classes."""
-    regions = [list(classes) for classes in REGIONS.values()]
-    both = [counts[:, classes][:, :, classes].sum((1, 2)) for classes in regions]
-    predicted = [counts[:, classes].sum((1, 2)) for classes in regions]
-    true = [counts[:, :, classes].sum((1, 2)) for classes in regions]
-    return torch.stack([*both, *predicted, *true], dim=1)
+    predicted, true = counts.sum(2), counts.sum(1)
+    of_regions = [
+        *(sum(counts[:, p, t] for p in classes for t in classes) for classes in REGIONS.values()),
+        *(sum(of_class[:, c] for c in classes) for of_class in (predicted, true) for classes in REGIONS.values()),
+    ]
+    return torch.stack(of_regions, dim=1)
 
 
 def study_scores(case_sums: Sums) -> dict[str, float]:

@@ -177,7 +177,7 @@ class SliceDataset(Dataset):
         numbers = [self.locate(index) for index in indices]
         image, label = self._whole_stack(numbers) or self._gathered(numbers)
         batch = {
-            "image": image.float(),
+            "image": image,
             "label": label,
             "case": torch.tensor([case for case, _ in numbers]),
             "slice": torch.tensor([number for _, number in numbers]),
@@ -205,7 +205,7 @@ class SliceDataset(Dataset):
         first = channels[0]
         shape = (len(rows), len(first) * len(first[0]), *first[0].shape[1:])
         images = torch.empty(shape, dtype=torch.float32, device=first[0].device)
-        for image, parts in zip(images, channels, strict=True):  # written once, where they belong
+        for image, parts in zip(images, channels, strict=True):  # `stack` and `float` would write each twice
             for at, part in enumerate(parts):
                 image[at * len(part) : (at + 1) * len(part)] = part
         return images, torch.stack([slice_of(row["label"], plane, at) for row, plane, at in rows])
