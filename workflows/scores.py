@@ -7,6 +7,8 @@ slices mixed into many batches.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -89,8 +91,8 @@ def _region_sums(counts: Tensor) -> Tensor:
     """The sums of `_REGION_SUMS`, from those of the classes."""
     predicted, true = counts.sum(2), counts.sum(1)
     of_regions = [
-        *(sum(counts[:, p, t] for p in classes for t in classes) for classes in REGIONS.values()),
-        *(sum(of_class[:, c] for c in classes) for of_class in (predicted, true) for classes in REGIONS.values()),
+        *(reduce(add, (counts[:, p, t] for p in classes for t in classes)) for classes in REGIONS.values()),
+        *(reduce(add, (of[:, c] for c in classes)) for of in (predicted, true) for classes in REGIONS.values()),
     ]
     return torch.stack(of_regions, dim=1)
 
