@@ -138,12 +138,12 @@ def measure(arguments: Any, work: Path) -> tuple[str, ...]:
         f"{type(network).__name__} of {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters; "
         f"{slices_per_step} slices per step, the baseline {window[1] - window[0]} of one patient. Operations are "
         "counted by torch's FlopCounterMode.",
-        f"A matrix product of {edge}×{edge} reaches {in_words(rates)} here; ours computes in {name_of(dtype)}, plain in "
-        f"{name_of(of_plain)}. In {name_of(dtype)} the network's forward and backward pass alone, without loss, "
-        f"optimiser and data, reaches {alone_rate / 1e9:.1f} GFLOP/s, {alone_rate / product_rate:.0%} of it. By torch's profiler "
-        f"{convolutions:.0%} of that time goes into convolutions, which do all counted operations: they reach "
-        f"{alone_rate / convolutions / product_rate:.0%} of the matrix product's rate. With weights and slices stored "
-        f"channels last the passes take {channels_last:.2f} times as long.",
+        f"A matrix product of {edge}×{edge} reaches {in_words(rates)} here; ours computes in {name_of(dtype)}, plain "
+        f"in {name_of(of_plain)}. In {name_of(dtype)} the network's forward and backward pass alone, without loss, "
+        f"optimiser and data, reaches {alone_rate / 1e9:.1f} GFLOP/s, {alone_rate / product_rate:.0%} of the matrix "
+        f"product's. By torch's profiler {convolutions:.0%} of that time goes into convolutions, which do all counted "
+        f"operations: they reach {alone_rate / convolutions / product_rate:.0%} of its rate. With weights "
+        f"and slices stored channels last the passes take {channels_last:.2f} times as long.",
     )
     return rows, *remarks
 
