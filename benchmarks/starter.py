@@ -5,7 +5,7 @@
 DIR holds the fourteen cases of benchmarks/experiments/folds.json. The six to train on are the ones whose licence allows
 weights to be shared. The weights after the last epoch are taken. Writes the scores into
 docs/results.md; with --ship also model.pt, config.json and README.md, the model card with the scores, into
-bundle/models. Takes about half an hour on two cores.
+bundle/models. Takes about a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
