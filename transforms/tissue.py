@@ -60,7 +60,7 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
         tissues = _blended(expand_labels(labels[places]))  # (changed slices, classes, H, W)
         own = batch[places, first : first + each]
         other = own + own * _spread(gain, tissues) + _spread(shift, tissues)
-        result = batch.clone()
+        result = batch.clone()  # the slices that were not drawn stay as they are, and cost no more than this
         result[places, first : first + each] = torch.where(own != 0, other, own)
         return result
 
