@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from conftest import TINY_SETTINGS, Run
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
+from torch import Tensor, nn
 
 from transforms.pipelines import training_preprocessing
 from workflows.configuration import config_files
+from workflows.cuda_graphs import Replayed
 from workflows.predict import predict
 from workflows.scores import dice
 from workflows.train import train
@@ -113,3 +116,59 @@ def test_a_prediction_on_the_gpu_is_that_of_the_cpu_but_for_rounding(tiny_run: R
     ours, theirs = (torch.as_tensor(label_map) for label_map in label_maps)
     both = (ours & theirs).sum().double()
     assert float(dice(both, ours.sum().double(), theirs.sum().double())) > 0.97
+
+
+def passes(module: nn.Module, batches: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """A module's answers to batches and the gradients of its weights, and its buffers at the end."""
+    found = []
+    for batch in batches:
+        module.zero_grad()
+        answer = module(batch)
+        answer.square().mean().backward()
+        found += [answer.detach().clone(), *(weight.grad.clone() for weight in module.parameters())]
+    return found, dict(module.named_buffers())
+
+
+def test_a_replayed_module_answers_and_learns_as_itself_and_other_batches_reach_it_as_they_are():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)).cuda()
+    same = copy.deepcopy(module)
+    replayed = Replayed(module)
+    batches = [torch.randn(slices, 2, 32, 32, device="cuda") for slices in (4, 4, 3, 4)]
+    (ours, buffers), (theirs, expected) = passes(replayed, batches), passes(same, batches)
+    for value, of_same in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(value, of_same)
+    for name, value in expected.items():
+        torch.testing.assert_close(buffers[f"module.{name}"], value)
+    assert replayed.replay is not None and set(module.state_dict()) == set(same.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(replayed(batches[0]), same(batches[0]))
+
+
+def test_a_recording_takes_the_weights_as_they_are_at_each_step_in_bfloat16_too():
+    torch.manual_seed(0)
+    module = nn.Conv2d(2, 4, 3).cuda()
+    replayed, batch = Replayed(module), torch.randn(4, 2, 32, 32, device="cuda")
+    for _ in range(3):
+        with torch.autocast("cuda", torch.bfloat16):
+            answer, expected = replayed(batch), module(batch)
+        assert answer.dtype is torch.bfloat16
+        torch.testing.assert_close(answer, expected)
+        with torch.no_grad():
+            module.weight.mul_(2)
+
+
+def test_a_training_with_cuda_graphs_is_that_without_but_for_rounding(tiny_run: Run, tmp_path: Path):
+    losses: dict[bool, list[Tensor]] = {True: [], False: []}
+    for graphs, of_steps in losses.items():
+        trainer = trainer_of(tiny_run, tmp_path / str(graphs), max_epochs=2, cuda_graphs=graphs)
+        trainer.add_event_handler(
+            Events.ITERATION_COMPLETED,
+            lambda engine, kept=of_steps: kept.append(engine.state.output["loss"].detach().clone()),
+        )
+        trainer.run()
+        assert isinstance(trainer.loss_function, Replayed) is graphs
+        assert graphs is False or (trainer.inferer.replayed.replay and trainer.loss_function.replay)
+    with_graphs, without = (torch.stack(losses[graphs]).cpu() for graphs in (True, False))
+    assert with_graphs[-1] < with_graphs[0]
+    torch.testing.assert_close(with_graphs, without, rtol=0.02, atol=0)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from networks.packed import PackedUNet
 from workflows import mixed_precision
 from workflows.configuration import config_files
+from workflows.cuda_graphs import ReplayingInferer
 from workflows.mixed_precision import Bfloat16Inferer, inferer, is_fast_on
 from workflows.train import train
 
@@ -102,7 +103,7 @@ def test_the_study_is_trained_in_float32_on_a_processor(overlay: str, monkeypatc
 def test_on_a_gpu_the_engines_see_to_it(monkeypatch: pytest.MonkeyPatch):
     engines = {"train#trainer": True, "validate#evaluator": True}
     assert computed(monkeypatch, device="cuda:0") == {
-        "training": SimpleInferer,
+        "training": ReplayingInferer,
         "validation": SimpleInferer,
         **engines,
     }
