@@ -1,4 +1,4 @@
-"""Memory that was freed is used again instead of being asked for anew."""
+"""Memory that was freed is used again instead of being asked for anew, and imports are not searched for garbage."""
 
 from __future__ import annotations
 
@@ -37,3 +37,26 @@ def test_large_blocks_are_given_back_by_glibc_and_kept_by_us(python: Callable[..
     as_ever, given_back, kept = (pages(how) for how in ("as ever", "given back", "kept"))
     assert kept < 100
     assert min(as_ever, given_back) > 10 * max(kept, 100)
+
+
+FROZEN = """
+import gc, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from workflows.allocation import spare_collector_the_imports
+spare_collector_the_imports()
+first = gc.get_freeze_count()
+kept = [[] for _ in range(1000)]
+spare_collector_the_imports()
+print(first, gc.get_freeze_count(), len(gc.get_objects()))
+"""
+
+
+def test_what_was_imported_is_no_longer_visited_by_the_collector_and_what_comes_later_is(
+    python: Callable[..., Started], tmp_path: Path
+):
+    ended = python("-c", FROZEN, REPOSITORY, cwd=tmp_path)
+    assert ended.status == 0, ended.stderr
+    first, second, visited = map(int, ended.stdout.split())
+    assert first == second > 50_000  # torch alone
+    assert 1000 <= visited < first

@@ -46,6 +46,9 @@ class Replayed(nn.Module):
         return (self.module.training, torch.is_autocast_enabled("cuda"), *of_inputs)
 
     def _record(self, inputs: tuple[Tensor, ...]) -> Callable[..., Any]:
+        # The gradients of a recording come from another stream than torch expects, of which it warns once; it waits for
+        # that stream by itself. Older versions do not warn.
+        getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", bool)(False)
         before = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         samples = tuple(tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs)
         # Autocast would otherwise hand the recording weights that it has rounded before, and which stay as they are.

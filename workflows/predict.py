@@ -21,7 +21,7 @@ from transforms.files import remove_partial, write_whole
 from transforms.labels import BACKGROUND, CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
 from transforms.pipelines import PROBABILITIES, UNCERTAINTY
 from transforms.slices import plain
-from workflows.allocation import keep_freed_memory
+from workflows.allocation import keep_freed_memory, spare_collector_the_imports
 from workflows.background import Background
 from workflows.configuration import (
     TUNED_SETTINGS,
@@ -91,6 +91,7 @@ def begin_prediction(checkpoint: str | Path, more_checkpoints: Sequence[str | Pa
         ConfigurationError: if there are none.
     """
     keep_freed_memory()
+    spare_collector_the_imports()
     for each in (checkpoint, *more_checkpoints):
         check_checkpoint(each)
         card = Path(each).resolve().with_name(MODEL_CARD)

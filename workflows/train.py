@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from transforms.files import remove_partial, write_whole
 from transforms.labels import NUM_CLASSES
 from transforms.windows import slice_window
-from workflows.allocation import keep_freed_memory
+from workflows.allocation import keep_freed_memory, spare_collector_the_imports
 from workflows.checkpoints import MODEL
 from workflows.configuration import (
     RUN_CONFIGURATION,
@@ -89,6 +89,7 @@ def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False, c
         )
     from_first(lambda: _claim(Path(run_dir), dataset_dir, resume))
     keep_freed_memory()
+    spare_collector_the_imports()
     set_determinism(seed)
     logger.info(f"run folder {Path(run_dir).resolve()}; watch it with  tensorboard --logdir {run_dir}")
 
