@@ -56,11 +56,11 @@ Each row: `BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME --folds
 ABOUT_GPU = """\
 The tables below are of trainings on one NVIDIA H200, in bfloat16 (files in experiments/gpu), each Δ against
 *{baseline}* there. Time was equal: the four folds of nnU-Net shared the GPU and 16 cores for 200 seconds, a few of its
-usual 1000 epochs, in each of which it takes 250 steps; then the eight of *amp_long* and *amp_80* shared them, *amp_long*
-for about as long, so that it had half of the GPU. It says which gets further in minutes, and nothing of what nnU-Net
-reaches in a day. *epochs* are each one's own. Minutes of GPU are wall clock of the whole training process, but of
-nnU-Net without its start-up and preprocessing; of fold 2 of *amp_80* they were not kept. The label maps of *amp_80* were
-computed on a CPU.
+usual 1000 epochs, in each of which it takes 250 steps; then the eight of *amp_long* and *amp_80* shared them,
+*amp_long* for about as long, so that it had half of the GPU. It says which gets further in minutes, and nothing of what
+nnU-Net reaches in a day. *epochs* are each one's own. Minutes of GPU are wall clock of the whole training process, but
+of nnU-Net without its start-up and preprocessing; of fold 2 of *amp_80* they were not kept. The label maps of *amp_80*
+were computed on a CPU.
 """
 
 
