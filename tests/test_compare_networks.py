@@ -6,7 +6,6 @@ import csv
 import json
 import mmap
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ from conftest import REPOSITORY, Run, Started, listing
 from ignite.engine import Engine
 from matplotlib.image import imread
 
-from workflows import network_figures
 from workflows.compare_networks import compare_networks, epochs_within
 from workflows.errors import ConfigurationError
 from workflows.network_costs import FIRST_STEPS, STEPS, StepCosts, peak_memory, seconds_per_step
-from workflows.network_figures import apart, draw_networks
+from workflows.network_figures import COLOURS, MARKERS, draw_networks, look
 from workflows.network_rows import COLUMNS
 from workflows.network_tables import notes, print_table, table_of, write_tables
 
@@ -163,19 +161,13 @@ def test_on_a_gpu_the_minutes_are_those_of_the_clock():
     assert "minutes of wall clock" in notes(on_gpu, {"minutes": 9, "section": "testing"})
 
 
-def test_names_in_the_picture_lie_apart_and_inside():
-    for heights in ([0.5, 0.5, 0.5], [0.0, 0.01, 0.02, 0.9], [0.3], [0.9, 0.2, 0.25]):
-        placed = sorted(apart(heights, 0.06))
-        assert all(above - below >= 0.06 - 1e-12 for below, above in pairwise(placed))
-        assert placed[0] >= min(0.03, *heights) - 1e-12
-    assert apart([0.9, 0.2], 0.06) == [0.9, 0.2]
-
-
 def test_every_network_of_the_bundle_has_its_own_colour_and_shape(tmp_path: Path):
     from workflows.compare_networks import NETWORKS
 
-    looks = list(zip(network_figures.COLOURS, network_figures.MARKERS, strict=True))
-    assert len(set(network_figures.COLOURS)) == len(set(network_figures.MARKERS)) == len(looks) >= len(NETWORKS)
+    looks = [look(number) for number in range(len(COLOURS) * len(MARKERS))]
+    assert len(set(looks)) == len(looks)
+    for of_bundle in zip(*looks[: len(NETWORKS)], strict=True):
+        assert len(set(of_bundle)) == len(NETWORKS)
     picture = draw_networks([row(name, 0.7, 1 + n) for n, name in enumerate(NETWORKS)], tmp_path / "networks.png")
     assert imread(picture).shape[1] > 1000
 
