@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -22,6 +23,8 @@ import psutil
 import pytest
 import torch
 from conftest import REPOSITORY, Started
+
+from workflows.mixed_precision import is_fast_on
 
 TINY = ("--size_px", "64", "--network_def#width", "4", "--slices_per_step", "1", "--max_epochs", "3")
 TINY += ("--device", "cpu", "--slice_range", "[70,94]", "--config", "axial")
@@ -380,6 +383,27 @@ def test_what_can_change_is_said_and_kept(launch: Launch, begun: Path):
     assert ended.status == 0, ended.stderr
     assert 'changed since the run began: early_stop#patience: "$max(12, round(0.6 * @max_epochs))" → 7' in ended.stderr
     assert '"patience": 7' in (begun / "config.json").read_text()
+
+
+def test_a_run_goes_on_in_the_precision_it_began_with_on_a_machine_that_would_choose_the_other(
+    launch: Launch, begun: Path
+):
+    file = begun / "config.json"
+    own = json.loads(file.read_text())
+    assert own["amp"] is is_fast_on("cpu")
+    file.write_text(json.dumps({**own, "amp": not own["amp"]}))
+    ended = launch("train", "--resume", "--out", begun, "--device", "cpu").ended()
+    assert ended.status == 0, ended.stderr
+    assert ("training in bfloat16" in ended.stderr) is not own["amp"]
+    assert json.loads(file.read_text())["amp"] is not own["amp"]
+    assert "changed since" not in ended.stderr
+
+
+def test_another_precision_is_said(launch: Launch, begun: Path):
+    other = not json.loads((begun / "config.json").read_text())["amp"]
+    ended = launch("train", "--resume", "--out", begun, "--amp", other).ended()
+    assert ended.status == 0, ended.stderr
+    assert f"changed since the run began: amp: {str(not other).lower()} → {str(other).lower()}" in ended.stderr
 
 
 def test_resuming_needs_the_name_of_the_run(command: Command):

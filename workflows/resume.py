@@ -30,8 +30,11 @@ def own_dataset_dir(run_dir: str) -> str | None:
     return run_configuration(Path(run_dir) / LAST).get("dataset_dir")
 
 
-def accept(run_dir: str, dataset_dir: str, split_file: str | None, network: Any) -> None:
+def accept(run_dir: str, dataset_dir: str, split_file: str | None, network: Any, amp: bool) -> None:
     """Compare the running configuration with the one the run was started with; say what has changed.
+
+    Args:
+        amp: whether the running one trains in bfloat16.
 
     Raises:
         ConfigurationError: naming the settings that cannot be changed within a run, or the first layer that differs.
@@ -43,7 +46,7 @@ def accept(run_dir: str, dataset_dir: str, split_file: str | None, network: Any)
     before, now = run_configuration(folder / LAST), current_configuration()
     _refuse_other_split(folder, split_file)
     if before and now:
-        resolved = {"dataset_dir": str(Path(dataset_dir).resolve())}
+        resolved = {"dataset_dir": str(Path(dataset_dir).resolve()), "amp": amp}
         changes = differences(before, {**now, **resolved})
         refused = [change for name, change in changes.items() if _is_part_of_the_state(name, before)]
         if refused:

@@ -73,11 +73,19 @@ def _new_run_dir() -> str:
     return str(path)
 
 
-def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False, cache_dir: str | None = None) -> None:
+def begin_run(
+    run_dir: str,
+    dataset_dir: str,
+    seed: int,
+    resume: bool = False,
+    cache_dir: str | None = None,
+    amp: bool | None = None,
+) -> None:
     """Make the run's folder, save the configuration in it and seed every random generator.
 
     Args:
         resume: continue what the folder holds; its configuration is kept until the state turns out to fit the new one.
+        amp: see `save_configuration`.
     Raises:
         ConfigurationError: if the folder holds another run, or `cache_dir` lies in the data folder.
     """
@@ -87,14 +95,14 @@ def begin_run(run_dir: str, dataset_dir: str, seed: int, resume: bool = False, c
         raise ConfigurationError(
             f"cache_dir {cache_dir}: lies in the data folder, which is never written to; name another."
         )
-    from_first(lambda: _claim(Path(run_dir), dataset_dir, resume))
+    from_first(lambda: _claim(Path(run_dir), dataset_dir, resume, amp))
     keep_freed_memory()
     spare_collector_the_imports()
     set_determinism(seed)
     logger.info(f"run folder {Path(run_dir).resolve()}; watch it with  tensorboard --logdir {run_dir}")
 
 
-def _claim(folder: Path, dataset_dir: str, resume: bool) -> None:
+def _claim(folder: Path, dataset_dir: str, resume: bool, amp: bool | None) -> None:
     taken = [name for name in (MODEL, LAST, LOG) if (folder / name).exists()]
     if taken and not resume:
         raise ConfigurationError(
@@ -104,7 +112,7 @@ def _claim(folder: Path, dataset_dir: str, resume: bool) -> None:
     if (folder / LAST).exists():
         _check_writable(folder)
     else:
-        save_configuration(folder, dataset_dir)
+        save_configuration(folder, dataset_dir, amp)
 
 
 def _check_writable(folder: Path) -> None:
@@ -116,12 +124,18 @@ def _check_writable(folder: Path) -> None:
         raise type(error)(error.errno, error.strerror, str(folder)) from error
 
 
-def save_configuration(run_dir: str | Path, dataset_dir: str) -> None:
-    """Keep what the running workflow was configured with as the run's `config.json`."""
+def save_configuration(run_dir: str | Path, dataset_dir: str, amp: bool | None = None) -> None:
+    """Keep what the running workflow was configured with as the run's `config.json`.
+
+    Args:
+        amp: whether it trains in bfloat16, which the default leaves to the machine: wherever the run is continued, it
+            goes on in the same way.
+    """
     folder = Path(run_dir)
     if configuration := current_configuration():
         own = {"dataset_dir": str(Path(dataset_dir).resolve()), "run_dir": str(folder.resolve()), "resume": False}
-        text = json.dumps({**configuration, **own}, indent=2)
+        precision = {} if amp is None else {"amp": amp}
+        text = json.dumps({**configuration, **own, **precision}, indent=2)
         write_whole(folder / RUN_CONFIGURATION, lambda path: path.write_text(text))
 
 
