@@ -55,12 +55,10 @@ Each row: `BRATS_REAL_DATA=DIR python benchmarks/experiments.py run NAME --folds
 
 ABOUT_GPU = """\
 The tables below are of trainings on one NVIDIA H200, in bfloat16 (files in experiments/gpu), each Δ against
-*{baseline}* there. Time was equal: the four folds of nnU-Net shared the GPU and 16 cores for 200 seconds, a few of its
-usual 1000 epochs, in each of which it takes 250 steps; then the eight of *amp_long* and *amp_80* shared them,
-*amp_long* for about as long, so that it had half of the GPU. It says which gets further in minutes, and nothing of what
-nnU-Net reaches in a day. *epochs* are each one's own. Minutes of GPU are wall clock of the whole training process, but
-of nnU-Net without its start-up and preprocessing; of fold 2 of *amp_80* they were not kept. The label maps of *amp_80*
-were computed on a CPU.
+*{baseline}* there; how they shared the GPU, for how long, and what the comparison does not show stands in
+[results.md](results.md#beside-nnu-net). *epochs* are each one's own, nnU-Net's of 250 steps. Minutes of GPU are wall
+clock of the whole training process, but of nnU-Net without its start-up and preprocessing, and means over the folds of
+which they were kept.
 """
 
 
@@ -161,6 +159,8 @@ def row(
 def cost_of_training(figures: dict[int, dict[str, Any]]) -> str:
     """Mean minutes of CPU per fold, and those on a GPU where there was one."""
     kept = [fold["training"] for fold in figures.values() if fold["training"]["cpu_seconds"] is not None]
+    if not kept:
+        return "–"
     cpu, wall = (np.mean([cost[f"{clock}_seconds"] for cost in kept]) for clock in ("cpu", "wall"))
     on_gpu = any(fold.get("device", "cpu") != "cpu" for fold in figures.values())
     return f"{cpu / 60:.0f}" + (f" and {wall / 60:.1f} of GPU" if on_gpu else "")

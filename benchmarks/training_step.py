@@ -44,9 +44,9 @@ MATRIX_EDGE = {"cpu": 1024, "cuda": 8192}
 """Of the square matrices whose product is timed."""
 
 ON_GPU = (
-    "Steps of 16 slices keep one CPU core busy throughout with starting small operations, and the GPU idle most of the "
-    "time. Ours therefore replays the passes of the network and the loss as CUDA graphs (`cuda_graphs`); the passes "
-    "alone and those of the baseline, whose steps are larger, are started one by one."
+    "Ours replays the passes of the network and the loss as CUDA graphs (`cuda_graphs`); the passes alone and those of "
+    "the baseline, whose steps are larger, are started one by one. Where slices per second and per second of CPU are "
+    "the same, one core is busy throughout with starting operations, and the rate is its rate."
 )
 
 SELF_TIME = {"cpu": "self_cpu_time_total", "cuda": "self_device_time_total"}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transforms.pipelines import training_preprocessing
 from workflows.configuration import config_files
 from workflows.cuda_graphs import Replayed
+from workflows.errors import ConfigurationError
 from workflows.predict import predict
 from workflows.scores import dice
 from workflows.train import train
@@ -64,7 +65,7 @@ def test_no_step_waits_for_the_gpu(tiny_run: Run, tmp_path: Path, variant: str |
 
     def forbid(engine: Engine) -> None:
         step = engine.state.iteration + 1
-        if step > 1 and step % 10:  # the first builds the optimiser's state, every tenth writes its loss
+        if step > 1 and step % 10:  # the first builds the optimiser's state and records, every tenth writes its loss
             torch.cuda.set_sync_debug_mode("error")
             watched.append(step)
 
@@ -133,14 +134,15 @@ def test_a_replayed_module_answers_and_learns_as_itself_and_other_batches_reach_
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)).cuda()
     same = copy.deepcopy(module)
-    replayed = Replayed(module)
-    batches = [torch.randn(slices, 2, 32, 32, device="cuda") for slices in (4, 4, 3, 4)]
+    replayed, calls = Replayed(module), []
+    module[3].register_forward_hook(lambda *_: calls.append(1))
+    batches = [torch.randn(slices, 2, 32, 32, device="cuda") for slices in (4, 4, 3, 4, 4)]
     (ours, buffers), (theirs, expected) = passes(replayed, batches), passes(same, batches)
+    assert len(calls) == 3 + 1 + 1  # to warm up, to record, and the odd batch; the others are replayed
     for value, of_same in zip(ours, theirs, strict=True):
         torch.testing.assert_close(value, of_same)
     for name, value in expected.items():
         torch.testing.assert_close(buffers[f"module.{name}"], value)
-    assert replayed.replay is not None and set(module.state_dict()) == set(same.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(replayed(batches[0]), same(batches[0]))
 
@@ -149,13 +151,43 @@ def test_a_recording_takes_the_weights_as_they_are_at_each_step_in_bfloat16_too(
     torch.manual_seed(0)
     module = nn.Conv2d(2, 4, 3).cuda()
     replayed, batch = Replayed(module), torch.randn(4, 2, 32, 32, device="cuda")
-    for _ in range(3):
+    for _ in range(4):
         with torch.autocast("cuda", torch.bfloat16):
             answer, expected = replayed(batch), module(batch)
         assert answer.dtype is torch.bfloat16
         torch.testing.assert_close(answer, expected)
         with torch.no_grad():
             module.weight.mul_(2)
+    assert replayed.recorded
+
+
+def test_a_replay_drops_out_anew_and_a_recording_draws_nothing():
+    replayed, batch = Replayed(nn.Sequential(nn.Dropout(), nn.Conv2d(2, 4, 3)).cuda()), torch.ones(4, 2, 8, 8).cuda()
+    torch.manual_seed(1)
+    recorded, again = replayed(batch).clone(), replayed(batch).clone()
+    torch.manual_seed(1)
+    assert torch.equal(replayed(batch), recorded) and not torch.equal(recorded, again)
+
+
+def test_gradients_that_add_up_are_those_of_the_module():
+    module = nn.Conv2d(2, 4, 3).cuda()
+    same, batch = copy.deepcopy(module), torch.randn(4, 2, 8, 8).cuda()
+    for one in (Replayed(module), same):
+        for _ in range(3):
+            one.zero_grad()
+            for _ in range(3):
+                one(batch).square().mean().backward()
+    torch.testing.assert_close(module.weight.grad, same.weight.grad)
+
+
+def test_what_cannot_be_recorded_is_said_in_one_line():
+    class Waiting(nn.Module):
+        def forward(self, batch: Tensor) -> Tensor:
+            return batch * float(batch.sum())
+
+    waiting, batch = Replayed(Waiting()), torch.ones(2, 2, device="cuda", requires_grad=True)
+    with pytest.raises(ConfigurationError, match=r"^Waiting cannot be recorded .*; train with --cuda_graphs False\.$"):
+        waiting(batch)
 
 
 def test_a_training_with_cuda_graphs_is_that_without_but_for_rounding(tiny_run: Run, tmp_path: Path):
@@ -168,7 +200,7 @@ def test_a_training_with_cuda_graphs_is_that_without_but_for_rounding(tiny_run: 
         )
         trainer.run()
         assert isinstance(trainer.loss_function, Replayed) is graphs
-        assert graphs is False or (trainer.inferer.replayed.replay and trainer.loss_function.replay)
+        assert graphs is False or (trainer.inferer.replayed.recorded and trainer.loss_function.recorded)
     with_graphs, without = (torch.stack(losses[graphs]).cpu() for graphs in (True, False))
     assert with_graphs[-1] < with_graphs[0]
     torch.testing.assert_close(with_graphs, without, rtol=0.02, atol=0)

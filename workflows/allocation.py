@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from functools import cache
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Names of glibc's settings, `man mallopt`."""
@@ -23,14 +24,15 @@ def keep_freed_memory() -> None:
         _set(TRIM_THRESHOLD, max(KEPT_BYTES))
 
 
+@cache
 def spare_collector_the_imports() -> None:
     """Python's garbage collector no longer visits the objects that there are now, of which imports leave 400 000.
 
     Importing what a training needs besides then takes three quarters of the time. Only the first call in a process does
-    anything: what a later one would find may be garbage of a run that has ended.
+    anything: what a later one would find may be garbage of a run that has ended. What was garbage at the first stays.
     """
-    if not gc.get_freeze_count():
-        gc.freeze()
+    gc.collect(1)  # the young, in no time
+    gc.freeze()
 
 
 def give_freed_memory_back() -> None:

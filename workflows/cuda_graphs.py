@@ -12,59 +12,94 @@ from typing import Any
 import torch
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from workflows.errors import ConfigurationError
 
 Form = tuple[Any, ...]
 
 
 class Replayed(nn.Module):
-    """A module whose forward and backward pass on a GPU are recorded at its first call and replayed from then on.
+    """A module whose forward and backward pass on a GPU are recorded once and replayed from then on.
 
-    Replayed are calls that compute gradients, with tensors of the first such call's shapes and types; others, as of an
-    epoch's last batch, reach the module as they are. Its answer is overwritten by the next call. The module is called
-    four times at the recording, after which its buffers, the running means of a normalisation among them, are set back.
+    Recorded is the first call: a pass that was started one by one before it, and whose gradients are still held, can
+    break a recording. Calls with tensors of other shapes or types, as of an epoch's last batch, those without
+    gradients, and those that add to gradients of an earlier call reach the module as they are: a replay overwrites the
+    gradients, and the answer, of the one before. The recording calls the module four times and then sets back its
+    buffers, such as the running means of a normalisation, and the GPU's random numbers.
 
     Args:
-        module: of tensors alone, without random decisions on the processor and without a need to wait for the GPU.
+        module: of tensors alone, without random decisions on the processor and without a need to wait for the GPU. One
+            that averages its gradients with other processes is never replayed: that happens outside of a recording.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self.form: Form | None = None
-        self.replay: Callable[..., Any] | None = None
+        self.recorded: tuple[Form, Callable[..., Any]] | None = None
 
     def forward(self, *inputs: Tensor) -> Any:
-        if not torch.is_grad_enabled() or not all(tensor.is_cuda for tensor in inputs):
+        if not self._replayable(inputs):
             return self.module(*inputs)
         form = self._form_of(inputs)
-        if self.replay is None:
-            self.form, self.replay = form, self._record(inputs)
-        return self.replay(*inputs) if form == self.form else self.module(*inputs)
+        if self.recorded is None:
+            self.recorded = form, self._record(inputs)
+        recorded_form, replay = self.recorded
+        return replay(*inputs) if form == recorded_form else self.module(*inputs)
+
+    def _replayable(self, inputs: tuple[Tensor, ...]) -> bool:
+        return (
+            torch.is_grad_enabled()
+            and self._on_gpu(inputs)
+            and not isinstance(self.module, DistributedDataParallel)
+            and all(weight.grad is None for weight in self.module.parameters())
+        )
+
+    def _on_gpu(self, inputs: tuple[Tensor, ...]) -> bool:
+        return all(tensor.is_cuda for tensor in inputs)
 
     def _form_of(self, inputs: tuple[Tensor, ...]) -> Form:
         of_inputs = [(tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad) for tensor in inputs]
         return (self.module.training, torch.is_autocast_enabled("cuda"), *of_inputs)
 
     def _record(self, inputs: tuple[Tensor, ...]) -> Callable[..., Any]:
-        # The gradients of a recording come from another stream than torch expects, of which it warns once; it waits for
-        # that stream by itself. Older versions do not warn.
-        getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", bool)(False)
+        """
+        Raises:
+            ConfigurationError: if the module does what cannot be recorded.
+        """
+        device = inputs[0].device
+        self.module.to(device)  # a loss may hold tensors, and nobody has moved it
         before = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         samples = tuple(tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs)
-        # Autocast would otherwise hand the recording weights that it has rounded before, and which stay as they are.
-        rounding = torch.get_autocast_dtype("cuda")
-        with torch.autocast("cuda", rounding, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False):
-            # A holder, since the recording takes the place of the forward method of the module that it is of.
-            replay: Callable[..., Any] = torch.cuda.make_graphed_callables(
-                Holder(self.module), samples, allow_unused_input=True
-            )
+        drawn = torch.cuda.get_rng_state(device)
+        try:
+            replay = recording(self.module, samples, device)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"{type(self.module).__name__} cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}); "
+                "train with --cuda_graphs False."
+            ) from error
+        torch.cuda.set_rng_state(drawn, device)
         for name, buffer in self.module.named_buffers():
             buffer.copy_(before[name])
         return replay
 
 
+def recording(module: nn.Module, samples: tuple[Tensor, ...], device: torch.device) -> Callable[..., Any]:
+    """What replays a module on tensors like the samples."""
+    # The gradients of a recording come from another stream than torch expects, of which it warns once; it waits for
+    # that stream by itself. Older versions do not warn.
+    getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", bool)(False)
+    torch.cuda.graph.default_capture_stream = None  # else a recording on one GPU would use the stream of another
+    # Autocast would hand the recording weights that it has rounded before, and which stay as they are.
+    rounding, rounds = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
+    with torch.cuda.device(device), torch.autocast("cuda", rounding, enabled=rounds, cache_enabled=False):
+        replay: Callable[..., Any] = torch.cuda.make_graphed_callables(Holder(module), samples, allow_unused_input=True)
+    return replay
+
+
 class Holder(nn.Module):
-    """A module by another name."""
+    """A module by another name: a recording takes the place of the forward method of the one that it is of."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -222,6 +222,8 @@ def _advice(error: BaseException) -> str | None:
     while seen is not None:
         if isinstance(seen, RuntimeError) and "DataLoader worker" in str(seen):
             return "a process that loads data was killed, often for want of memory; use fewer of them"
+        if isinstance(seen, torch.OutOfMemoryError):
+            return "the GPU has too little memory; take a smaller slices_per_step, or --cuda_graphs False"
         seen = seen.__cause__ or seen.__context__
     if lost(error):
         return f"rank {rank()}: another process of this run has ended, and its own message says why"
