@@ -347,10 +347,13 @@ def main() -> None:
     if arguments.task == "rescore":
         rescore(real_data(), arguments.runs.resolve(), arguments.results)
     from experiments_final import write_final  # here, so that a result is kept whatever the page does
+    from experiments_gpu import write_beside_nnunet
     from experiments_table import read_results, write_page
 
+    results, folds = read_results(RESULTS), len(json.loads(FOLDS.read_text())["folds"])
     write_page()
-    write_final(read_results(RESULTS), len(json.loads(FOLDS.read_text())["folds"]))
+    write_final(results, folds)
+    write_beside_nnunet(read_results(ON_GPU), results, folds)
 
 
 if __name__ == "__main__":

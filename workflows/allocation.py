@@ -26,10 +26,11 @@ def keep_freed_memory() -> None:
 
 @cache
 def spare_collector_the_imports() -> None:
-    """Python's garbage collector no longer visits the objects that there are now, of which imports leave 400 000.
+    """Python's garbage collector no longer visits the objects that there are now, nearly all of them of imports.
 
-    Importing what a training needs besides then takes three quarters of the time. Only the first call in a process does
-    anything: what a later one would find may be garbage of a run that has ended. What was garbage at the first stays.
+    It would visit them again and again while the rest is imported (`benchmarks/startup.py`). Only the first call in a
+    process does anything: what a later one would find may be garbage of a run that has ended. What was garbage at the
+    first stays.
     """
     gc.collect(1)  # the young, in no time
     gc.freeze()

@@ -36,8 +36,8 @@ def draw_networks(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
         _draw_panel(axes, rows, values)
         axes.set_xlabel(title)
     all_axes[0].set_ylabel("mean Dice of WT, TC and ET")
-    names = [row["network"] for row in rows]
-    figure.legend(all_axes[0].lines[1::2], names, loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False)
+    named = all_axes[0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False)
     figure.suptitle(f"Mean Dice of {cases_in_words(rows)}; lines from the worst case to the best", fontsize=11)
     return save(figure, path)
 
@@ -56,7 +56,15 @@ def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], values: Sequence[
         means = [sum(dice.values()) / len(dice) for dice in row["by_case"].values()]
         colour, marker = look(number)
         axes.plot([value, value], [min(means), max(means)], color=colour, linewidth=1, alpha=0.5, zorder=1)
-        axes.plot(value, row["mean_dice"], marker, color=colour, markersize=9, fillstyle="none", mew=2, zorder=3)
+        axes.plot(
+            *(value, row["mean_dice"], marker),
+            label=row["network"],
+            color=colour,
+            markersize=9,
+            fillstyle="none",
+            markeredgewidth=2,
+            zorder=3,
+        )
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
