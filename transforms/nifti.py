@@ -14,7 +14,7 @@ from monai.config import DtypeLike, KeysCollection
 from monai.data import FolderLayoutBase, NibabelWriter
 from monai.transforms import MapTransform, SaveImage
 
-from transforms.files import write_whole
+from transforms.files import nifti_signature, write_whole
 
 GEOMETRY_FIELDS = (
     *("qform_code", "sform_code", "xyzt_units"),
@@ -64,6 +64,7 @@ def _packed(image: nib.Nifti1Image, path: Path) -> bytes:
     Through nibabel's gzip file a full disk would be complained of twice: from Python 3.13 on such a file raises once
     more, with a traceback, when it is thrown away unclosed.
     """
+    image.header["descrip"] = nifti_signature(image.to_bytes())
     content = image.to_bytes()
     return gzip.compress(content, COMPRESSION_LEVEL, mtime=0) if path.suffix == ".gz" else content
 

@@ -96,7 +96,10 @@ def audit(
     """Find the cases below a folder and check every file; status 1 if a case is unusable."""
     from workflows.audit import audit_dataset
     from workflows.audit_table import print_table
+    from workflows.outputs import check_outputs
 
+    if out:
+        check_outputs([out], [folder])
     found = audit_dataset(folder, _modalities(modalities), _slice_range(slice_range), workers)
     print_table(found)
     if out:
@@ -156,8 +159,10 @@ def split(
 ) -> None:
     """Split the labelled cases by patient into training, validation and testing."""
     from workflows.dataset import find_cases
+    from workflows.outputs import check_outputs
     from workflows.split import SECTIONS, make_split, write_split
 
+    check_outputs([out], [folder])
     names = _modalities(modalities)
     ids = _listed(test_ids) if test_ids else None
     made = make_split(

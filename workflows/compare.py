@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from transforms.files import write_whole
+from transforms.files import MARKDOWN_MARK, write_whole
 from workflows.errors import ConfigurationError, DatasetError
 from workflows.json_files import write_json
+from workflows.outputs import check_outputs
 from workflows.score_files import SUMMARY_FILE
 from workflows.score_rows import DISTANCES, PER_CASE_FILE, SHARES, read_rows
 from workflows.statistics import INTERVAL_METHOD, interval_in_words, mean_interval
@@ -33,7 +34,10 @@ def compare_runs(run_a: Path, run_b: Path, out: Path | None = None) -> dict[str,
 
     Raises:
         DatasetError: as `compare`.
+        ConfigurationError: if `out` is somebody else's file.
     """
+    if out:
+        check_outputs([out])
     compared = compare(run_a, run_b)
     tables = tables_of(compared)
     for table in tables:
@@ -43,7 +47,12 @@ def compare_runs(run_a: Path, run_b: Path, out: Path | None = None) -> dict[str,
     if out and out.suffix == ".json":
         write_json(compared, out)
     elif out:
-        parts = ["# Comparison", *sentences, *(table.to_markdown().rstrip() for table in tables)]
+        parts = [
+            MARKDOWN_MARK.rstrip(),
+            "# Comparison",
+            *sentences,
+            *(table.to_markdown().rstrip() for table in tables),
+        ]
         try:
             write_whole(out, lambda partial: partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
         except OSError as error:

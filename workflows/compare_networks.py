@@ -14,7 +14,8 @@ from workflows.configuration import bundle_root, config_files, known_settings, r
 from workflows.errors import BratsError, ConfigurationError
 from workflows.json_files import write_json
 from workflows.network_rows import network_row
-from workflows.network_tables import print_table, write_tables
+from workflows.network_tables import TABLES, print_table, write_tables
+from workflows.outputs import check_outputs
 from workflows.processes import in_own_process
 from workflows.split import RUN_SPLIT_FILE, STUDY_SEED, obtain_datalist
 
@@ -60,6 +61,7 @@ def compare_networks(
     overlays = _overlays(networks)
     refuse_unknown(overrides, known_settings(bundle_root()))
     _check(minutes, section, overrides)
+    check_outputs([out / name for name in (RUN_SPLIT_FILE, *TABLES)], [dataset_dir])
     _keep_split(dataset_dir, split_file, out, section, overrides)
     described = {"dataset_dir": str(dataset_dir.resolve()), "minutes": minutes, "section": section}
     _keep_settings({**described, "config": variants, "settings": overrides}, out)

@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from transforms.files import write_whole
+from transforms.files import PNG_METADATA, write_whole
 from transforms.labels import REGION_NAMES, REGIONS
 from workflows.configuration import run_configuration
 from workflows.errors import ConfigurationError
+from workflows.outputs import check_outputs
 from workflows.train import CURVES, LOG
 
 PANELS = {
@@ -46,8 +47,9 @@ def draw_curves(run: Path, out: Path | None = None) -> Path:
     settings = run_configuration(run / LOG)
     best = best_epoch(rows, str(settings.get("best_figure", DEFAULT_BEST)), settings.get("best_is_lowest") is True)
     out = out or run / CURVES
+    check_outputs([out])
     figure = curves_figure(rows, best)
-    write_whole(out, lambda path: figure.savefig(path, dpi=100))
+    write_whole(out, lambda path: figure.savefig(path, dpi=100, metadata=PNG_METADATA))
     return out
 
 

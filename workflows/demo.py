@@ -11,9 +11,9 @@ from workflows.configuration import TUNED_SETTINGS_FILE
 from workflows.evaluate import run_evaluation
 from workflows.figures import draw_prediction
 from workflows.nifti_files import load_image
+from workflows.output_names import VOLUMES_FILE, map_name, report_name
 from workflows.phantom import generate_dataset
-from workflows.predict import VOLUMES_FILE, predict
-from workflows.report_overview import report_name
+from workflows.predict import predict
 from workflows.score_files import SCORES_FILE, SUMMARY_FILE
 from workflows.split import read_datalist
 from workflows.train import CURVES, MODEL, train
@@ -39,7 +39,7 @@ def run_demo(out: Path) -> None:
     evaluation = {"checkpoint": str(checkpoint), "output_dir": str(scores)}
     _step("4/6 evaluating", scores, lambda: run_evaluation([], evaluation), (scores / SUMMARY_FILE).exists())
     folder = _first_test_patient(run, data)
-    seg = prediction / folder.name / f"{folder.name}_seg.nii.gz"
+    seg = prediction / folder.name / map_name(folder.name)
     named = {"checkpoint": str(checkpoint), "patient_dir": str(folder), "output_dir": str(prediction)}
     _step("5/6 predicting one patient", seg, lambda: predict([], named), (prediction / VOLUMES_FILE).exists())
     picture = seg.with_name(f"{folder.name}.png")

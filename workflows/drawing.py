@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from transforms.files import write_whole
+from transforms.files import PNG_METADATA, write_whole
 from transforms.labels import BACKGROUND_COLOUR, CLASS_COLOURS, CLASS_NAMES, WINDOW_COLOUR, Colour
 from workflows.errors import ConfigurationError
 from workflows.oriented import GREY_PERCENTILES, Plane
@@ -125,7 +125,12 @@ def save(figure: Figure, out: Path) -> Path:
         ConfigurationError: if the folder cannot be written to.
     """
     try:
-        write_whole(out, lambda path: figure.savefig(path, dpi=DPI, facecolor=figure.get_facecolor(), format="png"))
+        write_whole(
+            out,
+            lambda path: figure.savefig(
+                path, dpi=DPI, facecolor=figure.get_facecolor(), format="png", metadata=PNG_METADATA
+            ),
+        )
     except OSError as error:
         raise ConfigurationError(f"{out}: cannot be written ({error.strerror or error}).") from error
     return out

@@ -30,9 +30,10 @@ from workflows.configuration import run_configuration
 from workflows.errors import ConfigurationError, DatasetError
 from workflows.false_positives import FalsePositives, false_positives, pooled
 from workflows.label_conventions import LABEL_CONVENTIONS
-from workflows.predict import check_checkpoint, predict
+from workflows.outputs import check_outputs
+from workflows.predict import check_checkpoint, check_predictions, predict
 from workflows.ranks import from_first, joined
-from workflows.score_files import report_scores
+from workflows.score_files import SCORE_FILES, report_scores
 from workflows.score_rows import rows_of_case
 from workflows.scores import region_dice
 from workflows.split import SECTIONS, read_datalist, samples
@@ -72,15 +73,22 @@ def evaluation_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def datalist(
-    dataset_dir: str | Path, split_file: str | Path, section: str, modalities: Sequence[str]
+    dataset_dir: str | Path,
+    split_file: str | Path,
+    section: str,
+    modalities: Sequence[str],
+    output_dir: str | Path | None = None,
 ) -> dict[str, Any]:
     """The labelled cases of one section.
 
+    Args:
+        output_dir: where scores and label maps will be written.
     Returns:
         "cases": [{"case": id, "image": [one file per modality], "label": file}, …]; "label_values": class index of
         each value in the label files.
     Raises:
-        ConfigurationError: if no split or an unknown or empty section is named.
+        ConfigurationError: if no split or an unknown or empty section is named, or something would be written into
+            the data folder, or replace somebody else's file.
     """
     if not str(dataset_dir) or not str(split_file):
         raise ConfigurationError(
@@ -92,6 +100,9 @@ def datalist(
     cases = samples(split[section], modalities)
     if not cases:
         raise ConfigurationError(f"{split_file}: the section {section} is empty.")
+    if output_dir is not None:
+        check_predictions([case["case"] for case in cases], output_dir, dataset_dir)
+        check_outputs(Path(output_dir) / name for name in SCORE_FILES)
     return {"cases": cases, "label_values": dict(LABEL_CONVENTIONS[split["label_convention"]].classes)}
 
 

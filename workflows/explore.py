@@ -10,8 +10,9 @@ from workflows.dataset import Case, FoundDataset, find_cases
 from workflows.dataset_survey import CaseSurvey, DatasetSurvey, survey_case, survey_dataset
 from workflows.errors import ConfigurationError, DatasetError
 from workflows.explore_page import Page, write_page
-from workflows.explore_sections import View, case_section, dataset_section
+from workflows.explore_sections import NUMBERS, OF_CASES, OF_DATASET, View, case_section, dataset_section
 from workflows.label_conventions import LabelConvention, label_convention_of
+from workflows.outputs import check_outputs
 
 PAGE = "index.html"
 
@@ -48,9 +49,8 @@ def explore(root: Path, out: Path, view: View, workers: int | None = None) -> Ex
         ConfigurationError: if `out` lies in the data folder or cannot be written to.
     """
     dataset = find_cases(root)
-    if out.resolve().is_relative_to(root.resolve()):
-        raise ConfigurationError(f"{out}: lies in the data folder, which is never written to; choose another --out.")
     page = Page(f"Data below {dataset.root.resolve().name}", view.caption)
+    _check_output(out, root)
     if view.cases:
         chosen = [_named(dataset, name) for name in view.cases]
         numbers = [survey_case(case, view.modalities) for case in chosen]
@@ -63,14 +63,25 @@ def explore(root: Path, out: Path, view: View, workers: int | None = None) -> Ex
         chosen, numbers = _example(dataset, survey)
         convention = survey.convention
         done = Explored(out / PAGE, convention, survey=survey)
-        page.sections.append(dataset_section(survey, out, view))
     if broken := next((found for found in numbers if found.problem), None):
         raise DatasetError(broken.problem)
+    write_page(page, done.page)  # by it an exploration that was stopped knows its pictures again
+    if done.survey:
+        page.sections.append(dataset_section(done.survey, out, view))
     for case, found in zip(chosen, numbers, strict=True):
         page.sections.append(case_section(case, found, convention, out, view))
         done.cases.append(found)
     write_page(page, done.page)
     return done
+
+
+def _check_output(out: Path, root: Path) -> None:
+    check_outputs([out / PAGE], [root])
+    there = [out / name for name in (NUMBERS, OF_DATASET, OF_CASES) if (out / name).exists()]
+    if there and not (out / PAGE).exists():
+        raise ConfigurationError(
+            f"{there[0]}: brats-unet did not write what is there and does not replace it; name another --out."
+        )
 
 
 def _named(dataset: FoundDataset, name: str) -> Case:

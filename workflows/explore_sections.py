@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NUMBERS = "cases.csv"
+OF_DATASET, OF_CASES = "dataset", "cases"
+"""Folders of the pictures."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def case_section(case: Case, found: CaseSurvey, convention: LabelConvention, out
                 lambda: one_hot_figure(scene),
             ),
         ]
-    pictures = _draw(drawings, out, f"cases/{folder_name(case.id)}", f"drawing {case.id}")
+    pictures = _draw(drawings, out, f"{OF_CASES}/{folder_name(case.id)}", f"drawing {case.id}")
     return Section(case.id, case_lines(found, convention), pictures)
 
 
@@ -143,7 +145,7 @@ def dataset_section(survey: DatasetSurvey, out: Path, view: View) -> Section:
     tables = [windows_table(survey, view.slice_range)] if survey.labelled else []
     tables.append(cases_table(survey))
     _write_numbers(tables[-1], out / NUMBERS)
-    pictures = _draw(drawings, out, "dataset", "drawing the data set", view.caption)
+    pictures = _draw(drawings, out, OF_DATASET, "drawing the data set", view.caption)
     return Section("Data set", dataset_lines(survey), pictures, tables, [(NUMBERS, "the numbers of every case as CSV")])
 
 

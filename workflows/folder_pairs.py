@@ -20,8 +20,9 @@ from workflows.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, summaris
 from workflows.label_map_folders import LabelMapFolder, find_label_maps
 from workflows.nifti_files import format_shape, load_image, read_voxels
 from workflows.oriented import as_classes
+from workflows.outputs import check_outputs
 from workflows.processes import in_processes
-from workflows.score_files import report_scores
+from workflows.score_files import SCORE_FILES, report_scores
 from workflows.score_rows import rows_of_case
 from workflows.surface_distances import Definition
 from workflows.volume_scores import Rules
@@ -127,7 +128,10 @@ def evaluate_folders(
 
     Returns:
         The summary, see `workflows.score_files`.
+    Raises:
+        ConfigurationError: if `out` lies in one of the two folders, or holds scores that somebody else wrote.
     """
+    check_outputs([out / name for name in SCORE_FILES], [predictions, references])
     scored = score_folders(predictions, references, rules, hd95, skip_bad, workers)
     source = {
         "predictions": str(predictions.resolve()),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transforms.files import write_whole
+from transforms.files import MARKDOWN_MARK, write_whole
 from transforms.labels import REGIONS
 from workflows.errors import ConfigurationError
 from workflows.json_files import write_json
@@ -16,6 +16,7 @@ from workflows.network_rows import COLUMNS
 from workflows.text_tables import TextTable, cell
 
 TABLE_FILE, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE = "networks.csv", "networks.json", "networks.md", "networks.png"
+TABLES = (TABLE_FILE, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE)
 TITLE = "Networks under one budget"
 LEFT_TO_THE_FILES = ("training (CPU", "training (wall", "prediction (GB", "Dice", "HD95")
 """Beginnings of the columns for which a terminal is too narrow."""
@@ -33,7 +34,8 @@ def write_tables(rows: Sequence[Mapping[str, Any]], described: Mapping[str, Any]
     from workflows.network_figures import draw_networks
 
     table = table_of(rows)
-    text = f"{table.to_markdown()}\n![Mean Dice against cost]({PICTURE_FILE})\n\n{notes(rows, described)}"
+    picture = f"![Mean Dice against cost]({PICTURE_FILE})"
+    text = f"{MARKDOWN_MARK}\n{table.to_markdown()}\n{picture}\n\n{notes(rows, described)}"
     write_json({"schema_version": "1.0", **described, "networks": list(rows)}, out / JSON_FILE)
     draw_networks(rows, out / PICTURE_FILE)
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from transforms.files import write_whole
 from workflows.configuration import bundle_root, settings_beside
 from workflows.errors import ConfigurationError
+from workflows.outputs import check_outputs
 from workflows.predict import MODEL_CARD, check_checkpoint
 from workflows.weights import SAFETENSORS, read_weights
 
@@ -29,6 +30,7 @@ def pack_bundle(out: Path, checkpoint: Path) -> Path:
     if out.suffix != ".zip":
         raise ConfigurationError(f"{out}: give the packed bundle a name that ends in .zip.")
     check_checkpoint(checkpoint)
+    check_outputs([out])
     write_whole(out, lambda partial: _write_zip(partial, out.stem, checkpoint))
     return out
 

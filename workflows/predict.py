@@ -17,7 +17,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
-from transforms.files import remove_partial, write_whole
+from transforms.files import WRITTEN_BY, remove_partial, write_whole
 from transforms.labels import BACKGROUND, CLASS_COLOURS, CLASS_NAMES, ENHANCING, REGIONS
 from transforms.pipelines import PROBABILITIES, UNCERTAINTY
 from transforms.slices import plain
@@ -35,6 +35,16 @@ from workflows.configuration import (
 )
 from workflows.dataset import find_cases
 from workflows.errors import ConfigurationError
+from workflows.output_names import (
+    SLICER_COLOURS,
+    SNAP_COLOURS,
+    TABLES,
+    VOLUMES_FILE,
+    files_of_case,
+    map_name,
+    record_name,
+)
+from workflows.outputs import check_outputs
 from workflows.prediction_records import MAPS, finished_record, inputs_of, sha256_of
 from workflows.ranks import is_first, joined
 from workflows.usable_cases import FAULT, entries_with_faults
@@ -44,7 +54,6 @@ logger = logging.getLogger(__name__)
 
 MODEL_CARD = "README.md"
 """Lies beside weights that were shipped, and not in a run's folder."""
-VOLUMES_FILE = "volumes.csv"
 RECORDED_PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
 EVALUATION = "evaluation"
 """The run of `multi_gpu_evaluate.json`, which is `run` among several ranks."""
@@ -119,19 +128,34 @@ def check_weights(network: Any, checkpoint: str | Path) -> None:
             )
 
 
-def patients(patient_dir: str | Path, modalities: Sequence[str]) -> list[dict[str, Any]]:
+def patients(
+    patient_dir: str | Path, modalities: Sequence[str], output_dir: str | Path | None = None
+) -> list[dict[str, Any]]:
     """The cases in a patient's folder, or in a folder of many, as MONAI's transforms take them.
 
+    Args:
+        output_dir: where label maps will be written.
     Returns:
         {"case": id, "image": [one file per modality]} for each; under `FAULT` what is wrong where one cannot be used.
     Raises:
         DatasetError: if none is found.
+        ConfigurationError: if a label map would be written into `patient_dir`, or replace somebody else's.
     """
     if not str(patient_dir):
         raise ConfigurationError("no patient named: give a folder by --patient_dir DIR.")
     found = find_cases(patient_dir, modalities)
     closed = [{"case": folder.name, FAULT: f"{folder}: {reason}"} for folder, reason in found.closed.items()]
-    return [*entries_with_faults(found.cases, modalities), *closed]
+    entries = entries_with_faults(found.cases, modalities)
+    if output_dir is not None:
+        check_predictions([entry["case"] for entry in entries if FAULT not in entry], output_dir, patient_dir)
+    return [*entries, *closed]
+
+
+def check_predictions(cases: Iterable[str], output_dir: str | Path, data_dir: str | Path) -> None:
+    """`check_outputs` of everything that the prediction of these cases may write."""
+    out = Path(output_dir)
+    tables = [out / name for name in TABLES]
+    check_outputs([*tables, *(file for case in cases for file in files_of_case(out, case))], [data_dir])
 
 
 def run(evaluator: Engine, data: Sequence[Any]) -> None:
@@ -243,7 +267,7 @@ class PredictionFiles:
             "settings": self.settings,
             "labels": {str(value): CLASS_NAMES[c] for c, value in self.file_values.items()},
             "bundle_version": bundle_version(),
-            **{name: f"{case}_{self.maps[name]}.nii.gz" if name in self.maps else None for name in MAPS},
+            **{name: map_name(case, self.maps[name]) if name in self.maps else None for name in MAPS},
         }
 
     @cached_property
@@ -258,7 +282,7 @@ class PredictionFiles:
         ]
 
     def _write_record(self, case: str, shape: Sequence[int], volumes: Mapping[str, float], removed_ml: float) -> None:
-        label_map = f"{case}_seg.nii.gz"
+        label_map = map_name(case)
         record = {
             "case": case,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -274,7 +298,7 @@ class PredictionFiles:
             "use": RESEARCH_USE,
         }
         text = json.dumps(record, indent=2, default=str) + "\n"
-        write_whole(self.output_dir / case / f"{case}_seg.json", lambda path: path.write_text(text))
+        write_whole(self.output_dir / case / record_name(case), lambda path: path.write_text(text))
 
     def _finish(self, engine: Engine) -> None:
         self.background.submit(self._write_tables)
@@ -347,8 +371,14 @@ def colour_tables(file_values: Mapping[int, int]) -> dict[str, str]:
     slicer = [f"{value} {name.replace(' ', '_')} {r} {g} {b} 255" for value, name, r, g, b in colours]
     snap = [f'{value:5d} {r:5d} {g:4d} {b:4d} {1:8d} {1:2d} {1:2d}    "{name}"' for value, name, r, g, b in colours]
     return {
-        "colours_3d_slicer.ctbl": "\n".join(["# brats-unet", "0 background 0 0 0 0", *slicer, ""]),
-        "colours_itk_snap.label": "\n".join(
-            ["# ITK-SnAP Label Description File", '    0     0    0    0        0  0  0    "Clear Label"', *snap, ""]
+        SLICER_COLOURS: "\n".join([f"# {WRITTEN_BY}", "0 background 0 0 0 0", *slicer, ""]),
+        SNAP_COLOURS: "\n".join(
+            [
+                "# ITK-SnAP Label Description File",
+                f"# {WRITTEN_BY}",
+                '    0     0    0    0        0  0  0    "Clear Label"',
+                *snap,
+                "",
+            ]
         ),
     }

@@ -33,6 +33,7 @@ from workflows.drawing import (
 from workflows.errors import ConfigurationError, DatasetError
 from workflows.evaluate import run_evaluation
 from workflows.oriented import Plane, pixel_aspect, read_oriented, upright
+from workflows.outputs import check_outputs
 from workflows.train import MODEL
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def draw_figures(run: Path, variants: Sequence[str], overrides: Mapping[str, Any
         overrides: settings of `inference.json`, `evaluate.json` and `figures.json`; None leaves the default.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    check_outputs(Path(str(given.get("output_dir", "figures"))).glob("[0-9][0-9]_*.png"))
     run_evaluation(["figures", *variants], {"checkpoint": str(run / MODEL), **given})
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workflows.nifti_files import split_channel
+from workflows.output_names import map_name, record_name
 
 DECIDING = ("inputs", "checkpoint_sha256", "averaged_with", "settings", "labels", "bundle_version")
 """What a record must have in common with the one that would be written now."""
@@ -41,13 +42,13 @@ def finished_record(folder: Path, case: str, wanted: Mapping[str, Any]) -> dict[
         wanted: what the record would hold, by the names in `DECIDING` and `MAPS`.
     """
     try:
-        record = json.loads((folder / f"{case}_seg.json").read_text(encoding="utf-8"))
+        record = json.loads((folder / record_name(case)).read_text(encoding="utf-8"))
         if not wanted["inputs"] or any(record[name] != _as_read(wanted[name]) for name in DECIDING):
             return None
         if any(wanted[name] and not (record[name] and (folder / record[name]).is_file()) for name in MAPS):
             return None
         # The digest tells the label map of this record from one that another run wrote before it was stopped.
-        same = sha256_of(folder / f"{case}_seg.nii.gz") == record["label_map_sha256"]
+        same = sha256_of(folder / map_name(case)) == record["label_map_sha256"]
         return dict(record) if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # written by an older version, or by hand
         return None

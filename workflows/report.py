@@ -18,6 +18,7 @@ from transforms.files import write_whole
 from transforms.labels import BACKGROUND
 from workflows.dataset import Case, find_cases
 from workflows.errors import ConfigurationError, DatasetError
+from workflows.outputs import check_outputs
 from workflows.report_findings import Lesion, disagreement, largest_lesions, measure_label_map
 from workflows.report_page import PageContent, render_page
 from workflows.report_sources import (
@@ -72,10 +73,11 @@ def report_folder(folder: Path, out: Path, prediction: Path | None = None, refer
         reference: label map to compare with; the case's own segmentation if not given and there is one.
     Raises:
         DatasetError: if the folder does not hold one case, or a file does not belong to it.
-        ConfigurationError: if `out` is no .html name, or cannot be written.
+        ConfigurationError: if `out` is no .html name, lies in `folder`, is somebody else's file or cannot be written.
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigurationError(f"{out}: give the report a name that ends in .html.")
+    check_outputs([out], [folder])
     cases = find_cases(folder).cases
     if len(cases) != 1:
         raise DatasetError(f"{folder}: holds {len(cases)} cases; name one patient's folder.")

@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from workflows.background import Background
 from workflows.dataset import find_cases
 from workflows.errors import BratsError
-from workflows.predict import VOLUMES_FILE
+from workflows.output_names import VOLUMES_FILE, map_name, record_name, report_name, thumbnail_name
 from workflows.ranks import is_first
 
 logger = logging.getLogger(__name__)
@@ -63,9 +63,7 @@ class PredictionReports:
 
     def _is_written(self, case: str) -> bool:
         """Whether a stopped run came as far as the thumbnail, which is the last of a patient's files."""
-        from workflows.report_overview import thumbnail_name
-
-        record, last = (self.output_dir / case / name for name in (f"{case}_seg.json", thumbnail_name(case)))
+        record, last = (self.output_dir / case / name for name in (record_name(case), thumbnail_name(case)))
         return last.is_file() and last.stat().st_mtime_ns >= record.stat().st_mtime_ns
 
     def _report_batch(self, engine: Engine) -> None:
@@ -82,10 +80,10 @@ class PredictionReports:
 
     def _report(self, case: str) -> Path:
         from workflows.report import make_report, write_report
-        from workflows.report_overview import report_name, thumbnail_name, write_thumbnail
+        from workflows.report_overview import write_thumbnail
 
         folder = self.output_dir / case
-        report = make_report(self.cases[case], self.data_dir, folder / f"{case}_seg.nii.gz")
+        report = make_report(self.cases[case], self.data_dir, folder / map_name(case))
         out = folder / report_name(case)
         write_report(report, out)
         write_thumbnail(report, folder / thumbnail_name(case))

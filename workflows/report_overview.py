@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.files import write_whole
+from transforms.files import WRITTEN_BY, write_whole
 from transforms.labels import BACKGROUND, CLASS_COLOURS, REGION_NAMES, REGIONS
 from workflows.oriented import GREY_PERCENTILES
+from workflows.output_names import OVERVIEW_FILE, report_name, thumbnail_name
 from workflows.report import Report
 from workflows.report_page import render
 from workflows.report_volumes import brain_box
 
-OVERVIEW_FILE = "index.html"
 OPACITY = 0.55
 THUMBNAIL_MM_PER_PX = 1.5
-
-
-def report_name(case: str) -> str:
-    """Of the file beside a case's label map."""
-    return f"{case}_report.html"
-
-
-def thumbnail_name(case: str) -> str:
-    """Of the file beside a case's label map."""
-    return f"{case}_thumbnail.png"
 
 
 def thumbnail(report: Report) -> NDArray[np.uint8]:
@@ -67,12 +56,12 @@ def _sampled(first: int, last: int, spacing_mm: float) -> NDArray[np.intp]:
 
 def write_thumbnail(report: Report, path: Path) -> None:
     """As PNG."""
-    from skimage.io import imsave
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
-    picture = thumbnail(report)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # imageio's of its own future
-        write_whole(path, lambda partial: imsave(partial, picture, check_contrast=False))
+    written_by = PngInfo()
+    written_by.add_text("Software", WRITTEN_BY)
+    write_whole(path, lambda partial: Image.fromarray(thumbnail(report)).save(partial, pnginfo=written_by))
 
 
 def write_overview(output_dir: Path, volumes_file: Path) -> Path | None:

@@ -18,6 +18,7 @@ from workflows.errors import DatasetError
 from workflows.label_conventions import MAX_LABEL_VALUES, label_convention_of, summarise_labels
 from workflows.nifti_files import format_shape, load_image, read_voxels
 from workflows.oriented import as_classes
+from workflows.output_names import PROBABILITIES, UNCERTAINTY, map_name, record_name
 from workflows.report_volumes import Grid, pack_image
 from workflows.report_warnings import Notice, uncertain_voxels
 from workflows.surface_distances import Mask
@@ -114,7 +115,7 @@ def read_uncertainty(prediction: Path, grid: Grid, record: Mapping[str, Any]) ->
         DatasetError: if it belongs to another scan, or is no entropy.
     """
     stem = stem_of(prediction)
-    file = prediction.with_name(f"{stem}_uncertainty.nii.gz")
+    file = prediction.with_name(map_name(str(stem), UNCERTAINTY))
     if stem is None or not file.is_file() or record.get("uncertainty_map", file.name) is None:
         return None
     image = load_image(file)
@@ -136,7 +137,7 @@ def stem_of(prediction: Path) -> str | None:
 def read_record(prediction: Path) -> dict[str, Any]:
     """What the prediction recorded beside its label map; empty where there is nothing, or nothing sensible."""
     stem = stem_of(prediction)
-    file = prediction.with_name(f"{stem}_seg.json")
+    file = prediction.with_name(record_name(str(stem)))
     try:
         record = json.loads(file.read_text(encoding="utf-8")) if stem and file.is_file() else {}
     except (OSError, ValueError):
@@ -174,7 +175,7 @@ def read_uncertain(prediction: Path, grid: Grid) -> Mask | None:
         DatasetError: if they belong to another scan.
     """
     stem = stem_of(prediction)
-    file = prediction.with_name(f"{stem}_probabilities.nii.gz")
+    file = prediction.with_name(map_name(str(stem), PROBABILITIES))
     if stem is None or not file.is_file():
         return None
     image = load_image(file)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from transforms.files import write_whole
+from transforms.files import PNG_METADATA, write_whole
 from transforms.labels import REGION_NAMES, REGIONS
 from workflows.score_rows import Row
 from workflows.volume_scores import DISTINCT
@@ -97,4 +97,4 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    write_whole(path, lambda partial: figure.savefig(partial, dpi=DPI))
+    write_whole(path, lambda partial: figure.savefig(partial, dpi=DPI, metadata=PNG_METADATA))

@@ -18,6 +18,8 @@ from workflows.volume_scores import EMPTY_HD95_MM, Rules
 
 SUMMARY_FILE, SCORES_FILE = "summary.json", "scores.md"
 DICE_PICTURE, VOLUMES_PICTURE = "dice_by_region.png", "volumes.png"
+SCORE_FILES = (PER_CASE_FILE, SUMMARY_FILE, SCORES_FILE, DICE_PICTURE, VOLUMES_PICTURE)
+"""All that an evaluation writes beside label maps."""
 
 SCHEMA_VERSION = "1.0"
 """Of `summary.json`, see docs/summary.schema.json: the first number changes where an entry goes or means another."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from transforms.files import MARKDOWN_MARK
 from transforms.labels import REGIONS
 from workflows.evaluation_tables import SECTION_TABLES
 from workflows.statistics import interval_in_words
@@ -63,7 +64,7 @@ def as_markdown(summary: Summary, pictures: Mapping[str, str]) -> str:
     Args:
         pictures: file name by what it shows.
     """
-    parts = ["# Scores\n", *(f"{markdown_text(sentence)}\n" for sentence in explanations(summary))]
+    parts = [MARKDOWN_MARK, "# Scores\n", *(f"{markdown_text(sentence)}\n" for sentence in explanations(summary))]
     parts += [table.to_markdown() for table in score_tables(summary)]
     parts += [f"![{shown}]({file})\n" for shown, file in pictures.items()]
     return "\n".join(parts)

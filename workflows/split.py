@@ -19,6 +19,7 @@ from workflows.errors import ConfigurationError, DatasetError
 from workflows.json_files import write_json
 from workflows.label_conventions import LABEL_CONVENTIONS, label_convention_of, survey_labels
 from workflows.nifti_files import split_channel
+from workflows.outputs import check_outputs
 
 SECTIONS = ("training", "validation", "testing")
 STUDY_SEED = 42
@@ -155,8 +156,8 @@ def obtain_datalist(
     if split_file and all_cases:
         raise ConfigurationError(f"all_cases: {split_file} says what is trained on; leave one of the two out.")
     own = Path(run_dir) / RUN_SPLIT_FILE
-    if (split_file or not own.exists()) and own.resolve().is_relative_to(Path(dataset_dir).resolve()):
-        raise ConfigurationError(f"{run_dir}: lies in the data folder, which is never written to; name another.")
+    if split_file or not own.exists():
+        check_outputs([own], [dataset_dir])
     if split_file:
         read_datalist(split_file, dataset_dir)  # what is wrong with it is said under the name the user gave
         write_whole(own, partial(shutil.copyfile, split_file))

@@ -26,9 +26,10 @@ from workflows.configuration import (
 from workflows.errors import ConfigurationError, DatasetError
 from workflows.label_conventions import LABEL_CONVENTIONS
 from workflows.nifti_files import axial_slices
+from workflows.outputs import check_outputs
 from workflows.ranks import continue_command, from_first, is_first, wait_for_all
 from workflows.setting_checks import NONE
-from workflows.split import SECTIONS, obtain_datalist, samples
+from workflows.split import RUN_SPLIT_FILE, SECTIONS, obtain_datalist, samples
 from workflows.stopping import exit_status
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LAST, LOG, CURVES = "last.pt", "training.log", "curves.png"
+WRITTEN = (RUN_CONFIGURATION, RUN_SPLIT_FILE, CURVES)
 RESUME = "resume"
 LAST_EPOCH = {"val_interval": "@max_epochs"}
 """With these settings `model.pt` holds the weights after the last epoch: validating once, at the end, leaves nothing to
@@ -91,10 +93,8 @@ def begin_run(
     """
     from monai.utils import set_determinism
 
-    if cache_dir and Path(cache_dir).resolve().is_relative_to(Path(dataset_dir).resolve()):
-        raise ConfigurationError(
-            f"cache_dir {cache_dir}: lies in the data folder, which is never written to; name another."
-        )
+    if cache_dir:
+        check_outputs([Path(cache_dir) / "any"], [dataset_dir], setting="cache_dir")
     from_first(lambda: _claim(Path(run_dir), dataset_dir, resume, amp))
     keep_freed_memory()
     spare_collector_the_imports()
@@ -103,6 +103,7 @@ def begin_run(
 
 
 def _claim(folder: Path, dataset_dir: str, resume: bool, amp: bool | None) -> None:
+    check_outputs([folder / name for name in WRITTEN], [dataset_dir])
     taken = [name for name in (MODEL, LAST, LOG) if (folder / name).exists()]
     if taken and not resume:
         raise ConfigurationError(

@@ -20,6 +20,7 @@ from workflows.configuration import TUNED_SETTINGS_FILE
 from workflows.errors import ConfigurationError
 from workflows.evaluate import cut_to_tumour, evaluation_settings
 from workflows.json_files import write_json
+from workflows.outputs import check_outputs
 from workflows.predict import predict
 from workflows.progress import track
 from workflows.scores import region_dice
@@ -53,6 +54,8 @@ def run_tuning(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
     if overrides.get("more_checkpoints") and "output_dir" not in overrides:
         raise ConfigurationError("what is chosen for several checkpoints lies beside none of them: name --out FOLDER.")
     settings = {"section": "validation", "output_dir": str(Path(overrides["checkpoint"]).parent)}
+    out = Path(str({**settings, **overrides}["output_dir"]))
+    check_outputs(out / name for name in (TUNED_SETTINGS_FILE, TRIALS_FILE, CALIBRATION_FILE))
     off = {name: values[0] for name, values in CANDIDATES.items()}
     off |= {"temperature": 1.0, GROWTH: False}
     predict(["evaluate", "tune", *variants], {**settings, **evaluation_settings({**settings, **overrides}), **off})
