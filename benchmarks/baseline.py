@@ -20,8 +20,9 @@ from results_page import brats_unet, machine, paragraph, replace_section
 
 from transforms.files import write_whole
 from transforms.labels import REGIONS, STUDY_MODALITIES
-from workflows.configuration import RUN_CONFIGURATION
-from workflows.dataset import find_cases, load_entry
+from workflows.data.case import load_entry
+from workflows.data.find_cases import find_cases
+from workflows.files.run_folder import RUN_CONFIGURATION
 
 TESTING = ("BraTS20_Training_130", "BraTS20_Training_237", "BraTS2021_00003", "BraTS2021_00024")
 VALIDATION = ("BraTS20_Training_134", "BraTS2021_00630")

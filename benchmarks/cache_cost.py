@@ -21,10 +21,10 @@ from results_page import generate_phantoms
 from transforms.labels import STUDY_MODALITIES
 from transforms.pipelines import training_preprocessing
 from transforms.windows import STUDY_WINDOW
-from workflows.dataset import find_cases
-from workflows.label_conventions import LABEL_CONVENTIONS
-from workflows.reader import CaseReader
-from workflows.training_data import SliceDataset
+from workflows.data.find_cases import find_cases
+from workflows.data.label_conventions import LABEL_CONVENTIONS
+from workflows.data.reader import CaseReader
+from workflows.training_data.slice_dataset import SliceDataset
 
 WAYS = ("ours", "plain MONAI")
 IMPORTED_BEFORE = ["torch", "monai.data", "monai.transforms", "monai.engines", "ignite.engine"]

@@ -40,12 +40,13 @@ from monai.data import MetaTensor
 
 from transforms.cleaning import cleaning_steps
 from transforms.labels import ENHANCING, REGIONS
-from workflows.dataset import find_cases, load_entry
-from workflows.errors import BratsError, ConfigurationError, DatasetError
-from workflows.json_files import write_json
-from workflows.label_conventions import LABEL_CONVENTIONS
-from workflows.train import LAST_EPOCH
-from workflows.volume_scores import score_case
+from workflows.data.case import load_entry
+from workflows.data.find_cases import find_cases
+from workflows.data.label_conventions import LABEL_CONVENTIONS
+from workflows.files.json_files import write_json
+from workflows.messages.errors import BratsError, ConfigurationError, DatasetError
+from workflows.scoring.brats_scores import score_case
+from workflows.training.train import LAST_EPOCH
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = Path(__file__).with_suffix("")

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from results_page import ROOT, paragraph, processor, replace_section
 
-from workflows.allocation import give_freed_memory_back, keep_freed_memory
+from workflows.machine.allocation import give_freed_memory_back, keep_freed_memory
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 ON_ONE_GPU = " on one GPU"

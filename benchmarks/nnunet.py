@@ -29,9 +29,9 @@ import nibabel as nib
 from experiments import FOLDS, ON_GPU, SECTION, class_indices, fold_split, real_data, revision, score_fold
 
 from transforms.labels import ENHANCING, MODALITY_TITLES, NECROTIC_CORE, OEDEMA, REGION_NAMES, REGIONS, STUDY_MODALITIES
-from workflows.errors import BratsError, ConfigurationError
-from workflows.json_files import write_json
-from workflows.label_conventions import LABEL_CONVENTIONS
+from workflows.data.label_conventions import LABEL_CONVENTIONS
+from workflows.files.json_files import write_json
+from workflows.messages.errors import BratsError, ConfigurationError
 
 NAME = "nnunet"
 DATASET = "Dataset001_BraTS"

@@ -26,9 +26,11 @@ from monai.networks.nets import SegResNet
 from results_page import generate_phantoms
 
 from networks.unet import UNet2D
-from workflows.allocation import keep_freed_memory
-from workflows.configuration import config_files, parse_overrides, settings_beside
-from workflows.predict import default_checkpoint
+from workflows.machine.allocation import keep_freed_memory
+from workflows.settings.beside_checkpoint import settings_beside
+from workflows.settings.bundle_files import config_files
+from workflows.settings.checkpoints import default_checkpoint
+from workflows.settings.overrides import parse_overrides
 
 OURS = "ours: folder to label map"
 EVERYWHERE, AXIAL = "ours: the same, three planes all through the brain", "ours: the same, axial slices alone"

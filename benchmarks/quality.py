@@ -33,8 +33,8 @@ from measuring import options, publish, table
 from results_page import ROOT
 
 from transforms.labels import REGIONS
-from workflows.configuration import config_files
-from workflows.json_files import write_json
+from workflows.files.json_files import write_json
+from workflows.settings.bundle_files import config_files
 
 SHARE_OF_PLAIN = 0.95
 PLAIN = "plain"

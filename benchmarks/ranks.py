@@ -24,8 +24,8 @@ from measuring import options, publish, table
 from monai.bundle import ConfigWorkflow
 from results_page import ROOT
 
-from workflows import ranks
-from workflows.configuration import config_files
+from workflows.machine import ranks
+from workflows.settings.bundle_files import config_files
 
 FIGURES = {
     "patients": "patients to train on, cached",
@@ -90,7 +90,7 @@ def measure_rank(folder: Path, size_px: int) -> None:
     """What `torchrun` starts: one epoch of this rank's share."""
     ranks.begin("cpu")
     lists = json.loads((folder / "patients.json").read_text())
-    from workflows.label_conventions import LABEL_CONVENTIONS
+    from workflows.data.label_conventions import LABEL_CONVENTIONS
 
     datalist = {**lists, "testing": [], "label_values": dict(LABEL_CONVENTIONS["brats-to-2022"].classes)}
     (folder / "run").mkdir(exist_ok=True)

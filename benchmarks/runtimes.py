@@ -15,8 +15,8 @@ import torch
 from measuring import Cost, cost_of, in_turns, median, options, publish, table
 
 from networks.packed import PackedUNet
-from workflows.runtimes import FASTEST_FIRST, TORCH, OnnxNetwork, Scores, described, obstacle_to
-from workflows.weights import read_weights
+from workflows.prediction.runtimes import FASTEST_FIRST, TORCH, OnnxNetwork, Scores, described, obstacle_to
+from workflows.settings.weights import read_weights
 
 SLICES_PER_BATCH = 16
 

@@ -24,12 +24,13 @@ from results_page import brats_unet, machine, paragraph, replace_section
 
 from transforms.files import write_whole
 from transforms.labels import REGIONS, STUDY_MODALITIES
-from workflows.configuration import RUN_CONFIGURATION, settings_beside
-from workflows.dataset import find_cases, load_entry
-from workflows.json_files import write_json
-from workflows.predict import MODEL_CARD
-from workflows.run_state import write_checkpoint
-from workflows.weights import read_weights
+from workflows.data.case import load_entry
+from workflows.data.find_cases import find_cases
+from workflows.files.json_files import write_json
+from workflows.files.run_folder import RUN_CONFIGURATION
+from workflows.settings.beside_checkpoint import settings_beside
+from workflows.settings.checkpoints import MODEL_CARD
+from workflows.settings.weights import read_weights, write_checkpoint
 
 MODELS = Path(__file__).resolve().parents[1] / "bundle" / "models"
 CARD = Path(__file__).with_name("starter_card.md")

@@ -32,7 +32,7 @@ from training_step import MATRIX_EDGE, SELF_TIME, NetworkAlone, operator_times, 
 
 from networks.unet import UNet2D
 from transforms.windows import STUDY_WINDOW
-from workflows.configuration import config_files
+from workflows.settings.bundle_files import config_files
 
 TRAINING, VALIDATION, EPOCHS = 250, 74, 35
 SLICES = STUDY_WINDOW[1] - STUDY_WINDOW[0]

@@ -32,12 +32,12 @@ from torch.autograd.profiler_util import EventList
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from workflows.allocation import keep_freed_memory
-from workflows.configuration import config_files
+from workflows.machine.allocation import keep_freed_memory
+from workflows.settings.bundle_files import config_files
 
 EVERY_STEP = (
     *("LrScheduleHandler", "TensorBoardStatsHandler"),
-    *("workflows.handlers.NoScalingOfBfloat16", "workflows.handlers.ClipGradients"),
+    *("workflows.training.handlers.NoScalingOfBfloat16", "workflows.training.handlers.ClipGradients"),
 )
 """The handlers of train.json that work in every step; the others do so once in an epoch."""
 MATRIX_EDGE = {"cpu": 1024, "cuda": 8192}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,48 +13,77 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("transforms", "networks", "workflows")
 LIGHT = (
-    "phantom",
-    "dataset",
-    "audit",
-    "split",
-    "errors",
-    "progress",
-    "configuration",
-    "checkpoints",
-    "label_conventions",
-    "nifti_files",
-    "json_files",
-    "case_checks",
-    "audit_table",
-    "volume_scores",
-    "surface_distances",
-    "lesions",
-    "processes",
-    "ranks",
-    "score_rows",
-    "statistics",
-    "text_tables",
-    "score_tables",
-    "score_files",
-    "label_map_folders",
-    "folder_pairs",
-    "compare",
-    "compare_networks",
-    "network_runs",
-    "network_rows",
-    "network_tables",
-    "oriented",
-    "dataset_survey",
-    "survey_windows",
-    "data_in_words",
-    "explore_page",
-    "explore_sections",
-    "explore",
-    "report",
-    "report_overview",
-    "prediction_records",
+    "audit.case_checks",
+    "audit.dataset_checks",
+    "audit.table",
+    "comparing.compare",
+    "comparing.compare_networks",
+    "comparing.network_rows",
+    "comparing.network_runs",
+    "comparing.network_tables",
+    "data.brain",
+    "data.case",
+    "data.convention_of_cases",
+    "data.datalist",
+    "data.decathlon",
+    "data.file_names",
+    "data.find_cases",
+    "data.label_conventions",
+    "data.nifti_files",
+    "data.oriented",
+    "data.split",
+    "evaluation.folder_pairs",
+    "evaluation.label_map_folders",
+    "evaluation.score_files",
+    "evaluation.score_tables",
+    "explore.data_in_words",
+    "explore.explore",
+    "explore.page",
+    "explore.sections",
+    "explore.survey",
+    "explore.windows",
+    "files.json_files",
+    "files.outputs",
+    "files.prediction_names",
+    "files.run_folder",
+    "machine.processes",
+    "machine.ranks",
+    "messages.errors",
+    "messages.progress",
+    "messages.text_tables",
+    "phantom.phantom",
+    "pictures.colours",
+    "prediction.records",
+    "report.overview",
+    "report.report",
+    "scoring.brats_scores",
+    "scoring.lesions",
+    "scoring.per_case_table",
+    "scoring.statistics",
+    "scoring.surface_distances",
+    "settings.beside_checkpoint",
+    "settings.bundle_files",
+    "settings.checkpoints",
+    "settings.overrides",
 )
-FILES = [file for package in PACKAGES for file in sorted((REPOSITORY / package).glob("*.py"))]
+FLOORS = (
+    *("messages", "machine", "files", "data", "settings", "phantom", "scoring", "audit", "pictures", "training_data"),
+    *("prediction", "explore", "report", "monitoring", "evaluation", "training", "comparing", "pack", "demo", "cli"),
+    "__main__",
+)
+"""The rooms of `workflows`: each may import those before it, and nothing of those after it."""
+LARGEST_ROOM = 13
+HIGHEST_FLOOR = 9
+FILES = [file for package in PACKAGES for file in sorted((REPOSITORY / package).rglob("*.py"))]
+EVERYTHING = [*FILES, *sorted((REPOSITORY / "benchmarks").rglob("*.py"))]
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
 
 
 def imports_of(source: str) -> list[tuple[str, int]]:
@@ -78,27 +108,72 @@ def test_imports_are_found_inside_functions_and_relative_ones_too():
     assert imports_of(source) == [("a.b", 0), ("c.d", 0), ("", 1), ("h", 2)]
 
 
+def imported_modules(file: Path, modules: set[str]) -> set[str]:
+    """The modules of this repository that a file imports, inside functions too; `from a import b` may name a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} & modules or {node.module}
+    return found & modules
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """What each module imports."""
+    modules = {module_of(file) for file in EVERYTHING}
+    return {module_of(file): imported_modules(file, modules) for file in EVERYTHING}
+
+
 def test_every_package_is_looked_at():
-    assert {file.parent.name for file in FILES} == set(PACKAGES)
+    assert {file.relative_to(REPOSITORY).parts[0] for file in FILES} == set(PACKAGES)
     assert REPOSITORY / "transforms" / "pipelines.py" in FILES
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+@pytest.mark.parametrize("file", FILES, ids=module_of)
 def test_transforms_and_networks_know_only_themselves_and_workflows_only_the_three(file: Path):
-    allowed = set(PACKAGES) if file.parent.name == "workflows" else {file.parent.name}
-    assert ours_in(file) <= allowed
+    package = file.relative_to(REPOSITORY).parts[0]
+    assert ours_in(file) <= (set(PACKAGES) if package == "workflows" else {package})
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+@pytest.mark.parametrize("file", FILES, ids=module_of)
 def test_imports_are_absolute(file: Path):
     assert [module for module, level in imports_of(file.read_text()) if level] == []
 
 
-def test_packages_have_no_folders_within_so_that_setup_cfg_lists_them_all():
-    nested = [file for package in PACKAGES for file in (REPOSITORY / package).glob("*/**/*.py")]
-    assert nested == []
-    listed = (REPOSITORY / "setup.cfg").read_text().split("packages =")[1].split("python_requires")[0].split()
-    assert listed == list(PACKAGES)
+def test_every_room_is_named_and_none_is_too_large():
+    rooms = {room_of(module_of(file)) for file in FILES if module_of(file).startswith("workflows.")}
+    assert rooms == set(FLOORS)
+    for room in FLOORS:
+        assert len(list((REPOSITORY / "workflows" / room).glob("[!_]*.py"))) <= LARGEST_ROOM, room
+
+
+def test_a_room_imports_only_rooms_below_it(graph: dict[str, set[str]]):
+    upwards = [
+        f"{module} imports {other}"
+        for module, others in graph.items()
+        for other in others
+        if module.startswith("workflows.") and other.startswith("workflows.")
+        if FLOORS.index(room_of(module)) < FLOORS.index(room_of(other))
+    ]
+    assert upwards == []
+
+
+def test_no_module_imports_itself_through_others(graph: dict[str, set[str]]):
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle
+
+
+def test_the_house_has_at_most_nine_floors_of_rooms(graph: dict[str, set[str]]):
+    rooms: dict[str, set[str]] = {}
+    for module, others in graph.items():
+        if module.startswith("workflows."):
+            below = {room_of(other) for other in others if other.startswith("workflows.")}
+            rooms.setdefault(room_of(module), set()).update(below - {room_of(module)})
+    floor: dict[str, int] = {}
+    for room in graphlib.TopologicalSorter(rooms).static_order():
+        floor[room] = 1 + max((floor[other] for other in rooms[room]), default=0)
+    assert max(floor.values()) <= HIGHEST_FLOOR, floor
 
 
 def test_light_modules_import_neither_torch_nor_monai():
@@ -116,7 +191,7 @@ def test_light_modules_import_neither_torch_nor_monai():
 
 
 def test_a_prediction_without_reports_does_not_import_what_writes_them():
-    tree = ast.parse((REPOSITORY / "workflows" / "report_handler.py").read_text())
+    tree = ast.parse((REPOSITORY / "workflows" / "report" / "handler.py").read_text())
     at_once = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert "workflows.predict" in at_once
-    assert not at_once & {"workflows.report", "workflows.report_overview"}
+    assert "workflows.files.prediction_names" in at_once
+    assert not at_once & {"workflows.report.report", "workflows.report.overview"}

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Run, Started
+
+from tests.support import Run, Started
 
 Python = Callable[..., Started]
 Command = Callable[..., Started]

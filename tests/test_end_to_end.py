@@ -19,13 +19,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, Run, Started, listing
 from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from workflows.configuration import config_files
-from workflows.predict import predict
-from workflows.train import train
+from tests.support import REPOSITORY, Run, Started, listing
+from workflows.prediction.predict import predict
+from workflows.settings.bundle_files import config_files
+from workflows.training.train import train
 
 FIGURES = (
     *("loss", "accuracy", "study_dice", "study_mean_iou", "precision", "sensitivity", "specificity"),
@@ -323,8 +323,8 @@ def test_a_packed_bundle_holds_what_it_needs_and_nothing_else(packed: Path, tiny
     assert [path.name for path in (packed / "models").iterdir()] == ["model.pt"]
     assert (packed / "models" / "model.pt").read_bytes() == tiny_run.checkpoint.read_bytes()
     assert {path.suffix for path in (packed / "workflows").iterdir() if path.is_file()} == {".py"}
-    assets = {path.name for path in (REPOSITORY / "workflows" / "report_assets").iterdir()}
-    assert {path.name for path in (packed / "workflows" / "report_assets").iterdir()} == assets
+    assets = {path.name for path in (REPOSITORY / "workflows" / "report" / "assets").iterdir()}
+    assert {path.name for path in (packed / "workflows" / "report" / "assets").iterdir()} == assets
 
 
 def test_a_packed_bundle_predicts_evaluates_and_trains_elsewhere_with_its_own_code(

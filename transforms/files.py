@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 
 WRITTEN_BY = "brats-unet"
-"""Stands in every file that this project writes, where its format has room for it: see `workflows.outputs`."""
+"""Stands in every file that this project writes, where its format has room for it: see `workflows.files.outputs`."""
 PNG_METADATA = {"Software": WRITTEN_BY}
-MARKDOWN_MARK = f"<!-- written by {WRITTEN_BY} -->\n"
+MARKDOWN_MARK = f"[//]: # (written by {WRITTEN_BY})\n"
 
 DESCRIPTION = slice(148, 228)
 """The bytes of `descrip` in the header of a NIfTI-1 file."""

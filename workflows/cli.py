@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from workflows.errors import BratsError, printable, root_cause
-from workflows.stopping import exit_on_sigterm
+from workflows.machine.stopping import exit_on_sigterm
+from workflows.messages.errors import BratsError, printable, root_cause
 
 if TYPE_CHECKING:
-    from workflows.surface_distances import Definition
-    from workflows.volume_scores import Rules
+    from workflows.scoring.brats_scores import Rules
+    from workflows.scoring.surface_distances import Definition
 
 HYPHENS_AND_UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
 WITH_OVERRIDES = {**HYPHENS_AND_UNDERSCORES, "allow_extra_args": True, "ignore_unknown_options": True}
@@ -79,7 +79,7 @@ def phantom(
     workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
 ) -> None:
     """Generate a data set (phantom) in the layout and geometry of BraTS 2020."""
-    from workflows.phantom import generate_dataset
+    from workflows.phantom.phantom import generate_dataset
 
     folders = generate_dataset(out, cases, seed, size.value, healthy, kaggle_quirks, workers)
     typer.echo(f"{len(folders)} generated (phantom) cases in {out}")
@@ -94,9 +94,9 @@ def audit(
     workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
 ) -> None:
     """Find the cases below a folder and check every file; status 1 if a case is unusable."""
-    from workflows.audit import audit_dataset
-    from workflows.audit_table import print_table
-    from workflows.outputs import check_outputs
+    from workflows.audit.dataset_checks import audit_dataset
+    from workflows.audit.table import print_table
+    from workflows.files.outputs import check_outputs
 
     if out:
         check_outputs([out], [folder])
@@ -129,9 +129,9 @@ def explore(
     workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
 ) -> None:
     """Look at the data: pictures of the data set and of a case, on one page."""
-    from workflows.explore import explore as run_explore
-    from workflows.explore_sections import View
-    from workflows.oriented import Plane
+    from workflows.data.oriented import Plane
+    from workflows.explore.explore import explore as run_explore
+    from workflows.explore.sections import View
 
     view = View(
         tuple(case or ()),
@@ -158,9 +158,10 @@ def split(
     modalities: Modalities = DEFAULT_MODALITIES,
 ) -> None:
     """Split the labelled cases by patient into training, validation and testing."""
-    from workflows.dataset import find_cases
-    from workflows.outputs import check_outputs
-    from workflows.split import SECTIONS, make_split, write_split
+    from workflows.data.datalist import SECTIONS
+    from workflows.data.find_cases import find_cases
+    from workflows.data.split import make_split, write_split
+    from workflows.files.outputs import check_outputs
 
     check_outputs([out], [folder])
     names = _modalities(modalities)
@@ -198,7 +199,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a network; RUN/model.pt holds the best weights, with --all-cases the last."""
-    from workflows.train import train as run_training
+    from workflows.training.train import train as run_training
 
     if resume and out is None:
         raise typer.BadParameter("name the run to continue by --out RUN.", param_hint="--resume")
@@ -231,8 +232,8 @@ def predict(
     config: Variants = None,
 ) -> None:
     """Segment patients: NIfTI label maps in their own geometry. The same command continues where it was stopped."""
-    from workflows.checkpoints import named_checkpoints
-    from workflows.predict import predict as run_prediction
+    from workflows.prediction.predict import predict as run_prediction
+    from workflows.settings.checkpoints import named_checkpoints
 
     if et_label not in (3, 4):
         raise typer.BadParameter(f"{et_label} is not a label of enhancing tumour; use 4 or 3.", param_hint="--et-label")
@@ -277,14 +278,14 @@ def evaluate(
         )
         if not (predictions and references):
             raise typer.BadParameter("--predictions and --references are folders of one evaluation: name both.")
-        from workflows.folder_pairs import evaluate_folders
+        from workflows.evaluation.folder_pairs import evaluate_folders
 
         year, whose = cast("Rules", str(rules or "2020")), cast("Definition", str(hd95 or "brats"))
         evaluate_folders(predictions, references, out, year, whose, skip_bad, workers)
         return
     _refuse_no_checkpoint(checkpoint, skip_bad, workers)
-    from workflows.checkpoints import named_checkpoints
-    from workflows.evaluate import run_evaluation
+    from workflows.evaluation.evaluate import run_evaluation
+    from workflows.settings.checkpoints import named_checkpoints
 
     named = {"output_dir": out, **for_checkpoint}
     chosen = {name: of.value for name, of in (("rules", rules), ("hd95", hd95)) if of}
@@ -308,8 +309,8 @@ def tune(
 ) -> None:
     """Choose the post-processing, and a temperature that calibrates the probabilities, on validation cases; predict and
     evaluate then use them with these weights."""
-    from workflows.checkpoints import named_checkpoints
-    from workflows.tune import run_tuning
+    from workflows.evaluation.tune import run_tuning
+    from workflows.settings.checkpoints import named_checkpoints
 
     named = {"output_dir": out, "dataset_dir": dataset_dir, "split_file": split_file}
     fixed = {"section": section, **named_checkpoints(checkpoint)}
@@ -325,7 +326,7 @@ def compare(
     """Compare the scores of two evaluations case by case: differences, intervals, Wilcoxon's test."""
     if out and out.suffix not in (".md", ".json"):
         raise typer.BadParameter(f"{out}: give it a name that ends in .md or .json.", param_hint="--out")
-    from workflows.compare import compare_runs
+    from workflows.comparing.compare import compare_runs
 
     compare_runs(run_a, run_b, out)
 
@@ -346,8 +347,8 @@ def compare_networks(
     config: Variants = None,
 ) -> None:
     """Train and score networks under one budget: Dice against parameters, time and memory."""
-    from workflows.compare_networks import NETWORKS
-    from workflows.compare_networks import compare_networks as run_comparison
+    from workflows.comparing.compare_networks import NETWORKS
+    from workflows.comparing.compare_networks import compare_networks as run_comparison
 
     chosen = _listed(networks) if networks else NETWORKS
     overrides = _overrides({}, context.args)
@@ -360,7 +361,7 @@ def curves(
     out: Annotated[Path | None, typer.Option(help="PNG to write; RUN/curves.png if not given.")] = None,
 ) -> None:
     """Draw a run's training.log: training against validation, the best epoch marked."""
-    from workflows.curves import draw_curves
+    from workflows.monitoring.curves import draw_curves
 
     typer.echo(draw_curves(run, out))
 
@@ -383,7 +384,7 @@ def figures(
     config: Variants = None,
 ) -> None:
     """Draw test cases: scan, reference, prediction and class probabilities, most false positives first."""
-    from workflows.prediction_figures import draw_figures
+    from workflows.evaluation.prediction_figures import draw_figures
 
     chosen = {"cases": _listed(cases) if cases else None, "count": count, "figure_seed": seed}
     drawn = {"plane": plane.value, "slice_index": slice_index, "slices_per_case": slices_per_case, "caption": caption}
@@ -403,7 +404,7 @@ def report(
     ] = None,
 ) -> None:
     """Write one page to scroll through a patient in a browser: scans, label maps, sizes, scores, warnings."""
-    from workflows.report import report_folder
+    from workflows.report.report import report_folder
 
     typer.echo(report_folder(folder, out, prediction, reference))
 
@@ -460,7 +461,7 @@ def _refuse_no_checkpoint(checkpoint: list[Path] | None, skip_bad: bool, workers
 
 
 def _overrides(named: Mapping[str, Path | None], extra: list[str]) -> dict[str, object]:
-    from workflows.configuration import parse_overrides
+    from workflows.settings.overrides import parse_overrides
 
     return {**{name: str(value) for name, value in named.items() if value is not None}, **parse_overrides(extra)}
 

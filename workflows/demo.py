@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from transforms.labels import REGIONS, STUDY_MODALITIES
-from workflows.configuration import TUNED_SETTINGS_FILE
-from workflows.evaluate import run_evaluation
-from workflows.figures import draw_prediction
-from workflows.nifti_files import load_image
-from workflows.output_names import VOLUMES_FILE, map_name, report_name
-from workflows.phantom import generate_dataset
-from workflows.predict import predict
-from workflows.score_files import SCORES_FILE, SUMMARY_FILE
-from workflows.split import read_datalist
-from workflows.train import CURVES, MODEL, train
-from workflows.tune import run_tuning
+from workflows.data.datalist import read_datalist
+from workflows.data.nifti_files import load_image
+from workflows.evaluation.evaluate import run_evaluation
+from workflows.evaluation.score_files import SCORES_FILE, SUMMARY_FILE
+from workflows.evaluation.tune import run_tuning
+from workflows.files.prediction_names import VOLUMES_FILE, map_name, report_name
+from workflows.files.run_folder import CURVES, MODEL, TUNED_SETTINGS_FILE
+from workflows.phantom.phantom import generate_dataset
+from workflows.pictures.prediction_picture import draw_prediction
+from workflows.prediction.predict import predict
+from workflows.training.train import train
 
 CASES = 12
 

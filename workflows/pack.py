@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transforms.files import write_whole
-from workflows.configuration import bundle_root, settings_beside
-from workflows.errors import ConfigurationError
-from workflows.outputs import check_outputs
-from workflows.predict import MODEL_CARD, check_checkpoint
-from workflows.weights import SAFETENSORS, read_weights
+from workflows.files.outputs import check_outputs
+from workflows.messages.errors import ConfigurationError
+from workflows.settings.beside_checkpoint import settings_beside
+from workflows.settings.bundle_files import bundle_root
+from workflows.settings.checkpoints import MODEL_CARD, check_checkpoint
+from workflows.settings.weights import SAFETENSORS, read_weights
 
 PACKAGES = ("transforms", "networks", "workflows")
 CONFIGURED_BY_THE_RUN = ("train.json", "inference.json")

@@ -1,0 +1,165 @@
+"""Networks trained and scored under one budget: which segments how well, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transforms.labels import STUDY_MODALITIES
+from workflows.comparing import network_runs
+from workflows.comparing.network_rows import network_row
+from workflows.comparing.network_tables import TABLES, print_table, write_tables
+from workflows.data.split import STUDY_SEED, obtain_datalist
+from workflows.files.json_files import write_json
+from workflows.files.outputs import check_outputs
+from workflows.files.run_folder import RUN_SPLIT_FILE
+from workflows.machine.processes import in_own_process
+from workflows.messages.errors import BratsError, ConfigurationError
+from workflows.settings.bundle_files import bundle_root, config_files, known_settings
+from workflows.settings.overrides import refuse_unknown
+
+NETWORKS = (
+    *("packed_unet", "study_unet", "unet2d", "basic_unet", "residual_unet", "dynunet", "attention_unet"),
+    *("flexible_unet", "unet3d"),
+)
+"""The bundle's overlays that choose a network and nothing else, but for what three dimensions ask for."""
+
+SECTIONS_TO_SCORE = ("validation", "testing")
+SETTINGS_FILE, STEPS_FILE, TRAINING_FILE = "comparison.json", "steps.json", "training.json"
+DECIDED_HERE = ("max_epochs", "val_interval", "resume", "run_dir", "network_def")
+
+
+def compare_networks(
+    dataset_dir: Path,
+    out: Path,
+    networks: Sequence[str] = NETWORKS,
+    minutes: float = 9,
+    split_file: Path | None = None,
+    section: str = "validation",
+    variants: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> None:
+    """Train every network for `minutes`, score it, and write networks.csv, .json, .md and .png into `out`.
+
+    The minutes are those of the processor that the steps of the training take, on a GPU wall clock. A one-cycle
+    schedule must know its length beforehand, so each network first does a dozen real steps, whose median gives the
+    number of epochs, one at least; both are in the table. Reading the cases, and the one validation that ends a run,
+    are not in the budget, but in the measured cost of the training. Scored are the weights after the last epoch:
+    nothing is chosen on the scored cases. What is finished is not done again; a training that was broken off is.
+
+    Args:
+        networks: overlays of train.json that define a network, names of the bundle's or paths.
+        split_file: datalist; without one the study's proportions are applied, once for all networks.
+        section: of the split, scored; training uses its section "training" alone.
+        variants: overlays that come before each network's.
+        overrides: settings of train.json for all.
+    Raises:
+        ConfigurationError: before any work, of what cannot be meant; at the end, naming the networks that failed.
+    """
+    variants, overrides = list(variants), dict(overrides or {})
+    overlays = _overlays(networks)
+    refuse_unknown(overrides, known_settings(bundle_root()))
+    _check(minutes, section, overrides)
+    check_outputs([out / name for name in (RUN_SPLIT_FILE, *TABLES)], [dataset_dir])
+    _keep_split(dataset_dir, split_file, out, section, overrides)
+    described = {"dataset_dir": str(dataset_dir.resolve()), "minutes": minutes, "section": section}
+    _keep_settings({**described, "config": variants, "settings": overrides}, out)
+    common = {**overrides, "dataset_dir": str(dataset_dir), "split_file": str(out / RUN_SPLIT_FILE)}
+    failed: dict[str, BratsError] = {}
+    for number, (name, overlay) in enumerate(overlays.items(), start=1):
+        print(f"{number}/{len(overlays)} {name}: {out / name}", flush=True)
+        try:
+            _compared(out / name, [*variants, overlay], common, minutes, section)
+        except BratsError as error:
+            failed[name] = error
+            print(f"{name}: {error}", flush=True)
+        else:  # after each network, so that what is finished can be looked at
+            write_tables(_finished(out, overlays), described, out)
+    print_table(_finished(out, overlays), out)
+    if failed:
+        lines = "".join(f"\n  {name}: {error}" for name, error in failed.items())
+        raise ConfigurationError(f"{len(failed)} of {len(overlays)} networks failed; start again to try them.{lines}")
+
+
+def _finished(out: Path, names: Iterable[str]) -> list[dict[str, Any]]:
+    rows = [network_row(out / name) for name in names]
+    return [row for row in rows if row]
+
+
+def epochs_within(minutes: float, steps_per_epoch: int, seconds_per_step: float) -> int:
+    """Whole epochs that fit in the budget; one where none does."""
+    return max(1, int(minutes * 60 / (steps_per_epoch * seconds_per_step)))
+
+
+def _compared(folder: Path, variants: list[str], settings: dict[str, Any], minutes: float, section: str) -> None:
+    """One network, skipping what its folder holds already."""
+    steps, training, scores = folder / STEPS_FILE, folder / TRAINING_FILE, folder / "scores"
+    if network_row(folder):
+        print("  is there, skipped", flush=True)
+        return
+    if not steps.is_file():
+        print("  measuring its steps", flush=True)
+        in_own_process(network_runs.measure_steps, variants, settings, steps)
+    cost = json.loads(steps.read_text())
+    epochs = epochs_within(minutes, cost["steps_per_epoch"], cost["seconds_per_step"])
+    if not training.is_file():
+        steps_in_words = f"{cost['steps_per_epoch']} steps of {cost['seconds_per_step']:.2f} s"
+        print(f"  training {epochs} epochs of {steps_in_words}", flush=True)
+        shutil.rmtree(folder / "run", ignore_errors=True)  # of a training that was broken off
+        in_own_process(network_runs.train_network, variants, settings, epochs, folder / "run", training)
+    print(f"  scoring the cases of {section}", flush=True)
+    in_own_process(network_runs.score_network, settings, folder / "run", section, scores)
+
+
+def _overlays(networks: Sequence[str]) -> dict[str, str]:
+    """The overlays by the name that each network gets in the tables."""
+    found: dict[str, str] = {}
+    for network in networks:
+        file = Path(config_files("train", [network])[1])
+        if not any(name.split("#")[0] == "network_def" for name in json.loads(file.read_text())):
+            raise ConfigurationError(f"{network}: is no network; it has no network_def. Choose from {_listed()}.")
+        if found.setdefault(file.stem, network) != network:
+            raise ConfigurationError(f"{network} and {found[file.stem]} have one name; rename one.")
+    return found
+
+
+def _listed() -> str:
+    return ", ".join(NETWORKS)
+
+
+def _check(minutes: float, section: str, overrides: Mapping[str, Any]) -> None:
+    if not minutes > 0:
+        raise ConfigurationError(f"minutes is {minutes}; it must be greater than 0.")
+    if section not in SECTIONS_TO_SCORE:
+        raise ConfigurationError(f"section is {section!r}; choose from {', '.join(SECTIONS_TO_SCORE)}.")
+    if decided := [name for name in overrides if name.replace("::", "#").split("#")[0] in DECIDED_HERE]:
+        raise ConfigurationError(f"{', '.join(decided)}: the comparison decides this for each network; leave it out.")
+
+
+def _keep_split(
+    dataset_dir: Path, split_file: Path | None, out: Path, section: str, overrides: Mapping[str, Any]
+) -> None:
+    own = out / RUN_SPLIT_FILE
+    if split_file and not split_file.is_file():
+        raise ConfigurationError(f"{split_file}: no such file; make one by  brats-unet split.")
+    if split_file and own.exists() and own.read_bytes() != split_file.read_bytes():
+        raise ConfigurationError(f"{out}: holds a comparison on another split; name another --out.")
+    modalities = overrides.get("modalities", STUDY_MODALITIES)
+    split = obtain_datalist(dataset_dir, split_file, out, modalities, overrides.get("split_seed", STUDY_SEED))
+    if empty := [name for name in ("training", "validation", section) if not split[name]]:
+        raise ConfigurationError(f"{split_file or dataset_dir}: no case is for {empty[0]}; make another split.")
+
+
+def _keep_settings(settings: dict[str, Any], out: Path) -> None:
+    file = out / SETTINGS_FILE
+    now = json.loads(json.dumps(settings, default=str))
+    if file.is_file():
+        before = json.loads(file.read_text())
+        if changed := [f"{name} {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]]:
+            raise ConfigurationError(
+                f"{out}: holds a comparison with other settings ({'; '.join(changed)}); name another --out."
+            )
+    write_json(now, file)

@@ -1,0 +1,99 @@
+"""The tables of a comparison of networks: CSV, JSON, Markdown with its picture, and the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transforms.files import MARKDOWN_MARK, write_whole
+from transforms.labels import REGIONS
+from workflows.comparing.network_rows import COLUMNS, cases_in_words
+from workflows.files.json_files import write_json
+from workflows.messages.errors import ConfigurationError
+from workflows.messages.text_tables import TextTable, cell
+
+TABLE_FILE, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE = "networks.csv", "networks.json", "networks.md", "networks.png"
+TABLES = (TABLE_FILE, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE)
+TITLE = "Networks under one budget"
+LEFT_TO_THE_FILES = ("training (CPU", "training (wall", "prediction (GB", "Dice", "HD95")
+"""Beginnings of the columns for which a terminal is too narrow."""
+
+
+def write_tables(rows: Sequence[Mapping[str, Any]], described: Mapping[str, Any], out: Path) -> None:
+    """Write the four files.
+
+    Args:
+        rows: see `network_rows.network_row`.
+        described: "minutes" and "section" of the comparison.
+    Raises:
+        ConfigurationError: if the folder cannot be written to.
+    """
+    from workflows.comparing.network_figures import draw_networks
+
+    table = table_of(rows)
+    picture = f"![Mean Dice against cost]({PICTURE_FILE})"
+    text = f"{MARKDOWN_MARK}\n{table.to_markdown()}\n{picture}\n\n{notes(rows, described)}"
+    write_json({"schema_version": "1.0", **described, "networks": list(rows)}, out / JSON_FILE)
+    draw_networks(rows, out / PICTURE_FILE)
+    try:
+        write_whole(out / TABLE_FILE, lambda path: path.write_text(_csv(rows), encoding="utf-8"))
+        write_whole(out / MARKDOWN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{out}: cannot be written to ({error.strerror or error}).") from error
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """The most important columns to the terminal, and where the files are; nothing where no network is finished."""
+    if rows:
+        whole = table_of(rows)
+        places = [place for place, name in enumerate(whole.columns) if not name.startswith(LEFT_TO_THE_FILES)]
+        short = [[cells[place] for place in places] for cells in (whole.columns, *whole.rows)]
+        TextTable(TITLE, short[0], short[1:]).print()
+        print(f"{TABLE_FILE}, {JSON_FILE}, {MARKDOWN_FILE} and {PICTURE_FILE} in {out.resolve()}", flush=True)
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> TextTable:
+    """The networks, the best mean Dice first."""
+    seconds = rows[0]["seconds_are"]
+    regions = [region.lower() for region in REGIONS]
+    columns = {
+        "network": lambda row: row["network"],
+        "parameters (M)": lambda row: cell(row["parameters"] / 1e6, 2),
+        "epochs": lambda row: str(row["epochs"]),
+        f"training ({seconds} min)": lambda row: cell(row["training_minutes"], 1),
+        "training (GB)": lambda row: cell(row["training_gb"], 2),
+        f"prediction ({seconds} s)": lambda row: cell(row["prediction_seconds"], 1),
+        "prediction (GB)": lambda row: cell(row["prediction_gb"], 2),
+        f"Dice {' / '.join(REGIONS)}": lambda row: " / ".join(cell(row[f"{r}_dice"], 3) for r in regions),
+        "mean Dice": lambda row: cell(row["mean_dice"], 3),
+        f"HD95 {' / '.join(REGIONS)} (mm)": lambda row: " / ".join(cell(row[f"{r}_hd95_mm"], 1) for r in regions),
+    }
+    ordered = sorted(rows, key=lambda row: (-row["mean_dice"], row["network"]))
+    return TextTable(TITLE, list(columns), [[of(row) for of in columns.values()] for row in ordered])
+
+
+def notes(rows: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> str:
+    """How the figures came about and what they do not show, in Markdown."""
+    cases, seconds = cases_in_words(rows), rows[0]["seconds_are"]
+    clock = "processor time" if seconds == "CPU" else "wall clock"
+    return (
+        f"Each network was trained for as many whole epochs as fit in {described['minutes']:g} minutes of {clock} by "
+        "its measured seconds per step, one at least; *training* is the whole process, reading the cases included. "
+        f"Scores are of whole volumes of the {cases} of the section {described['section']}, with the weights "
+        "after the last epoch; *prediction* is the median per case, from its files to its label map; memory is the "
+        "most at once.\n\n"
+        f"What this does not show: which network is best. It is one seed, one split and {cases}; recipe, "
+        "learning rate and input are the same for all and were tuned to none but the default network; with more time "
+        "larger networks may overtake smaller ones.\n"
+    )
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,110 @@
+"""Volumes in one orientation, whatever the one of the file, and how to cut a slice that stands right way up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from workflows.data.case import Case
+from workflows.data.nifti_files import load_image, read_voxels
+
+GREY_PERCENTILES = (1.0, 99.5)
+"""Of a scan's brain, shown as black and white at first."""
+
+
+class Plane(StrEnum):
+    """An anatomical plane."""
+
+    axial = "axial"
+    coronal = "coronal"
+    sagittal = "sagittal"
+
+    @property
+    def axis(self) -> int:
+        """The axis of an `OrientedVolume` that this plane cuts."""
+        return {"sagittal": 0, "coronal": 1, "axial": 2}[self.value]
+
+    @property
+    def edges(self) -> tuple[str, str, str, str]:
+        """What lies at the left, right, top and bottom edge of a picture by `upright`."""
+        return {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagittal": ("A", "P", "S", "I")}[
+            self.value
+        ]
+
+
+@dataclass(frozen=True)
+class OrientedVolume:
+    """Voxels with axes growing to the patient's left, posterior and superior.
+
+    Args:
+        spacing_mm: along these axes.
+    """
+
+    voxels: NDArray
+    spacing_mm: tuple[float, float, float]
+
+
+def oriented(image: nib.Nifti1Image) -> OrientedVolume:
+    """The voxels of a 3D image, its axes flipped and permuted but not interpolated."""
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(("L", "P", "S"))
+    )
+    turned = image.as_reoriented(turn)
+    x, y, z = (float(size) for size in nib.affines.voxel_sizes(turned.affine))
+    return OrientedVolume(read_voxels(turned), (x, y, z))
+
+
+def read_oriented(file: Path) -> OrientedVolume:
+    """Read one file, or `file#channel` of a 4D file.
+
+    Raises:
+        DatasetError: if the file is missing or no volume.
+    """
+    return oriented(load_image(file))
+
+
+def read_modalities(case: Case, modalities: Sequence[str]) -> Iterator[tuple[str, nib.Nifti1Image]]:
+    """One image after the other; a 4D file that holds several is read once.
+
+    Raises:
+        DatasetError: if one is missing or cannot be read.
+    """
+    if case.four_d and set(modalities) <= set(case.channels):
+        image = load_image(case.four_d)
+        if image.ndim == 4 and image.shape[3] >= len(case.channels):
+            for modality in modalities:
+                yield modality, image.slicer[..., case.channels.index(modality)]
+            return
+    for modality in modalities:
+        yield modality, load_image(case.source(modality))
+
+
+def as_classes(label_map: NDArray, classes: Mapping[int, int]) -> NDArray[np.uint8]:
+    """Class indices from the values in a file; a value that `classes` does not name stays as it is."""
+    values = np.rint(label_map).astype(np.uint8)
+    return np.array([classes.get(value, value) for value in range(256)], dtype=np.uint8)[values]
+
+
+def upright(volume: NDArray, plane: Plane, index: int) -> NDArray:
+    """One slice as rows from top to bottom and columns from left to right, as radiologists look at it.
+
+    The patient's right is on the left of an axial or coronal picture and the face on the left of a sagittal one.
+
+    Args:
+        volume: axes growing to the patient's left, posterior and superior.
+        index: counted from the patient's right (sagittal), the front (coronal) or the bottom (axial), from 0.
+    """
+    cut = np.moveaxis(volume, plane.axis, 0)[index].T  # rows: the later of the two remaining axes
+    return cut if plane is Plane.axial else cut[::-1]
+
+
+def pixel_aspect(spacing_mm: Sequence[float], plane: Plane) -> float:
+    """Height over width of a pixel of `upright`."""
+    across, along = (size for axis, size in enumerate(spacing_mm) if axis != plane.axis)
+    return along / across

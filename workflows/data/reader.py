@@ -1,0 +1,56 @@
+"""MONAI's image reader for the files that `workflows.data.find_cases` finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.config import PathLike
+from monai.data import NibabelReader
+from monai.utils import ensure_tuple
+
+from transforms.checks import FILES
+from transforms.geometry import same_place
+from workflows.data.nifti_files import check_geometry, format_shape, load_image, read_volume
+from workflows.messages.errors import DatasetError
+
+
+class CaseReader(NibabelReader):
+    """Reads any file name in use, one channel of a 4D file (`file#channel`), and one file per channel.
+
+    It reads in `get_data`, since `LoadImage` replaces what `read` raises by a message about missing readers, and it
+    keeps nothing in between, since one reader serves all threads that fill a cache.
+    """
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        return True
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
+        return [str(name) for name in ensure_tuple(data)]
+
+    def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
+        images = [load_image(name) for name in img]
+        for name, image in zip(img, images, strict=True):
+            check_geometry(image, name)
+            _check_grid(name, image, img[0], images[0])
+        reader = _CheckedVoxels()
+        reader.filenames = img
+        voxels, meta = reader.get_data(images)
+        return voxels, {**meta, FILES: "\n".join(img)}
+
+
+class _CheckedVoxels(NibabelReader):
+    """MONAI's conversion of nibabel images, with the checks of `read_volume`."""
+
+    def _get_array_data(self, img: Any, filename: str) -> np.ndarray:
+        return np.asarray(read_volume(img, filename), order="C")
+
+
+def _check_grid(name: str, image: nib.Nifti1Image, first_name: str, first: nib.Nifti1Image) -> None:
+    if image.shape != first.shape:
+        shapes = f"{format_shape(image.shape)} voxels, {first_name} {format_shape(first.shape)}"
+        raise DatasetError(f"{name}: has {shapes}; register the images first.")
+    if not same_place(image.affine, first.affine):
+        raise DatasetError(f"{name}: has another affine than {first_name}; register the images first.")

@@ -1,0 +1,249 @@
+"""Two folders of label maps, whoever made them: matched by case, checked, scored."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from transforms.geometry import same_place
+from transforms.labels import ENHANCING_IN_FILES_FROM_2023, ENHANCING_IN_FILES_TO_2022
+from transforms.windows import STUDY_WINDOW
+from workflows.data.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, summarise_labels
+from workflows.data.nifti_files import format_shape, load_image, read_voxels
+from workflows.data.oriented import as_classes
+from workflows.evaluation.label_map_folders import LabelMapFolder, find_label_maps
+from workflows.evaluation.score_files import SCORE_FILES, report_scores
+from workflows.files.outputs import check_outputs
+from workflows.machine.processes import in_processes
+from workflows.messages.errors import DatasetError
+from workflows.scoring.brats_scores import Rules
+from workflows.scoring.false_positives import FalsePositives, false_positives
+from workflows.scoring.per_case_table import rows_of_case
+from workflows.scoring.surface_distances import Definition
+
+PREDICTION, REFERENCE = "prediction", "reference"
+
+BRATS_CLASSES = {**BRATS_TO_2022.classes, **BRATS_FROM_2023.classes}
+"""Class index of each value of either convention of BraTS; a folder follows one of them."""
+ENHANCING_VALUES = (ENHANCING_IN_FILES_TO_2022, ENHANCING_IN_FILES_FROM_2023)
+
+Sides = Mapping[str, LabelMapFolder]
+Classes = Mapping[str, Mapping[int, int]]  # class index of each value, by side
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The label maps of one case, by side."""
+
+    case: str
+    files: Mapping[str, Path] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class CheckedPair:
+    """What one look at a pair found.
+
+    Attributes:
+        problem: why it cannot be scored, empty if it can.
+        values: the label values, by side.
+    """
+
+    pair: Pair
+    problem: str
+    values: Mapping[str, tuple[float, ...]] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class ScoredFolders:
+    """The scores of two folders.
+
+    Attributes:
+        rows: see `workflows.scoring.per_case_table`.
+        skipped: {"case", "reason"} of each case left out.
+        enhancing: the value of enhancing tumour in the files, by side; None where no file holds any.
+        false_positives: by case.
+    """
+
+    rows: list[dict[str, Any]]
+    skipped: list[dict[str, str]]
+    enhancing: dict[str, int | None]
+    false_positives: dict[str, FalsePositives]
+
+
+def score_folders(
+    predictions: Path,
+    references: Path,
+    rules: Rules = "2020",
+    hd95: Definition = "brats",
+    skip_bad: bool = False,
+    workers: int | None = None,
+) -> ScoredFolders:
+    """Score the label maps below one folder against those below another; all are checked before any is scored.
+
+    Args:
+        predictions, references: see `find_label_maps`.
+        skip_bad: leave out the cases that cannot be scored instead of refusing all.
+    Raises:
+        DatasetError: with one line for each case that cannot be scored, or if none can.
+    """
+    sides = {PREDICTION: find_label_maps(predictions), REFERENCE: find_label_maps(references)}
+    classes = {side: found.convention.classes if found.convention else BRATS_CLASSES for side, found in sides.items()}
+    pairs, problems = match_cases(sides)
+    checked = in_processes(functools.partial(check_pair, classes=classes), pairs, "checking", workers)
+    problems |= {found.pair.case: found.problem for found in checked if found.problem}
+    sound = [found for found in checked if not found.problem]
+    enhancing = {}
+    for side, found in sides.items():
+        enhancing[side], fewer = (ENHANCING_IN_FILES_FROM_2023, {}) if found.convention else decide_value(sound, side)
+        problems |= fewer
+    good = [found.pair for found in sound if found.pair.case not in problems]
+    if problems and not (skip_bad and good):
+        raise DatasetError(_refusal(problems, len(good)))
+    score = functools.partial(score_pair, classes=classes, rules=rules, hd95=hd95)
+    scored = list(in_processes(score, good, "scoring", workers))
+    return ScoredFolders(
+        rows=[row for rows, _ in scored for row in rows],
+        skipped=[{"case": case, "reason": reason} for case, reason in sorted(problems.items())],
+        enhancing=enhancing,
+        false_positives={pair.case: false for pair, (_, false) in zip(good, scored, strict=True)},
+    )
+
+
+def evaluate_folders(
+    predictions: Path,
+    references: Path,
+    out: Path,
+    rules: Rules = "2020",
+    hd95: Definition = "brats",
+    skip_bad: bool = False,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """`score_folders`, written into `out` and printed.
+
+    Returns:
+        The summary, see `workflows.evaluation.score_files`.
+    Raises:
+        ConfigurationError: if `out` lies in one of the two folders, or holds scores that somebody else wrote.
+    """
+    check_outputs([out / name for name in SCORE_FILES], [predictions, references])
+    scored = score_folders(predictions, references, rules, hd95, skip_bad, workers)
+    source = {
+        "predictions": str(predictions.resolve()),
+        "references": str(references.resolve()),
+        **{f"enhancing_tumour_in_{side}s": _in_words(value) for side, value in scored.enhancing.items()},
+    }
+    false = {"as_given": {case: asdict(of) for case, of in scored.false_positives.items()}}
+    return report_scores(
+        scored.rows,
+        out,
+        rules=rules,
+        hd95=hd95,
+        source=source,
+        skipped=scored.skipped,
+        sections={"false_positives": false},
+    )
+
+
+def _in_words(enhancing: int | None) -> str:
+    return "none in any file" if enhancing is None else f"label {enhancing}"
+
+
+def match_cases(sides: Sides) -> tuple[list[Pair], dict[str, str]]:
+    """The pairs, sorted by case, and what is wrong with the cases that are none."""
+    pairs, problems = [], {}
+    for case in sorted(set().union(*(found.files for found in sides.values()))):
+        files = {side: found.files.get(case, ()) for side, found in sides.items()}
+        wrong = [_miscounted(side, files[side], sides[side].folder) for side in sides if len(files[side]) != 1]
+        if wrong:
+            problems[case] = "; ".join(wrong)
+        else:
+            pairs.append(Pair(case, {side: of_side[0] for side, of_side in files.items()}))
+    return pairs, problems
+
+
+def _miscounted(side: str, files: Sequence[Path], folder: Path) -> str:
+    if not files:
+        return f"no {side} in {folder}"
+    return f"{len(files)} label maps as {side}: {', '.join(str(file.relative_to(folder)) for file in files)}"
+
+
+def check_pair(pair: Pair, classes: Classes) -> CheckedPair:
+    """Read both label maps and compare their grids; raises nothing."""
+    problems: list[str] = []
+    images: dict[str, nib.Nifti1Image] = {}
+    values: dict[str, tuple[float, ...]] = {}
+    for side, file in pair.files.items():
+        try:
+            images[side] = load_image(file)
+            if images[side].ndim != 3:
+                raise DatasetError(f"{file}: has {images[side].ndim} axes; a label map has three.")
+            values[side] = tuple(summarise_labels(read_voxels(images[side]), file).voxels)
+        except DatasetError as error:
+            problems.append(f"{side} {error}".removesuffix("."))
+        else:
+            problems += _wrong_values(side, values[side], classes[side])
+    if len(values) == len(pair.files):
+        problems += _wrong_grids(images)
+    return CheckedPair(pair, "; ".join(problems), values)
+
+
+def _wrong_values(side: str, values: Sequence[float], classes: Mapping[int, int]) -> list[str]:
+    if strange := sorted(set(values) - set(classes)):
+        known = ", ".join(str(value) for value in sorted(classes))
+        return [f"the {side} holds label {', '.join(f'{value:g}' for value in strange[:5])}; known are {known}"]
+    if set(ENHANCING_VALUES) <= set(values):
+        return [f"the {side} holds the labels 3 and 4; enhancing tumour is one of them"]
+    return []
+
+
+def _wrong_grids(images: Mapping[str, nib.Nifti1Image]) -> list[str]:
+    prediction, reference = images[PREDICTION], images[REFERENCE]
+    if prediction.shape != reference.shape:
+        shapes = format_shape(prediction.shape), format_shape(reference.shape)
+        return ["the prediction has {} voxels, the reference {}".format(*shapes)]
+    for side, image in images.items():
+        if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
+            return [f"the {side}'s affine does not describe a volume"]
+    if same_place(prediction.affine, reference.affine):
+        return []
+    return [f"different affines: {'; '.join(_placed(side, image) for side, image in images.items())}"]
+
+
+def _placed(side: str, image: nib.Nifti1Image) -> str:
+    axes = "".join(nib.orientations.aff2axcodes(image.affine))
+    origin = ", ".join(f"{place:g}" for place in image.affine[:3, 3] + 0.0)  # -0.0 reads oddly
+    unstated = not int(image.header["sform_code"]) and not int(image.header["qform_code"])
+    return f"the {side}'s axes run {axes} from ({origin}) mm{', its header states no orientation' if unstated else ''}"
+
+
+def decide_value(checked: Sequence[CheckedPair], side: str) -> tuple[int | None, dict[str, str]]:
+    """The value of enhancing tumour on one side, and what is wrong with the fewer cases that hold the other one."""
+    holders = {value: [f.pair.case for f in checked if value in f.values[side]] for value in ENHANCING_VALUES}
+    value, other = sorted(ENHANCING_VALUES, key=lambda value: len(holders[value]), reverse=True)
+    if not holders[value]:
+        return None, {}
+    reason = f"the {side} holds enhancing tumour as {other}, {len(holders[value])} others hold it as {value}"
+    return value, dict.fromkeys(holders[other], reason)
+
+
+def _refusal(problems: Mapping[str, str], good: int) -> str:
+    count = f"{len(problems)} of {len(problems) + good} cases cannot be scored"
+    way_out = f"; --skip-bad scores the other {good}" if good else ""
+    return "\n".join([f"{count}{way_out}:", *(f"{case}: {reason}." for case, reason in sorted(problems.items()))])
+
+
+def score_pair(
+    pair: Pair, classes: Classes, rules: Rules, hd95: Definition
+) -> tuple[list[dict[str, Any]], FalsePositives]:
+    """The rows of one checked pair, and its false positives."""
+    images = {side: load_image(file) for side, file in pair.files.items()}
+    label_maps = {side: as_classes(read_voxels(image), classes[side]) for side, image in images.items()}
+    both, affine = (label_maps[PREDICTION], label_maps[REFERENCE]), images[REFERENCE].affine
+    spacing_mm = [float(edge) for edge in nib.affines.voxel_sizes(affine)]
+    return rows_of_case(pair.case, *both, spacing_mm, rules, hd95), false_positives(*both, affine, STUDY_WINDOW)

@@ -1,0 +1,100 @@
+"""Pictures of scores: Dice by region, and predicted against true volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from transforms.files import PNG_METADATA, write_whole
+from transforms.labels import REGION_NAMES, REGIONS
+from workflows.scoring.brats_scores import DISTINCT
+from workflows.scoring.per_case_table import Row
+
+MEASURED, BY_RULE = "#0072b2", "#d55e00"  # two of Okabe and Ito's colours
+DOT_SPREAD = 0.28  # of the distance between two boxes
+DPI = 110
+
+
+def draw_dice(rows: Iterable[Row], path: Path) -> None:
+    """A box per region and class with its median, quartiles and whiskers, and every case as a dot."""
+    rows = list(rows)
+    names = [name for name in DISTINCT if any(row["region"] == name for row in rows)]
+    groups = [sorted((row for row in rows if row["region"] == name), key=lambda row: row["case"]) for name in names]
+    figure = _figure(width=1.6 + 1.25 * len(names), height=4.4)
+    axes = figure.subplots()
+    values = [[row["dice"] for row in group] for group in groups]
+    axes.boxplot(values, widths=0.62, showfliers=False, medianprops={"color": "black", "linewidth": 1.6})
+    for place, group in enumerate(groups, start=1):
+        for across, row in zip(_spread(len(group)), group, strict=True):
+            _dot(axes, place + across, row["dice"], row)
+    labels = [f"{name}\nn = {len(group)}" for name, group in zip(names, groups, strict=True)]
+    axes.set_xticks(range(1, len(names) + 1), labels)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylabel("Dice")
+    axes.set_title("Dice per case, whole volumes", loc="left")
+    axes.grid(axis="y", alpha=0.3)
+    _legend(figure, axes)
+    _save(figure, path)
+
+
+def draw_volumes(rows: Iterable[Row], path: Path) -> None:
+    """Predicted against true volume of WT, TC and ET with the line of identity, one dot per case."""
+    rows = list(rows)
+    figure = _figure(width=11, height=4.4)
+    panels = figure.subplots(1, len(REGIONS))
+    for axes, region in zip(panels, REGIONS, strict=True):
+        of_region = [row for row in rows if row["region"] == region]
+        largest = max([1.0, *(max(row["volume_ml"], row["reference_ml"]) for row in of_region)]) * 1.05
+        axes.plot([0, largest], [0, largest], color="grey", linewidth=1, linestyle="--", zorder=1)
+        for row in of_region:
+            _dot(axes, row["reference_ml"], row["volume_ml"], row)
+        axes.set(xlim=(-0.03 * largest, largest), ylim=(-0.03 * largest, largest), aspect="equal")
+        axes.set_title(f"{region}: {REGION_NAMES[region]}, n = {len(of_region)}", fontsize=10)
+        axes.set_xlabel("reference (ml)")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("prediction (ml)")
+    _legend(figure, panels[0])
+    _save(figure, path)
+
+
+def _spread(count: int) -> Sequence[float]:
+    """Where the dots of a box stand, so that equal values do not hide each other; the same on every run."""
+    return list((np.arange(count) * 0.618034 % 1 - 0.5) * 2 * DOT_SPREAD) if count > 1 else [0.0] * count
+
+
+def _dot(axes: Axes, x: float, y: float, row: Row) -> None:
+    measured = row["empty"] == "no"
+    axes.plot(
+        x,
+        y,
+        linestyle="none",
+        marker="o" if measured else "D",
+        markersize=5,
+        color=MEASURED if measured else BY_RULE,
+        alpha=0.75,
+        zorder=3,
+        label="measured" if measured else "by the rule for an empty mask",
+        clip_on=False,
+    )
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Each kind of dot once, if there is more than one kind."""
+    kinds = {label: handle for of in figure.axes for handle, label in zip(*of.get_legend_handles_labels(), strict=True)}
+    if len(kinds) > 1:
+        figure.legend(kinds.values(), kinds.keys(), loc="outside lower center", ncols=len(kinds), frameon=False)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    write_whole(path, lambda partial: figure.savefig(partial, dpi=DPI, metadata=PNG_METADATA))

@@ -1,0 +1,106 @@
+"""What an evaluation leaves in its folder, and shows on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transforms.files import write_whole
+from workflows.evaluation.score_tables import OWN_ENTRIES, as_markdown, print_summary
+from workflows.files.json_files import write_json
+from workflows.messages.errors import ConfigurationError
+from workflows.scoring.brats_scores import EMPTY_HD95_MM, Rules
+from workflows.scoring.lesions import LESION_PENALTY_MM
+from workflows.scoring.per_case_table import PER_CASE_FILE, Row, write_rows
+from workflows.scoring.statistics import INTERVAL_METHOD, mean_dice, summarise
+from workflows.scoring.surface_distances import Definition
+
+SUMMARY_FILE, SCORES_FILE = "summary.json", "scores.md"
+DICE_PICTURE, VOLUMES_PICTURE = "dice_by_region.png", "volumes.png"
+SCORE_FILES = (PER_CASE_FILE, SUMMARY_FILE, SCORES_FILE, DICE_PICTURE, VOLUMES_PICTURE)
+"""All that an evaluation writes beside label maps."""
+
+SCHEMA_VERSION = "1.0"
+"""Of `summary.json`, see docs/summary.schema.json: the first number changes where an entry goes or means another."""
+
+HD95_AS = {
+    "brats": "BraTS takes it (surfaces weighed by area)",
+    "monai": "MONAI takes it (surface voxels counted)",
+}
+
+
+def summary_of(
+    rows: Sequence[Row],
+    rules: Rules,
+    hd95: Definition,
+    source: Mapping[str, str],
+    skipped: Sequence[Mapping[str, str]] = (),
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The content of `summary.json`.
+
+    Args:
+        rows: of all scored cases, see `workflows.scoring.per_case_table`.
+        source: what was scored and where it came from, by name, in words.
+        skipped: {"case", "reason"} of the cases left out.
+        sections: further entries by name, each a mapping that JSON can hold; `tables_of` shows them.
+    Raises:
+        ValueError: if a section takes the name of another entry.
+    """
+    sections = sections or {}
+    if taken := OWN_ENTRIES & set(sections):
+        raise ValueError(f"a summary has an entry {', '.join(sorted(taken))} of its own; name the section otherwise.")
+    regions = summarise(rows)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "cases": len({row["case"] for row in rows}),
+        "skipped": [dict(case) for case in skipped],
+        "settings": {
+            "rules": rules,
+            "hd95": hd95,
+            "hd95_as": HD95_AS[hd95],
+            "empty_hd95_mm": EMPTY_HD95_MM[rules],
+            "lesion_penalty_mm": LESION_PENALTY_MM,
+            "grid": "whole volumes on the patients' own grids",
+        },
+        "source": dict(source),
+        "mean_dice": mean_dice(regions),
+        "regions": regions,
+        "interval": INTERVAL_METHOD,
+        **sections,
+    }
+
+
+def write_scores(rows: Sequence[Row], out: Path, **described: Any) -> dict[str, Any]:
+    """Write `per_case.csv`, `summary.json`, `scores.md` and two pictures into `out`.
+
+    Args:
+        described: the other arguments of `summary_of`.
+    Returns:
+        The summary.
+    Raises:
+        ConfigurationError: if the folder cannot be written to.
+    """
+    from workflows.evaluation.score_figures import draw_dice, draw_volumes
+
+    summary = summary_of(rows, **described)
+    pictures = {"Dice per case and region": DICE_PICTURE, "Predicted against true volume": VOLUMES_PICTURE}
+    text = as_markdown(summary, pictures)
+    write_rows(rows, out / PER_CASE_FILE)
+    try:
+        draw_dice(rows, out / DICE_PICTURE)
+        draw_volumes(rows, out / VOLUMES_PICTURE)
+        write_whole(out / SCORES_FILE, lambda partial: partial.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{out}: cannot be written to ({error.strerror or error}).") from error
+    write_json(summary, out / SUMMARY_FILE)
+    return summary
+
+
+def report_scores(rows: Sequence[Row], out: Path, **described: Any) -> dict[str, Any]:
+    """`write_scores`, then print the tables and where the files are."""
+    summary = write_scores(rows, out, **described)
+    print_summary(summary)
+    print(f"{PER_CASE_FILE}, {SUMMARY_FILE}, {SCORES_FILE}, {DICE_PICTURE} and {VOLUMES_PICTURE} in {out.resolve()}")
+    return summary

@@ -1,0 +1,192 @@
+"""Charts of a data set: intensities, where in the brain the tumours lie, what cropping to the brain would save."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from transforms.labels import CLASS_NAMES, MODALITY_TITLES
+from workflows.data.oriented import Plane
+from workflows.explore.survey import PROJECTION_PX, QUANTILES, Z_SCORE_EDGES, CaseSurvey, DatasetSurvey
+from workflows.pictures.drawing import WINDOW_RGB, chart_figure, class_rgb, mark_edges
+
+RAW_BINS = 80
+EDGE_MM = 14
+CENTRE_BLUR = 0.05
+"""Standard deviation of the blur of the heat map, as a share of the brain's box: about 7 to 9 mm."""
+
+
+def intensities_figure(survey: DatasetSurvey) -> Figure:
+    """Histograms of the brain per modality: every case as in its file, and z-scored by class over all cases."""
+    modalities = survey.modalities
+    figure = chart_figure(max(4.2 * len(modalities), 7), 7)
+    axes = figure.subplots(2, len(modalities), squeeze=False)
+    for column, modality in enumerate(modalities):
+        _draw_raw(axes[0, column], survey, modality)
+        _draw_z_scores(axes[1, column], survey, modality)
+    axes[0, 0].set_ylabel("share of the brain's voxels per bin")
+    axes[1, 0].set_ylabel("density within the class")
+    handles, names = axes[1, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _draw_raw(axis: Axes, survey: DatasetSurvey, modality: str) -> None:
+    quantiles = [case.quantiles[modality] for case in survey.cases if modality in case.quantiles]
+    low = min(float(values[1]) for values in quantiles)
+    high = max(float(np.interp(0.98, QUANTILES, values)) for values in quantiles)
+    edges = np.linspace(min(low, 0), high if high > low else low + 1, RAW_BINS + 1)
+    for values in quantiles:
+        share = np.diff(np.interp(edges, values, QUANTILES))
+        axis.stairs(share, edges, color="0.25", alpha=max(0.08, min(0.6, 6 / len(quantiles))), lw=1)
+    axis.set_title(f"{MODALITY_TITLES[modality]}, a line per case ({len(quantiles)})")
+    axis.set_xlabel("intensity as in the file")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_xlim(edges[0], edges[-1])
+    axis.set_ylim(0)
+
+
+def _draw_z_scores(axis: Axes, survey: DatasetSurvey, modality: str) -> None:
+    sums = {index: np.zeros(len(Z_SCORE_EDGES) - 1) for index in range(len(CLASS_NAMES))}
+    for case in survey.cases:
+        for value, counts in case.z_scores.get(modality, {}).items():
+            index = survey.convention.classes.get(value)
+            if index is not None and (index or case.labelled or not survey.labelled):
+                sums[index] += counts
+    width = Z_SCORE_EDGES[1] - Z_SCORE_EDGES[0]
+    for index, counts in sums.items():
+        if not counts.sum():
+            continue
+        name = CLASS_NAMES[index] if index else ("brain outside the tumour" if survey.labelled else "brain")
+        density = counts / counts.sum() / width
+        axis.stairs(density, Z_SCORE_EDGES, fill=True, color=(*class_rgb(index), 0.35 if index else 0.5))
+        axis.stairs(density, Z_SCORE_EDGES, color=[0.7 * part for part in class_rgb(index)], lw=1.6, label=name)
+    axis.set_title(f"{MODALITY_TITLES[modality]}, z-scored, all cases")
+    axis.set_xlabel("standard deviations from the brain's mean")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_xlim(Z_SCORE_EDGES[0], Z_SCORE_EDGES[-1])
+    axis.set_ylim(0)
+
+
+def centres_figure(survey: DatasetSurvey) -> Figure:
+    """Where the tumours' centres lie, in a brain stretched to the mean size of all."""
+    located = [case for case in survey.labelled if case.tumour_centre is not None]
+    centres = np.array([case.tumour_centre for case in located]).reshape(-1, 3)
+    size_mm = np.mean([_box_size(case) for case in survey.cases if case.brain_box_mm is not None], axis=0)
+    figure, axes = _three_planes(size_mm)
+    for axis, plane in zip(axes, Plane, strict=True):
+        across, along = (other for other in range(3) if other != plane.axis)
+        outline = np.mean([case.brain_seen_from[plane.axis] for case in survey.cases if case.brain_seen_from], axis=0)
+        extent = (
+            (0, size_mm[across], size_mm[along], 0) if plane is Plane.axial else (0, size_mm[across], 0, size_mm[along])
+        )
+        heat = _heat(centres[:, [across, along]])
+        origin = "upper" if plane is Plane.axial else "lower"
+        axis.imshow(
+            np.where(outline.T >= 0.5, heat.T, np.nan),
+            origin=origin,
+            extent=extent,
+            cmap="magma",
+            vmin=0,
+            vmax=max(float(heat.max()), 1e-9),
+            interpolation="bilinear",
+        )
+        x = (np.arange(-1, PROJECTION_PX + 1) + 0.5) / PROJECTION_PX
+        axis.contour(
+            x * size_mm[across], x * size_mm[along], np.pad(outline, 1).T, levels=[0.5], colors="white", linewidths=1.2
+        )
+        size = np.clip(400 / max(len(centres), 1), 5, 30)
+        axis.scatter(
+            *(centres[:, [across, along]] * size_mm[[across, along]]).T,
+            s=size,
+            color="white",
+            edgecolor="black",
+            lw=0.5,
+        )
+        _finish_plane(axis, plane, size_mm)
+    figure.suptitle(f"Centres of {len(centres)} tumours: dots, and their density (brighter: more)", color="white")
+    bar = figure.colorbar(axes[0].images[0], ax=axes.tolist(), shrink=0.7, ticks=[])
+    bar.set_label("few → many centres nearby", color="white")
+    return figure
+
+
+def _heat(points: NDArray) -> NDArray:
+    """(PROJECTION_PX, PROJECTION_PX) density of points given as shares of the box."""
+    counts, _ = np.histogramdd(points, bins=PROJECTION_PX, range=[(0, 1), (0, 1)])
+    return gaussian_filter(counts, CENTRE_BLUR * PROJECTION_PX, mode="constant")
+
+
+def boxes_figure(survey: DatasetSurvey) -> Figure:
+    """The box around every brain, the one around all, and the share of voxels that cropping to them leaves out."""
+    cases = [case for case in survey.cases if case.brain_box_mm is not None]
+    boxes = np.array([case.brain_box_mm for case in cases])  # (cases, 3, 2)
+    size_mm = np.array([case.size_mm for case in cases]).max(axis=0)
+    union = np.stack([boxes[..., 0].min(axis=0), boxes[..., 1].max(axis=0)], axis=1)
+    figure, axes = _three_planes(size_mm)
+    for axis, plane in zip(axes, Plane, strict=True):
+        across, along = (other for other in range(3) if other != plane.axis)
+        for box in boxes:
+            axis.add_patch(
+                _rectangle(box[[across, along]], color="white", lw=0.8, alpha=max(0.12, min(0.8, 8 / len(cases))))
+            )
+        axis.add_patch(_rectangle(union[[across, along]], color=WINDOW_RGB, lw=2.5))
+        axis.add_patch(_rectangle(np.array([[0, size_mm[across]], [0, size_mm[along]]]), color="0.6", lw=2))
+        _finish_plane(axis, plane, size_mm)
+    own, common = crop_savings(cases)
+    handles = [
+        Rectangle((0, 0), 1, 1, fill=False, ec="0.6", lw=2, label="the volume"),
+        Rectangle((0, 0), 1, 1, fill=False, ec="white", lw=0.8, label="the brain of one case"),
+        Rectangle((0, 0), 1, 1, fill=False, ec=WINDOW_RGB, lw=2.5, label="holds every brain"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, labelcolor="white")
+    figure.suptitle(
+        f"Cropping to each brain's own box leaves out {np.median(own):.0%} of the voxels (median of {len(cases)}), "
+        f"to the common box {common:.0%}",
+        color="white",
+    )
+    return figure
+
+
+def crop_savings(cases: list[CaseSurvey]) -> tuple[list[float], float]:
+    """Share 0 to 1 of a volume outside its brain's box, by case, and on average outside the box that holds all."""
+    boxes = np.array([case.brain_box_mm for case in cases])
+    volumes = np.array([np.prod(case.size_mm) for case in cases])
+    own = 1 - np.prod(boxes[..., 1] - boxes[..., 0], axis=1) / volumes
+    union = np.prod(boxes[..., 1].max(axis=0) - boxes[..., 0].min(axis=0))
+    return own.tolist(), float(np.mean(1 - np.minimum(union / volumes, 1)))
+
+
+def _box_size(case: CaseSurvey) -> NDArray:
+    assert case.brain_box_mm is not None
+    return case.brain_box_mm[:, 1] - case.brain_box_mm[:, 0]
+
+
+def _three_planes(size_mm: NDArray) -> tuple[Figure, NDArray]:
+    """A black page with axial, coronal and sagittal axes on one scale."""
+    widths = [size_mm[0], size_mm[0], size_mm[1]]
+    height = max(size_mm[1], size_mm[2])
+    scale = 13 / sum(widths)
+    figure = chart_figure(14, scale * height + 1.6)
+    figure.set_facecolor("black")
+    return figure, figure.subplots(1, 3, width_ratios=widths)
+
+
+def _rectangle(box: NDArray, **style: object) -> Rectangle:
+    (x, right), (y, top) = box
+    return Rectangle((x, y), right - x, top - y, fill=False, **style)  # type: ignore[arg-type]
+
+
+def _finish_plane(axis: Axes, plane: Plane, size_mm: NDArray) -> None:
+    """Room for the letters around what is `size_mm` large, the patient's front or top upwards."""
+    across, along = (other for other in range(3) if other != plane.axis)
+    axis.set_xlim(-EDGE_MM, size_mm[across] + EDGE_MM)
+    vertical = (-EDGE_MM, size_mm[along] + EDGE_MM)
+    axis.set_ylim(*(reversed(vertical) if plane is Plane.axial else vertical))
+    axis.set_aspect("equal")
+    mark_edges(axis, plane)
+    axis.set_title(f"{plane}", color="white")
+    axis.set_axis_off()

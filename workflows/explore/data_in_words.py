@@ -1,0 +1,68 @@
+"""The numbers of cases and data sets as lines and tables."""
+
+from __future__ import annotations
+
+from transforms.labels import CLASS_NAMES
+from transforms.windows import STUDY_WINDOW
+from workflows.data.label_conventions import LabelConvention
+from workflows.data.nifti_files import format_shape
+from workflows.explore.page import Table
+from workflows.explore.survey import CaseSurvey, DatasetSurvey
+from workflows.explore.windows import share_of_class, windows_to_compare
+
+
+def case_lines(case: CaseSurvey, convention: LabelConvention) -> list[str]:
+    """Shape, label values and voxel counts of a case."""
+    spacing = format_shape(f"{size:g}" for size in (round(size, 4) for size in case.spacing_mm))
+    lines = [f"shape {format_shape(case.shape)}, {spacing} mm, {case.orientation}"]
+    if not case.labelled:
+        return [*lines, "no segmentation"]
+    lines.append("label values " + ", ".join(f"{value:g}" for value in sorted(case.label_voxels)))
+    for value, count in sorted(case.label_voxels.items()):
+        lines.append(f"  {value:g} {value_name(value, convention)}: {count} voxels")
+    return lines
+
+
+def value_name(value: float, convention: LabelConvention) -> str:
+    """The class that a label value stands for."""
+    index = convention.classes.get(int(value)) if float(value).is_integer() else None
+    return CLASS_NAMES[index] if index is not None else "no class of this data set"
+
+
+def dataset_lines(survey: DatasetSurvey) -> list[str]:
+    """Cases, label values and what is empty, in a few lines."""
+    lines = [f"{len(survey.cases)} cases, {len(survey.labelled)} with labels ({survey.convention.title})"]
+    for value, cases in survey.label_values().items():
+        total = sum(int(case.label_voxels.get(value, 0)) for case in survey.labelled)
+        name = value_name(value, survey.convention)
+        lines.append(f"  {value:g} {name}: {total} voxels, in {len(cases)} of {len(survey.labelled)} cases")
+    for index, cases in survey.empty_classes().items():
+        if cases:
+            lines.append(f"no {CLASS_NAMES[index]}: {', '.join(cases)}")
+    return lines + [f"cannot be read: {case.problem}" for case in survey.unreadable]
+
+
+def windows_table(survey: DatasetSurvey, chosen: tuple[int, int]) -> Table:
+    """What windows of slices keep: of each class's whole volume, and of the cases."""
+    rows = []
+    for name, window in windows_to_compare(survey, chosen, STUDY_WINDOW).items():
+        kept = [share for case in survey.labelled if (share := case.share_kept(window)) is not None]
+        shares = [share_of_class(survey, index, window) for index in (None, *range(1, len(CLASS_NAMES)))]
+        cells = ["" if share is None else f"{share:.1%}" for share in shares]
+        cases = [f"{sum(kept) / len(kept):.1%}", f"{min(kept):.1%}"] if kept else ["", ""]
+        rows.append([name, f"{window[0]}–{window[1] - 1}", str(window[1] - window[0]), *cells, *cases])
+    head = ["window", "slices of 1 mm", "number", "whole tumour", *CLASS_NAMES[1:], "mean of cases", "worst case"]
+    return Table("Which window keeps what share of each class, all cases together", head, rows)
+
+
+def cases_table(survey: DatasetSurvey) -> Table:
+    """Geometry and voxels by label value of every case."""
+    values = list(survey.label_values()) if survey.labelled else []
+    head = ["case", "shape", "spacing mm", "orientation"]
+    head += [f"{value:g} {value_name(value, survey.convention)}" for value in values]
+    rows = []
+    for case in survey.cases:
+        counts = [str(case.label_voxels.get(value, 0)) if case.labelled else "" for value in values]
+        spacing = format_shape(f"{round(size, 4):g}" for size in case.spacing_mm)
+        rows.append([case.id, format_shape(case.shape), spacing, case.orientation, *counts])
+    return Table("Voxels of every case", head, rows, folded=True)

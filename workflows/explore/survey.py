@@ -1,0 +1,259 @@
+"""The numbers behind the pictures of a data set: one reading of every file, some ten kilobytes kept of each case."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.labels import BACKGROUND, CLASS_NAMES
+from transforms.windows import in_own_slices
+from workflows.data.brain import brain_mask
+from workflows.data.case import Case
+from workflows.data.convention_of_cases import label_convention_of
+from workflows.data.label_conventions import LabelConvention, summarise_labels
+from workflows.data.nifti_files import format_shape, load_image, read_voxels
+from workflows.data.oriented import oriented, read_modalities
+from workflows.machine.processes import in_processes
+from workflows.messages.errors import DatasetError
+
+QUANTILES = np.linspace(0, 1, 1001)
+Z_SCORE_EDGES = np.linspace(-4, 6, 101)
+PROJECTION_PX = 96
+
+
+@dataclass
+class CaseSurvey:
+    """What is kept of one case. Axes, where nothing else is said, grow to the left, posterior and superior.
+
+    Args:
+        problem: why the case could not be read, else empty; nothing below is filled in then.
+        shape: voxels along the axes of the file.
+        spacing_mm: along the same axes.
+        orientation: to where those axes run, e.g. "LPS".
+        label_voxels: number of voxels by value as in the file, background included; empty without segmentation.
+        slice_mm: distance of the axial slices.
+        slice_voxels: by label value but the background's, voxels of each axial slice from the bottom.
+        quantiles: by modality, the intensities of the brain at `QUANTILES`.
+        z_scores: by modality and label value, number of brain voxels in the bins of `Z_SCORE_EDGES`; value 0 is brain
+            outside the tumour, or all of it without segmentation.
+        size_mm: of the volume.
+        brain_box_mm: (3, 2), first and last edge of the brain of all modalities; None without brain.
+        brain_seen_from: three images (`PROJECTION_PX`, `PROJECTION_PX`), the brain along each axis within its box, True
+            where a line of sight meets it.
+        tumour_centre: (3,) centre of mass of the tumour, from 0 at one side of the brain's box to 1 at the other;
+            None without tumour.
+    """
+
+    id: str
+    problem: str = ""
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] = ()
+    orientation: str = ""
+    labelled: bool = False
+    label_voxels: dict[float, int] = field(default_factory=dict)
+    slice_mm: float = 1.0
+    slice_voxels: dict[int, NDArray] = field(default_factory=dict)
+    quantiles: dict[str, NDArray] = field(default_factory=dict)
+    z_scores: dict[str, dict[int, NDArray]] = field(default_factory=dict)
+    size_mm: tuple[float, ...] = ()
+    brain_box_mm: NDArray | None = None
+    brain_seen_from: tuple[NDArray, ...] = ()
+    tumour_centre: NDArray | None = None
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel."""
+        return float(np.prod(self.spacing_mm)) / 1000
+
+    @property
+    def tumour_slice_voxels(self) -> NDArray:
+        """Tumour voxels of each axial slice from the bottom, whatever their class; of a labelled case."""
+        return np.sum(list(self.slice_voxels.values()), axis=0)
+
+    def share_kept(self, slice_range: Sequence[int]) -> float | None:
+        """Share 0 to 1 of the tumour within a window of 1 mm slices; None without tumour."""
+        return share_kept(self.tumour_slice_voxels, self.slice_mm, slice_range)
+
+    def class_ml(self, classes: Mapping[int, int]) -> dict[int, float]:
+        """Volume of each tumour class by class index."""
+        found = dict.fromkeys(range(1, len(CLASS_NAMES)), 0.0)
+        for value, count in self.label_voxels.items():
+            index = classes.get(int(value), BACKGROUND)
+            if index != BACKGROUND:
+                found[index] += count * self.voxel_ml
+        return found
+
+
+def share_kept(slice_voxels: NDArray, slice_mm: float, slice_range: Sequence[int]) -> float | None:
+    """Share 0 to 1 of voxels counted per axial slice that a window of 1 mm slices keeps; None if there are none."""
+    first, end = in_own_slices(slice_range, slice_mm)
+    total = slice_voxels.sum()
+    return float(slice_voxels[max(first, 0) : max(end, 0)].sum() / total) if total else None
+
+
+@dataclass(frozen=True)
+class DatasetSurvey:
+    """The numbers of all cases.
+
+    Args:
+        cases: those that could be read, in the order of the data set.
+        unreadable: the others; each has its `problem`.
+        convention: what the label values mean.
+    """
+
+    cases: tuple[CaseSurvey, ...]
+    unreadable: tuple[CaseSurvey, ...]
+    convention: LabelConvention
+
+    @property
+    def labelled(self) -> tuple[CaseSurvey, ...]:
+        """The cases with a segmentation."""
+        return tuple(case for case in self.cases if case.labelled)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those that any case has, in the order in which they were asked for."""
+        return tuple(dict.fromkeys(modality for case in self.cases for modality in case.quantiles))
+
+    def label_values(self) -> dict[float, list[str]]:
+        """The cases that hold each value, by value; a value of the convention that none holds has an empty list."""
+        values = {float(v) for v in self.convention.classes} | {float(v) for c in self.labelled for v in c.label_voxels}
+        return {value: [case.id for case in self.labelled if case.label_voxels.get(value)] for value in sorted(values)}
+
+    def empty_classes(self) -> dict[int, list[str]]:
+        """The labelled cases without a voxel of a tumour class, by class index."""
+        return {
+            index: [case.id for case in self.labelled if not case.class_ml(self.convention.classes)[index]]
+            for index in range(1, len(CLASS_NAMES))
+        }
+
+    def area_per_mm(self) -> NDArray:
+        """(classes - 1, height in mm) mean area in cm² of each tumour class per labelled case, from the bottom."""
+        height = max((round(len(c.tumour_slice_voxels) * c.slice_mm) for c in self.labelled), default=0)
+        area = np.zeros((len(CLASS_NAMES) - 1, height))
+        for case in self.labelled:
+            for value, voxels in case.slice_voxels.items():
+                index = self.convention.classes.get(value, BACKGROUND)
+                if index != BACKGROUND:
+                    own = ((np.arange(height) + 0.5) / case.slice_mm).astype(int)
+                    inside = own < len(voxels)
+                    cm2 = case.voxel_ml / case.slice_mm * 10
+                    area[index - 1, inside] += voxels[own[inside]] * cm2
+        return area / max(len(self.labelled), 1)
+
+
+def survey_dataset(cases: Sequence[Case], modalities: Sequence[str], workers: int | None = None) -> DatasetSurvey:
+    """Read every case once; a broken one is named and never stops the others.
+
+    Args:
+        modalities: those to read; a case may lack some.
+        workers: processes; as many as there are processor cores by default.
+    Raises:
+        DatasetError: if none can be read, or the cases mix two label conventions.
+    """
+    surveyed = in_processes(functools.partial(survey_case, modalities=modalities), cases, "reading", workers)
+    readable = tuple(case for case in surveyed if not case.problem)
+    if not readable:
+        raise DatasetError(f"None of {len(cases)} cases can be read; the first: {surveyed[0].problem}")
+    values = {case: tuple(survey.label_voxels) for case, survey in zip(cases, surveyed, strict=True)}
+    unreadable = tuple(case for case in surveyed if case.problem)
+    return DatasetSurvey(readable, unreadable, label_convention_of(values))
+
+
+def survey_case(case: Case, modalities: Sequence[str]) -> CaseSurvey:
+    """Read one case; raises nothing."""
+    try:
+        return _survey(case, [modality for modality in modalities if modality in case.modalities])
+    except DatasetError as error:
+        return CaseSurvey(case.id, problem=str(error))
+    except Exception as error:  # whatever one broken file provokes in a library, the other cases are read
+        return CaseSurvey(case.id, problem=f"{case.id}: cannot be read ({type(error).__name__}: {error}).")
+
+
+def _survey(case: Case, modalities: Sequence[str]) -> CaseSurvey:
+    survey = CaseSurvey(case.id, labelled=case.segmentation is not None)
+    labels = _survey_labels(case, survey) if case.segmentation else None
+    head: NDArray | None = None
+    for modality, image in read_modalities(case, modalities):
+        _note_geometry(survey, image, modality)
+        voxels = oriented(image).voxels
+        if not np.isfinite(voxels).all():
+            raise DatasetError(f"{case.id}: {modality} holds voxels that are not finite.")
+        brain = brain_mask(voxels)
+        _survey_intensities(survey, modality, voxels[brain], None if labels is None else labels[brain])
+        head = brain if head is None else head | brain
+    if head is None and labels is None:
+        raise DatasetError(f"{case.id}: has none of the modalities asked for; it has {', '.join(case.modalities)}.")
+    if head is not None and head.any():
+        _survey_brain(survey, head, labels)
+    return survey
+
+
+def _note_geometry(survey: CaseSurvey, image: nib.Nifti1Image, what: str) -> None:
+    shape = tuple(int(length) for length in image.shape)
+    if survey.shape and survey.shape != shape:
+        raise DatasetError(
+            f"{survey.id}: {what} has {format_shape(shape)} voxels, others {format_shape(survey.shape)}."
+        )
+    survey.shape = shape
+    survey.spacing_mm = tuple(float(size) for size in nib.affines.voxel_sizes(image.affine))
+    survey.orientation = "".join(str(code) for code in nib.orientations.aff2axcodes(image.affine))
+
+
+def _survey_labels(case: Case, survey: CaseSurvey) -> NDArray:
+    assert case.segmentation is not None
+    image = load_image(case.segmentation)
+    if image.ndim != 3:
+        raise DatasetError(f"{case.segmentation}: has {image.ndim} axes; one volume per file is expected.")
+    _note_geometry(survey, image, "the label map")
+    survey.label_voxels = dict(summarise_labels(read_voxels(image), case.segmentation).voxels)
+    volume = oriented(image)
+    labels = np.rint(volume.voxels).astype(np.int16)
+    survey.slice_mm = volume.spacing_mm[2]
+    present = [int(value) for value in survey.label_voxels if value]
+    survey.slice_voxels = {value: np.count_nonzero(labels == value, axis=(0, 1)) for value in present}
+    if not present:
+        survey.slice_voxels = {1: np.zeros(labels.shape[2], np.int64)}
+    return labels
+
+
+def _survey_intensities(survey: CaseSurvey, modality: str, brain: NDArray, labels: NDArray | None) -> None:
+    if not brain.size:
+        return
+    ordered = np.sort(brain.astype(np.float32))
+    survey.quantiles[modality] = ordered[np.round(QUANTILES * (ordered.size - 1)).astype(int)]
+    scores = (brain - ordered.mean(dtype=np.float64)) / max(ordered.std(dtype=np.float64), 1e-9)
+    values = [0] if labels is None else [0, *(int(value) for value in survey.label_voxels if value)]
+    survey.z_scores[modality] = {
+        value: np.histogram(scores if labels is None else scores[labels == value], Z_SCORE_EDGES)[0] for value in values
+    }
+
+
+def _survey_brain(survey: CaseSurvey, brain: NDArray, labels: NDArray | None) -> None:
+    """Its box, its outline from three sides, and where in it the tumour lies."""
+    spacing = np.array(_spacing_of_axes(survey))
+    lines = [np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    low, end = np.array([line[0] for line in lines]), np.array([line[-1] + 1 for line in lines])
+    survey.size_mm = tuple(float(size) for size in np.array(brain.shape) * spacing)
+    survey.brain_box_mm = np.stack([low * spacing, end * spacing], axis=1)
+    boxed = brain[tuple(slice(a, b) for a, b in zip(low, end, strict=True))]
+    survey.brain_seen_from = tuple(_resampled(np.any(boxed, axis=axis)) for axis in range(3))
+    if labels is not None and (found := np.argwhere(labels)).size:
+        survey.tumour_centre = (found.mean(axis=0) + 0.5 - low) / (end - low)
+
+
+def _spacing_of_axes(survey: CaseSurvey) -> list[float]:
+    """Spacing along left, posterior and superior, from that along the axes of the file."""
+    of_letter = dict(zip(survey.orientation, survey.spacing_mm, strict=True))
+    return [next(of_letter[letter] for letter in pair if letter in of_letter) for pair in ("LR", "PA", "SI")]
+
+
+def _resampled(mask: Any) -> NDArray:
+    rows, columns = ((np.arange(PROJECTION_PX) + 0.5) / PROJECTION_PX * length for length in mask.shape)
+    return mask[np.ix_(rows.astype(int), columns.astype(int))]

@@ -1,0 +1,99 @@
+"""Work on many cases in several processes, and work in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from typing import TypeVar
+
+from workflows.messages.errors import BratsError, ConfigurationError, DatasetError, root_cause
+from workflows.messages.progress import track
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def in_processes(
+    work: Callable[[Item], Result], items: Sequence[Item], doing: str, workers: int | None = None
+) -> list[Result]:
+    """`work` of each item, in the order of the items, with progress.
+
+    Args:
+        work: at the top level of a module or a `functools.partial` of such a function.
+        doing: what happens, in the present participle.
+        workers: processes of one thread each; as many as there are processor cores by default. One works here.
+    Raises:
+        DatasetError: if a process is killed from outside.
+        ConfigurationError: if `workers` is below 1.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigurationError(f"{workers} workers cannot work; use 1 or more.")
+    processes = min(workers or os.cpu_count() or 1, len(items))
+    if processes <= 1:
+        return list(track(map(work, items), doing, len(items)))
+    # Spawned, since a caller may run threads (PyTorch does), which a forked process inherits half.
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=_use_one_thread) as pool:
+            try:
+                return list(track(pool.map(work, items), doing, len(items)))
+            finally:
+                pool.shutdown(cancel_futures=True)  # else Ctrl-C would wait for all that is left
+    except BrokenProcessPool as error:
+        raise DatasetError(
+            f"A process was killed while {doing}, probably for want of memory; use fewer workers."
+        ) from error
+
+
+def _use_one_thread() -> None:
+    """Runs before the work is imported, and so before the libraries that read these settings."""
+    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
+
+
+def in_own_process(work: Callable[..., object], *arguments: object) -> None:
+    """Run `work` in a process of its own, with as many threads as this one; it leaves its results in files.
+
+    Args:
+        work: at the top level of a module.
+        arguments: what can be pickled.
+    Raises:
+        BratsError: what `work` says of something a person can mend, or that it failed otherwise or was killed.
+        SystemExit: as `work` raises it, when it has been asked to stop.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_report, args=(sender, work, arguments))
+    process.start()
+    sender.close()
+    try:
+        outcome = receiver.recv()
+    except EOFError:
+        outcome = BratsError("the process was killed, probably for want of memory.")
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        process.join()
+    if outcome is not None:
+        raise outcome
+
+
+def _report(sender: Connection, work: Callable[..., object], arguments: Sequence[object]) -> None:
+    try:
+        work(*arguments)
+    except SystemExit as stopped:
+        sender.send(stopped if stopped.code else None)
+    except Exception as error:
+        ours = root_cause(error)
+        if ours is None:
+            traceback.print_exc()
+        sender.send(BratsError(str(ours or f"{type(error).__name__}: {error}")))
+    else:
+        sender.send(None)

@@ -1,0 +1,72 @@
+"""`training.log`: the figures of every epoch as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch.optim import Optimizer
+
+from transforms.files import write_whole
+
+logger = logging.getLogger(__name__)
+FIGURES = (
+    *("loss", "accuracy", "study_dice", "study_mean_iou", "precision", "sensitivity", "specificity"),
+    *("wt_dice", "tc_dice", "et_dice"),
+)
+LOG_COLUMNS = ("epoch", "lr", *FIGURES, *(f"val_{figure}" for figure in FIGURES))
+
+
+class TrainingLog:
+    """`training.log`: one CSV row per epoch with the columns `LOG_COLUMNS`, and a plain line where no table is shown.
+
+    Attach it to the trainer after the handler that validates, and before those that report or change the learning rate.
+    A run that continues keeps the rows of the epochs before.
+    """
+
+    def __init__(self, path: str | Path, validator: Engine, optimizer: Optimizer) -> None:
+        self.path, self.validator, self.optimizer = Path(path), validator, optimizer
+        self.rows: list[dict[str, Any]] = []
+        self.started = time.monotonic()
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        engine.state.metrics["lr"] = self.optimizer.param_groups[0]["lr"]  # where TensorBoard's handler finds it
+        validated = self.validator.state.epoch == engine.state.epoch  # else its figures are of an earlier epoch
+        val_figures = self.validator.state.metrics if validated else {}
+        figures: dict[str, Any] = {"epoch": engine.state.epoch, **engine.state.metrics, **val_figures}
+        self.rows.append({column: figures.get(column, "") for column in LOG_COLUMNS})
+        write_whole(self.path, self._write)
+        if not sys.stdout.isatty():  # there `EpochTable` says it
+            logger.info(self._line(engine, figures))
+
+    def _start(self, engine: Engine) -> None:
+        self.started, self.first_epoch = time.monotonic(), engine.state.epoch
+        if self.first_epoch and self.path.exists():
+            with self.path.open(newline="") as log:
+                rows = [row for row in csv.DictReader(log) if int(row["epoch"]) <= self.first_epoch]
+            self.rows = [{column: row.get(column, "") for column in LOG_COLUMNS} for row in rows]
+
+    def _write(self, path: Path) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        path.write_text(text.getvalue())
+
+    def _line(self, engine: Engine, figures: Mapping[str, Any]) -> str:
+        shown = ("loss", "val_loss", "val_wt_dice", "val_tc_dice", "val_et_dice")
+        scores = ", ".join(f"{name} {figures[name]:.3f}" for name in shown if name in figures)
+        done, total = engine.state.epoch, engine.state.max_epochs or engine.state.epoch
+        per_epoch = (time.monotonic() - self.started) / max(done - self.first_epoch, 1)
+        return f"epoch {done}/{total}: {scores}; {per_epoch:.0f} s per epoch, {per_epoch * (total - done):.0f} s left"

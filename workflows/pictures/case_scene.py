@@ -1,0 +1,195 @@
+"""One case as its pictures need it: oriented volumes, class indices, the slice to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.boxes import bounding_box
+from transforms.windows import in_own_slices
+from workflows.data.brain import brain_mask
+from workflows.data.case import Case
+from workflows.data.label_conventions import LabelConvention
+from workflows.data.nifti_files import format_shape
+from workflows.data.oriented import (
+    OrientedVolume,
+    Plane,
+    as_classes,
+    oriented,
+    pixel_aspect,
+    read_modalities,
+    read_oriented,
+    upright,
+)
+from workflows.messages.errors import DatasetError
+
+MARGIN_MM = 6
+"""Kept around the brain in every picture."""
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class CaseScene:
+    """What is drawn of one case; all axes grow to the patient's left, posterior and superior.
+
+    Args:
+        scans: voxels by modality, their background set to the lowest intensity of the brain that is shown.
+        grey: the intensities shown as black and white, by modality.
+        labels: class indices; None without segmentation.
+        box: the brain with a margin.
+        plane: the plane to look at.
+        slices: where each plane is cut.
+        slice_range: the window in use, in slices of 1 mm from the bottom.
+        caption: words for the titles.
+    """
+
+    case: Case
+    convention: LabelConvention
+    scans: Mapping[str, NDArray]
+    grey: Mapping[str, tuple[float, float]]
+    labels: NDArray[np.uint8] | None
+    spacing_mm: tuple[float, float, float]
+    box: Box
+    plane: Plane
+    slices: Mapping[Plane, int]
+    slice_range: tuple[int, int]
+    caption: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along left, posterior and superior."""
+        return next(iter(self.scans.values())).shape
+
+    @property
+    def values(self) -> dict[int, int]:
+        """Label value in the files by class index."""
+        return {index: value for value, index in self.convention.classes.items()}
+
+    @property
+    def own_window(self) -> tuple[int, int]:
+        """The window in the volume's own axial slices, within the volume."""
+        first, end = in_own_slices(self.slice_range, self.spacing_mm[2])
+        return max(0, min(first, self.shape[2])), max(0, min(end, self.shape[2]))
+
+    def aspect(self, plane: Plane) -> float:
+        """Height over width of a pixel."""
+        return pixel_aspect(self.spacing_mm, plane)
+
+    def cut(self, volume: NDArray, plane: Plane | None = None) -> NDArray:
+        """The slice to look at, right way up, within the brain's box."""
+        plane = plane or self.plane
+        within = tuple(slice(None) if axis == plane.axis else part for axis, part in enumerate(self.box))
+        return upright(volume[within], plane, self.slices[plane])
+
+    def extent_mm(self, plane: Plane) -> tuple[float, float]:
+        """Width and height of `cut`."""
+        width, height = (
+            (part.stop - part.start) * size
+            for axis, (part, size) in enumerate(zip(self.box, self.spacing_mm, strict=True))
+            if axis != plane.axis
+        )
+        return width, height
+
+    def title(self, what: str = "") -> str:
+        """The case, the plane, the slice."""
+        place = f"{self.plane} slice {self.slices[self.plane]} (of 0–{self.shape[self.plane.axis] - 1})"
+        return ", ".join(part for part in (self.case.id, what or place) if part) + (
+            f" ({self.caption})" if self.caption else ""
+        )
+
+
+def load_scene(
+    case: Case,
+    modalities: Sequence[str],
+    convention: LabelConvention,
+    plane: Plane,
+    index: int | None,
+    slice_range: tuple[int, int],
+    caption: str = "",
+) -> CaseScene:
+    """Read a case to be drawn.
+
+    Args:
+        modalities: those to show; what the case lacks is left out.
+        index: the slice of `plane`, see `oriented.upright`; that with most tumour, or the brain's middle, if None.
+    Raises:
+        DatasetError: if a file cannot be read, the grids differ, or there is no such slice.
+    """
+    present = [modality for modality in modalities if modality in case.modalities]
+    if not present:
+        raise DatasetError(f"{case.id}: has none of {', '.join(modalities)}; it has {', '.join(case.modalities)}.")
+    volumes = {modality: oriented(image) for modality, image in read_modalities(case, present)}
+    labels = _labels(case, convention)
+    first = volumes[present[0]]
+    for name, other in {**volumes, **({"the label map": labels} if labels else {})}.items():
+        if other.voxels.shape != first.voxels.shape:
+            raise DatasetError(
+                f"{case.id}: {name} has {format_shape(other.voxels.shape)} voxels, {present[0]} "
+                f"{format_shape(first.voxels.shape)}; register the images first."
+            )
+    scans, grey, head = _scans(volumes)
+    box = _box(head, first.spacing_mm)
+    tumour = labels.voxels if labels else None
+    slices = _slices(case, plane, index, tumour, box, first.voxels.shape)
+    return CaseScene(case, convention, scans, grey, tumour, first.spacing_mm, box, plane, slices, slice_range, caption)
+
+
+def _labels(case: Case, convention: LabelConvention) -> OrientedVolume | None:
+    if case.segmentation is None:
+        return None
+    volume = read_oriented(case.segmentation)
+    return OrientedVolume(as_classes(volume.voxels, convention.classes), volume.spacing_mm)
+
+
+def _scans(
+    volumes: Mapping[str, OrientedVolume],
+) -> tuple[dict[str, NDArray], dict[str, tuple[float, float]], NDArray]:
+    """Voxels with a dark background, the limits of grey, and where there is brain in any modality."""
+    from workflows.pictures.drawing import grey_limits
+
+    scans, grey, heads = {}, {}, []
+    for modality, volume in volumes.items():
+        brain = brain_mask(volume.voxels)
+        grey[modality] = grey_limits(volume.voxels[brain])
+        scans[modality] = np.where(brain, volume.voxels, grey[modality][0])  # a z-scored copy has it above its brain
+        heads.append(brain)
+    return scans, grey, np.logical_or.reduce(heads)
+
+
+def _box(head: NDArray, spacing_mm: Sequence[float]) -> Box:
+    if not head.any():
+        return cast(Box, tuple(slice(0, length) for length in head.shape))
+    margins = [math.ceil(MARGIN_MM / size) for size in spacing_mm]
+    grown = (
+        slice(max(part.start - margin, 0), min(part.stop + margin, length))
+        for part, margin, length in zip(bounding_box(head), margins, head.shape, strict=True)
+    )
+    return cast(Box, tuple(grown))
+
+
+def _slices(
+    case: Case, plane: Plane, index: int | None, labels: NDArray | None, box: Box, shape: Sequence[int]
+) -> dict[Plane, int]:
+    """The slice of every plane: as asked for, else with most tumour, else through the middle of the brain."""
+    last = shape[plane.axis] - 1
+    if index is not None and not 0 <= index <= last:
+        raise DatasetError(f"{case.id}: there is no {plane} slice {index}; choose one of 0 to {last}.")
+    tumour = labels > 0 if labels is not None and labels.any() else None
+    slices = {plane: _fullest(tumour, plane, box) if index is None else index}
+    here = tumour.take([slices[plane]], plane.axis) if tumour is not None else None
+    for other in Plane:
+        if other is not plane:
+            slices[other] = _fullest(here if here is not None and here.any() else tumour, other, box)
+    return slices
+
+
+def _fullest(tumour: NDArray | None, plane: Plane, box: Box) -> int:
+    if tumour is None:
+        return (box[plane.axis].start + box[plane.axis].stop) // 2
+    return int(tumour.sum(axis=tuple(axis for axis in range(3) if axis != plane.axis)).argmax())

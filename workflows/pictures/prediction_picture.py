@@ -1,0 +1,76 @@
+"""Pictures of a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.labels import ENHANCING, MODALITY_TITLES
+from workflows.data.case import Case
+from workflows.data.convention_of_cases import decide_label_convention
+from workflows.data.find_cases import find_cases
+from workflows.data.oriented import Plane, as_classes, read_oriented, upright
+from workflows.messages.errors import DatasetError
+from workflows.pictures.drawing import add_legend, class_patches, grey_limits, save, scan_figure, show_scan
+
+BOX_MARGIN_PX = 4
+
+
+def draw_prediction(folder: Path, prediction: Path, out: Path, modalities: Sequence[str], caption: str = "") -> Path:
+    """`prediction_figure` of the one case in a folder, with its own segmentation beside where it has one."""
+    dataset = find_cases(folder, modalities)
+    if len(dataset.cases) != 1:
+        raise DatasetError(f"{folder}: holds {len(dataset.cases)} cases; name one patient's folder.")
+    classes = decide_label_convention(dataset.cases).classes
+    return prediction_figure(dataset.cases[0], prediction, out, modalities, classes, caption)
+
+
+def prediction_figure(
+    case: Case,
+    prediction: Path,
+    out: Path,
+    modalities: Sequence[str],
+    reference_classes: Mapping[int, int] | None = None,
+    caption: str = "",
+) -> Path:
+    """The axial slice with the most predicted tumour: each modality, the prediction, and the reference if known.
+
+    The patient's left is on the right of the picture, as radiologists look at it.
+
+    Args:
+        prediction: label map on the grid of the case's images, enhancing tumour 3 or 4.
+        reference_classes: class index of each value in the case's own segmentation; None leaves it out.
+    """
+    label_map = as_classes(read_oriented(prediction).voxels, {4: ENHANCING})
+    axial = int((label_map > 0).sum((0, 1)).argmax())
+    scans = {name: upright(read_oriented(case.source(name)).voxels, Plane.axial, axial) for name in modalities}
+    box = _brain_box(next(iter(scans.values())))
+    scans = {name: scan[box] for name, scan in scans.items()}
+    overlays = {"prediction": upright(label_map, Plane.axial, axial)[box]}
+    if reference_classes and case.segmentation:
+        reference = as_classes(read_oriented(case.segmentation).voxels, reference_classes)
+        overlays["reference"] = upright(reference, Plane.axial, axial)[box]
+    panels = len(scans) + len(overlays)
+    figure = scan_figure(3.2 * panels, 3.9)
+    axes = figure.subplots(1, panels, squeeze=False)
+    limits = {name: grey_limits(scan[scan != 0]) for name, scan in scans.items()}
+    for axis, (name, scan) in zip(axes[0], scans.items(), strict=False):
+        show_scan(axis, scan, MODALITY_TITLES[name], limits[name])
+    under = modalities[0]
+    for axis, (name, labels) in zip(axes[0][len(scans) :], overlays.items(), strict=True):
+        show_scan(axis, scans[under], name, limits[under], labels=labels)
+    add_legend(figure, class_patches())
+    figure.suptitle(f"{case.id}, axial slice {axial}{f' ({caption})' if caption else ''}", color="white", fontsize=11)
+    return save(figure, out)
+
+
+def _brain_box(scan: NDArray) -> tuple[slice, ...]:
+    """The box around what is not background in one slice, with a margin."""
+    found = np.argwhere(scan != scan[0, 0])
+    if not len(found):
+        return (slice(None), slice(None))
+    low, high = found.min(0) - BOX_MARGIN_PX, found.max(0) + BOX_MARGIN_PX + 1
+    return tuple(slice(max(first, 0), end) for first, end in zip(low, high, strict=True))

@@ -1,0 +1,186 @@
+"""What a report is made of, read and checked: images, label maps, probabilities and the prediction's record."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.labels import CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
+from workflows.data.case import Case
+from workflows.data.convention_of_cases import label_convention_of
+from workflows.data.label_conventions import MAX_LABEL_VALUES, summarise_labels
+from workflows.data.nifti_files import format_shape, load_image, read_voxels
+from workflows.data.oriented import as_classes
+from workflows.files.prediction_names import PROBABILITIES, UNCERTAINTY, map_name, record_name
+from workflows.messages.errors import DatasetError
+from workflows.report.volumes import Grid, pack_image
+from workflows.report.warnings import Notice, uncertain_voxels
+from workflows.scoring.surface_distances import Mask
+
+_SEGMENTATION_NAME = re.compile(r"(?P<stem>.+)[_-]seg\.nii(?:\.gz)*", re.IGNORECASE)
+
+
+@dataclass
+class Scan:
+    """The images of one case on their common grid.
+
+    Attributes:
+        images: as `pack_image` gives them, by modality.
+        brain: (x, y, z) where any modality is not zero.
+        under: (x, y, z) the first modality, to draw thumbnails on.
+        warnings: which modalities were left out, and why.
+    """
+
+    grid: Grid
+    images: dict[str, dict[str, Any]]
+    brain: Mask
+    under: NDArray[Any]
+    warnings: list[Notice] = field(default_factory=list)
+
+
+def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
+    """Read the modalities that can be read and lie on the grid of the first.
+
+    Raises:
+        DatasetError: if there is none.
+    """
+    scan: Scan | None = None
+    warnings: list[Notice] = []
+    for modality in modalities:
+        try:
+            image = load_image(case.source(modality))
+            if image.ndim != 3:
+                raise DatasetError(f"{case.source(modality)}: is no single volume.")
+            if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
+                raise DatasetError(f"{case.source(modality)}: its affine does not describe a volume.")
+        except DatasetError as error:
+            warnings.append(Notice("problem", f"{MODALITY_TITLES[modality]} is not shown: {error}"))
+            continue
+        grid = Grid.of(image)
+        if scan is None:
+            packed, voxels = pack_image(image, grid)
+            scan = Scan(grid, {modality: packed}, voxels != 0, voxels, warnings)
+        elif grid.agrees(scan.grid):
+            scan.images[modality], voxels = pack_image(image, scan.grid)
+            scan.brain |= voxels != 0
+        else:
+            text = f"{MODALITY_TITLES[modality]} is not shown: it lies on another grid than the others."
+            warnings.append(Notice("problem", text))
+    if scan is None:
+        raise DatasetError(
+            f"{case.id}: no image that can be shown in {case.folder}. {' '.join(w.text for w in warnings)}"
+        )
+    return scan
+
+
+def read_label_map(file: Path, case: Case, grid: Grid, classes: Mapping[int, int] | None = None) -> NDArray[np.uint8]:
+    """A label map as class indices (x, y, z) on the grid of the case's images.
+
+    Args:
+        classes: class index by value in the file; None tells from the values whether enhancing tumour is 3 or 4.
+    Raises:
+        DatasetError: if it lies on another grid, or holds values that are no labels.
+    """
+    image = load_image(file)
+    if image.ndim != 3 or not Grid.of(image).agrees(grid):
+        raise DatasetError(
+            f"{file}: lies on another grid than the images of {case.id} ({format_shape(image.shape)} voxels); "
+            "a report needs the label map that belongs to these images."
+        )
+    voxels = read_voxels(image)
+    summary = summarise_labels(voxels, file)
+    meant = dict(classes) if classes else dict(label_convention_of({case: tuple(summary.voxels)}).classes)
+    strange = sorted(set(summary.voxels) - {0, *meant})
+    if strange:
+        raise DatasetError(
+            f"{file}: holds the value {strange[0]:g}, which is no label; "
+            f"expected are 0, {', '.join(str(value) for value in sorted(set(meant) - {0}))}."
+        )
+    # It may be stored along other axes than its images.
+    return np.ascontiguousarray(Grid.of(image).turned(as_classes(voxels, meant)))
+
+
+def read_uncertainty(prediction: Path, grid: Grid, record: Mapping[str, Any]) -> NDArray[np.uint8] | None:
+    """The entropy saved beside a label map, 0 to 1 as 0 to 255, (x, y, z); None where there is none.
+
+    Args:
+        record: where it says that this prediction saved none, a file from an earlier one is left alone.
+    Raises:
+        DatasetError: if it belongs to another scan, or is no entropy.
+    """
+    stem = stem_of(prediction)
+    file = prediction.with_name(map_name(str(stem), UNCERTAINTY))
+    if stem is None or not file.is_file() or record.get("uncertainty_map", file.name) is None:
+        return None
+    image = load_image(file)
+    own = Grid.of(image)
+    if image.ndim != 3 or not own.agrees(grid):
+        raise DatasetError(f"{file}: does not lie on the grid of the images; remove it, or predict again.")
+    voxels = np.asarray(read_voxels(image), np.float32)
+    if not (np.isfinite(voxels).all() and voxels.min() >= 0 and voxels.max() <= 1):
+        raise DatasetError(f"{file}: holds values outside 0 to 1, which are no uncertainty; remove it.")
+    return np.ascontiguousarray(own.turned(np.rint(voxels * 255).astype(np.uint8)))
+
+
+def stem_of(prediction: Path) -> str | None:
+    """`P1` of `P1_seg.nii.gz`, the name that its record and its probabilities share with it; None otherwise."""
+    match = _SEGMENTATION_NAME.fullmatch(prediction.name)
+    return match["stem"] if match else None
+
+
+def read_record(prediction: Path) -> dict[str, Any]:
+    """What the prediction recorded beside its label map; empty where there is nothing, or nothing sensible."""
+    stem = stem_of(prediction)
+    file = prediction.with_name(record_name(str(stem)))
+    try:
+        record = json.loads(file.read_text(encoding="utf-8")) if stem and file.is_file() else {}
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def classes_of(record: Mapping[str, Any]) -> dict[int, int] | None:
+    """Class index by value in the file, from a record's {"1": "necrotic core", …}; None where it does not say."""
+    stated = record.get("labels")
+    if not isinstance(stated, dict):
+        return None
+    try:
+        classes = {int(value): CLASS_NAMES.index(name) for value, name in stated.items()}
+    except (TypeError, ValueError):
+        return None
+    return classes if all(0 < value < MAX_LABEL_VALUES for value in classes) else None
+
+
+def slice_range_of(record: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The slices that the network was trained on, from a record; None where it does not say, or for all with brain."""
+    settings = record.get("settings")
+    if isinstance(settings, dict) and (settings.get("whole_brain") is True or settings.get("cube_mm") is not None):
+        return None
+    stated = settings.get("slice_range") if isinstance(settings, dict) else None
+    if isinstance(stated, list) and len(stated) == 2 and all(type(edge) is int for edge in stated):
+        return stated[0], stated[1]
+    return None
+
+
+def read_uncertain(prediction: Path, grid: Grid) -> Mask | None:
+    """Uncertain voxels (x, y, z), from the probabilities saved beside a label map; None where there are none.
+
+    Raises:
+        DatasetError: if they belong to another scan.
+    """
+    stem = stem_of(prediction)
+    file = prediction.with_name(map_name(str(stem), PROBABILITIES))
+    if stem is None or not file.is_file():
+        return None
+    image = load_image(file)
+    own = Grid.of(image)
+    if image.ndim != 4 or image.shape[3] != NUM_CLASSES or not own.agrees(grid):
+        raise DatasetError(f"{file}: does not hold {NUM_CLASSES} class probabilities on the grid of the images.")
+    return np.ascontiguousarray(own.turned(uncertain_voxels(read_voxels(image))))

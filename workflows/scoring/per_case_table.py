@@ -1,0 +1,137 @@
+"""The rows of `per_case.csv`: the scores of one case and region each.
+
+Light on purpose: no torch, so that the processes that score cases start at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from transforms.files import write_whole
+from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.scoring.brats_scores import RegionScores, Rules, score_case
+from workflows.scoring.surface_distances import Definition
+
+PER_CASE_FILE = "per_case.csv"
+
+SHARES = ("dice", "iou", "sensitivity", "specificity", "precision", "lesion_dice")
+DISTANCES = ("hd95_mm", "lesion_hd95_mm")
+VOLUMES = ("volume_ml", "reference_ml", "volume_error_ml")
+LESION_COUNTS = ("lesions_found", "lesions_missed", "lesions_invented")
+COLUMNS = (
+    "case",
+    "region",
+    "dice",
+    "iou",
+    "hd95_mm",
+    "sensitivity",
+    "specificity",
+    "precision",
+    *VOLUMES,
+    "lesion_dice",
+    "lesion_hd95_mm",
+    *LESION_COUNTS,
+    "empty",
+)
+"""Of `per_case.csv`; `empty` is one of `EMPTY_MASKS`."""
+
+EMPTY_MASKS = ("no", "both", "prediction", "reference")
+"""Which of the two masks is empty: unless "no", a rule of BraTS gave the scores and not a measurement."""
+
+Row = Mapping[str, Any]
+
+
+def rows_of_case(
+    case_id: str,
+    prediction: NDArray[Any],
+    reference: NDArray[Any],
+    spacing_mm: Sequence[float],
+    rules: Rules = "2020",
+    hd95: Definition = "brats",
+) -> list[dict[str, Any]]:
+    """One row per region and class, in the order of `volume_scores.SCORED`; arguments as for `score_case`.
+
+    Raises:
+        DatasetError: naming the case, where `score_case` refuses it.
+    """
+    try:
+        scores = score_case(prediction, reference, spacing_mm, rules, hd95)
+    except ValueError as error:
+        raise DatasetError(f"{case_id}: {error}") from error
+    return [_row(case_id, region, of) for region, of in scores.items()]
+
+
+def _row(case_id: str, region: str, scores: RegionScores) -> dict[str, Any]:
+    named = {"case": case_id, "region": region, "empty": empty_mask(scores.volume_ml, scores.reference_ml)}
+    return {name: named[name] if name in named else getattr(scores, name) for name in COLUMNS}
+
+
+def empty_mask(volume_ml: float, reference_ml: float) -> str:
+    """Which mask is empty, as in `EMPTY_MASKS`."""
+    if volume_ml and reference_ml:
+        return "no"
+    return "prediction" if reference_ml else "reference" if volume_ml else "both"
+
+
+def write_rows(rows: Iterable[Row], path: Path) -> None:
+    """Write `per_case.csv`, whole or not at all; figures keep all their digits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    content = text.getvalue()
+    try:
+        write_whole(path, lambda partial: partial.write_text(content, encoding="utf-8", newline=""))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be written ({error.strerror or error}).") from error
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `per_case.csv`, figures as numbers.
+
+    Raises:
+        DatasetError: if it cannot be read, lacks a column, holds a figure that is none, or a case and region twice.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as table:
+            reader = csv.DictReader(table)
+            rows = [_checked(row, path, reader.line_num) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path}: cannot be read as a table of scores ({error}).") from error
+    if not rows:
+        raise DatasetError(f"{path}: holds no scores; evaluate again.")
+    seen = set()
+    for row in rows:
+        if (key := (row["case"], row["region"])) in seen:
+            raise DatasetError(f"{path}: holds {row['region']} of {row['case']} twice.")
+        seen.add(key)
+    return rows
+
+
+def _checked(row: Mapping[str, str], path: Path, line: int) -> dict[str, Any]:
+    if missing := [name for name in COLUMNS if row.get(name) is None]:
+        raise DatasetError(f"{path}, line {line}: has no {', '.join(missing)}; evaluate again to get every column.")
+    try:
+        return {name: _figure(name, row[name]) for name in COLUMNS}
+    except ValueError as error:
+        raise DatasetError(f"{path}, line {line}: {error}.") from error
+
+
+def _figure(name: str, text: str) -> Any:
+    if name in ("case", "region"):
+        return text
+    if name == "empty":
+        if text not in EMPTY_MASKS:
+            raise ValueError(f"{text!r} under empty is none of {', '.join(EMPTY_MASKS)}")
+        return text
+    figure = int(text) if name in LESION_COUNTS else float(text)
+    if not math.isfinite(figure):
+        raise ValueError(f"{text!r} under {name} is no figure")
+    return figure

@@ -1,0 +1,108 @@
+"""Statistics of the scores of many cases, each with the number of cases behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workflows.scoring.per_case_table import DISTANCES, EMPTY_MASKS, LESION_COUNTS, SHARES, VOLUMES, Row
+
+DESCRIBED = (*SHARES, *DISTANCES, *VOLUMES)
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+SEED = 0
+MOST_AT_ONCE = 10**6  # figures drawn together: 8 MB
+INTERVAL_METHOD = {
+    "of": "the mean over cases",
+    "confidence": CONFIDENCE,
+    "method": "bootstrap over cases, bias-corrected and accelerated (scipy.stats.bootstrap, BCa)",
+    "resamples": RESAMPLES,
+    "seed": SEED,
+    "none_where": "one case, or the same value in all",
+}
+FEW_CASES = 10
+WORST_CASES = 3
+
+
+def summarise(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+    """The statistics of each region, by its name: number of cases, `describe` of every score, lesions, empty masks,
+    worst cases. The order of the cases changes nothing.
+    """
+    by_region: dict[str, list[Row]] = {}
+    for row in rows:
+        by_region.setdefault(row["region"], []).append(row)
+    return {region: _summarise_region(of_region) for region, of_region in by_region.items()}
+
+
+def _summarise_region(rows: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "cases": len(rows),
+        **{name: describe([row[name] for row in rows]) for name in DESCRIBED},
+        **{name: sum(row[name] for row in rows) for name in LESION_COUNTS},
+        "empty": count_empty(rows),
+        "worst": worst_cases(rows),
+    }
+
+
+def describe(values: Iterable[float]) -> dict[str, Any]:
+    """Mean, median, quartiles (linear interpolation, Hyndman and Fan's type 7), extremes and interval of the mean."""
+    ordered = np.sort(np.array(list(values), dtype=float))  # sorted: the interval must not depend on the cases' order
+    first, median, third = np.quantile(ordered, (0.25, 0.5, 0.75))
+    return {
+        "mean": math.fsum(ordered) / len(ordered),
+        "median": float(median),
+        "quartiles": [float(first), float(third)],
+        "range": [float(ordered[0]), float(ordered[-1])],
+        "interval": mean_interval(ordered),
+    }
+
+
+def mean_interval(values: NDArray[np.float64]) -> list[float] | None:
+    """The 95 % bootstrap interval of the mean, see `INTERVAL_METHOD`.
+
+    Args:
+        values: (N,), in an order that says nothing of their cases.
+    """
+    if len(values) < 2 or values.min() == values.max():
+        return None
+    from scipy.stats import bootstrap
+
+    drawn = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=max(1, MOST_AT_ONCE // len(values)),
+        confidence_level=CONFIDENCE,
+        method="BCa",
+        random_state=np.random.default_rng(SEED),
+    )
+    low, high = (float(end) for end in drawn.confidence_interval)
+    return [low, high] if math.isfinite(low) and math.isfinite(high) else None
+
+
+def interval_in_words(cases: int, of: str) -> str:
+    """What the brackets in the tables hold; of few cases, that they promise too much."""
+    few = f" Of {cases} cases it is narrower than it should be." if cases < FEW_CASES else ""
+    return f"In brackets: 95 % interval of {of}, {INTERVAL_METHOD['method']}.{few}"
+
+
+def count_empty(rows: Iterable[Row]) -> dict[str, int]:
+    """How many cases each rule for empty masks gave their scores, and how many have no lesion to score."""
+    rows = list(rows)
+    counts = {f"{which}_empty": sum(row["empty"] == which for row in rows) for which in EMPTY_MASKS if which != "no"}
+    return counts | {"no_lesion_scored": sum(not any(row[name] for name in LESION_COUNTS) for row in rows)}
+
+
+def worst_cases(rows: Iterable[Row], how_many: int = WORST_CASES) -> list[dict[str, Any]]:
+    """The cases of the lowest Dice, worst first; of equal ones those of the greater HD95."""
+    ordered = sorted(rows, key=lambda row: (row["dice"], -row["hd95_mm"], row["case"]))
+    return [{name: row[name] for name in ("case", "dice", "hd95_mm", "empty")} for row in ordered[:how_many]]
+
+
+def mean_dice(regions: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Mean Dice by region, from `summarise`."""
+    return {region: of["dice"]["mean"] for region, of in regions.items()}

@@ -1,0 +1,78 @@
+"""The bundle's configuration files: where they are, what may be overridden, and what a run was configured with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workflows.messages.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    pass
+
+
+def bundle_root() -> str:
+    """The folder that holds `configs` and `models`, in the repository and in a packed bundle alike."""
+    code = Path(__file__).resolve().parents[2]
+    root = code if (code / "configs").is_dir() else code / "bundle"
+    if not (root / "configs").is_dir():
+        raise ConfigurationError(
+            f"no bundle beside {code}: install from a clone with  pip install -e .  so that its bundle folder is found."
+        )
+    return str(root)
+
+
+def bundle_version() -> str:
+    """The version in the bundle's metadata, which is there where the package is not installed too."""
+    metadata = json.loads((Path(bundle_root()) / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return str(metadata["version"])
+
+
+def config_files(name: str, variants: Iterable[str] = ()) -> list[str]:
+    """The paths of `name`.json and of the overlays to merge into it, in this order.
+
+    Args:
+        variants: names of overlays in the bundle, or paths of the user's own.
+    Raises:
+        ConfigurationError: naming the overlays there are.
+    """
+    folder = Path(bundle_root()) / "configs"
+    files = [folder / f"{name}.json"]
+    for variant in variants:
+        candidates = [folder / f"{variant}.json", Path(variant)]
+        found = next((file for file in candidates if file.is_file()), None)
+        if found is None:
+            raise ConfigurationError(f"no overlay {variant!r}; there are {', '.join(overlays_of(name, folder))}.")
+        files.append(found)
+    return [str(file) for file in files]
+
+
+def overlays_of(name: str, folder: Path) -> list[str]:
+    """The files of a bundle that change settings of `name`.json and are no configuration of their own, by name."""
+    known, overlays = _names_in(folder / f"{name}.json"), []
+    for file in sorted(folder.glob("*.json")):
+        names = _names_in(file)
+        merged = {_top(key) for key in json.loads(file.read_text()) if key.startswith("+") or _top(key) != key}
+        if file.stem not in (name, "metadata") and "run" not in names and names & known and merged <= known:
+            overlays.append(file.stem)
+    return overlays
+
+
+def _names_in(file: Path) -> set[str]:
+    return {_top(key) for key in json.loads(file.read_text())}
+
+
+def _top(key: str) -> str:
+    """The setting that a key of a file belongs to: `train` of `train#dataloader`, `imports` of `+imports`."""
+    return key.lstrip("+").replace("::", "#").split("#")[0]
+
+
+def known_settings(root: str | Path) -> set[str]:
+    """The top-level names in all configuration files of a bundle."""
+    names = {"_meta_"}
+    for file in sorted((Path(root) / "configs").glob("*.json")):
+        if file.name != "metadata.json":
+            names |= _names_in(file)
+    return names

@@ -1,0 +1,205 @@
+"""What training reports and keeps: figures per case, CSV, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint
+from ignite.handlers.checkpoint import BaseSaveHandler
+from monai.engines import IterationEvents
+from monai.handlers import IgniteMetricHandler, LrScheduleHandler
+
+from transforms.regions import background_outside_brain
+from transforms.slices import own_channels
+from workflows.machine.ranks import is_first
+from workflows.messages.errors import ConfigurationError
+from workflows.scoring.pixel_sums import CaseSums, case_dice, training_scores
+from workflows.settings.weights import write_checkpoint
+from workflows.training.losses import finest
+
+logger = logging.getLogger(__name__)
+
+
+class CaseScores(IgniteMetricHandler):
+    """Every figure of `training_scores`, computed per case however its slices were mixed into batches.
+
+    Attach it under the name of one of them, the key metric; all appear in `engine.state.metrics`, and the cases' Dice,
+    (cases, regions), in `engine.state.metric_details` under that name.
+
+    Args:
+        prefix: put before the names, e.g. "val_".
+        brain_only: score what would be predicted if nothing outside the brain could be tumour.
+        neighbours, mirrored: what other channels an image has, see `transforms.slices.own_channels`.
+        first_case: the number among the cases of all ranks that this one's case 0 has.
+    """
+
+    def __init__(
+        self,
+        prefix: str = "",
+        brain_only: bool = False,
+        neighbours: int = 0,
+        mirrored: bool = False,
+        first_case: int = 0,
+    ) -> None:
+        super().__init__(metric_fn=CaseSums(), save_details=False)
+        self.prefix, self.brain_only, self.neighbours, self.mirrored = prefix, brain_only, neighbours, mirrored
+        self.first_case = first_case
+
+    def state_dict(self) -> OrderedDict:
+        """The sums of all ranks so far, for a run that stops within an epoch."""
+        return OrderedDict(rows=self.metric_fn.get_buffer())
+
+    def load_state_dict(self, state_dict: Mapping) -> None:
+        self.metric_fn.reset()
+        if is_first():  # else they would count once for every rank
+            self.metric_fn.extend(state_dict["rows"])
+
+    def iteration_completed(self, engine: Engine) -> None:
+        state: Any = engine.state  # Ignite declares output and batch as integers
+        output, case = state.output, state.batch["case"] + self.first_case
+        probabilities = finest(output["pred"], output["label"]).detach().float().softmax(dim=1)
+        if self.brain_only:
+            image = own_channels(output["image"], self.neighbours, mirrored=self.mirrored)
+            probabilities = background_outside_brain(probabilities, image, channel_dim=1)
+        self.metric_fn(probabilities, output["label"], case=case)
+
+    def completed(self, engine: Engine, name: str) -> None:
+        state: Any = engine.state
+        sums = self.metric_fn.aggregate()
+        scores = training_scores(sums)
+        state.metric_details[name] = torch.stack(list(case_dice(sums).values()), dim=1)
+        engine.state.metrics.update({f"{self.prefix}{figure}": value for figure, value in scores.items()})
+        if name not in engine.state.metrics:
+            raise ValueError(f"no figure is called {name!r}; there are {', '.join(engine.state.metrics)}.")
+
+
+class WholeFile(BaseSaveHandler):
+    """Ignite's place to save to: one file of a fixed name, complete at every moment.
+
+    MONAI's `CheckpointSaver` writes in place, and Ignite's `DiskSaver` removes the old file before the new one.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
+        if is_first():
+            write_checkpoint(self.path, checkpoint)
+
+    def remove(self, filename: str) -> None:
+        """Nothing: the next checkpoint takes the old one's place."""
+
+
+class SaveCheckpoint:
+    """Save objects at the end of an engine's epochs: of every one, or of those with the best figure so far.
+
+    Args:
+        objects: by name; a single one is saved as its bare state, which every MONAI application reads.
+        score: the figure in `engine.state.metrics` that decides; None saves after every epoch.
+        lower_is_better: for a loss.
+        engine_name: under which the state of the engine it is attached to is saved too.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        objects: Mapping[str, Any],
+        score: str | None = None,
+        lower_is_better: bool = False,
+        engine_name: str | None = None,
+    ) -> None:
+        self.path, self.objects = path, dict(objects)
+        self.score, self.sign = score, -1.0 if lower_is_better else 1.0
+        self.engine_name = engine_name
+
+    def attach(self, engine: Engine) -> None:
+        if self.engine_name:
+            self.objects[self.engine_name] = engine
+        self.checkpoint = Checkpoint(
+            to_save=self.objects,
+            save_handler=WholeFile(self.path),
+            score_function=self._signed_score if self.score else None,
+            score_name=self.score,
+            n_saved=1,
+        )
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.checkpoint)
+
+    def state_dict(self) -> OrderedDict:
+        """The best figure so far."""
+        return self.checkpoint.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping) -> None:
+        """Without the file the next epoch's is the best there is."""
+        if Path(self.path).exists():
+            self.checkpoint.load_state_dict(state_dict)
+
+    def _signed_score(self, engine: Engine) -> float:
+        """The higher the better; no number is worse than any, for nothing compares with it."""
+        assert self.score is not None
+        score = self.sign * engine.state.metrics[self.score]
+        return -math.inf if math.isnan(score) else score
+
+
+class ScheduleByValidation(LrScheduleHandler):
+    """Steps a learning rate's schedule by a figure of the validation, after epochs that validated.
+
+    MONAI's would step after the others too, by the figure of an earlier epoch or by none.
+
+    Args:
+        validator: what validates before it, see `TrainingLog`.
+    Raises:
+        ConfigurationError: when it is attached, if there is nothing to validate on.
+    """
+
+    def __init__(self, lr_scheduler: Any, validator: Engine, figure: str) -> None:
+        super().__init__(lr_scheduler, print_lr=False, step_transform=lambda _: validator.state.metrics[figure])
+        self.validator = validator
+
+    def attach(self, engine: Engine) -> None:
+        if not self.validator.state.epoch_length:
+            raise ConfigurationError(
+                "the learning rate of this configuration follows the validation, for which there are no cases; "
+                "leave out all_cases, or name another lr_schedule."
+            )
+        super().attach(engine)
+
+    def __call__(self, engine: Engine) -> None:
+        if self.validator.state.epoch == engine.state.epoch:
+            super().__call__(engine)
+
+
+class ClipGradients:
+    """Limit the norm of the gradients before each step."""
+
+    def __init__(self, max_norm: float) -> None:
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        if engine.scaler is not None:
+            engine.scaler.unscale_(engine.optimizer)
+        torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+
+
+class NoScalingOfBfloat16:
+    """Switches off the gradient scaler that MONAI gives every trainer with mixed precision.
+
+    bfloat16 has the range of float32, so that nothing is lost unscaled; and in every step the scaler would look at the
+    gradients, for which the CPU waits. The trainer computes in bfloat16 only while it has a scaler, if an idle one.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Any) -> None:
+        if engine.scaler is not None and engine.amp_kwargs.get("dtype") is torch.bfloat16:
+            engine.scaler = torch.amp.GradScaler(enabled=False)

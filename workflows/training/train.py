@@ -1,0 +1,239 @@
+"""A training run: its folder, its data, its beginning and its end. What happens in between stands in `train.json`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transforms.files import remove_partial, write_whole
+from transforms.labels import NUM_CLASSES
+from transforms.windows import slice_window
+from workflows.data.datalist import SECTIONS, samples
+from workflows.data.label_conventions import LABEL_CONVENTIONS
+from workflows.data.nifti_files import axial_slices
+from workflows.data.split import obtain_datalist
+from workflows.files.outputs import check_outputs
+from workflows.files.run_folder import CURVES, LAST, LOG, MODEL, RUN_CONFIGURATION, RUN_SPLIT_FILE
+from workflows.machine.allocation import keep_freed_memory, spare_collector_the_imports
+from workflows.machine.ranks import continue_command, from_first, is_first, wait_for_all
+from workflows.machine.stopping import exit_status
+from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.settings.bundle_files import config_files
+from workflows.settings.overrides import refuse_unknown, run_workflow, running_parser
+from workflows.settings.setting_checks import NONE
+
+if TYPE_CHECKING:
+    from workflows.training.run_state import RunState
+
+logger = logging.getLogger(__name__)
+
+WRITTEN = (RUN_CONFIGURATION, RUN_SPLIT_FILE, CURVES)
+RESUME = "resume"
+LAST_EPOCH = {"val_interval": "@max_epochs"}
+"""With these settings `model.pt` holds the weights after the last epoch: validating once, at the end, leaves nothing to
+choose on the validation cases, which can then be scored."""
+
+
+def train(variants: Iterable[str], overrides: Mapping[str, Any], resume: bool = False) -> None:
+    """Run `train.json` with overlays and overrides, as `python -m monai.bundle run training` would.
+
+    Args:
+        resume: continue the run in `overrides["run_dir"]`, with its own configuration where nothing else is named.
+    """
+    from monai.bundle import ConfigParser
+
+    if resume:
+        own = Path(overrides["run_dir"]) / RUN_CONFIGURATION
+        variants = [*([str(own)] if own.is_file() else []), *variants, RESUME]
+    files = config_files("train", variants)
+    refuse_unknown(overrides, ConfigParser.load_config_files(files))
+    run_workflow("training", files, overrides)
+
+
+def new_run_dir() -> str:
+    """A folder below `runs` that is named after the present second and does not exist; the same for all ranks."""
+    return from_first(_new_run_dir)
+
+
+def _new_run_dir() -> str:
+    name = time.strftime("runs/%Y-%m-%d_%H-%M-%S")
+    number, path = 1, Path(name)
+    while path.exists():
+        number += 1
+        path = Path(f"{name}_{number}")
+    return str(path)
+
+
+def begin_run(
+    run_dir: str,
+    dataset_dir: str,
+    seed: int,
+    resume: bool = False,
+    cache_dir: str | None = None,
+    amp: bool | None = None,
+) -> None:
+    """Make the run's folder, save the configuration in it and seed every random generator.
+
+    Args:
+        resume: continue what the folder holds; its configuration is kept until the state turns out to fit the new one.
+        amp: see `save_configuration`.
+    Raises:
+        ConfigurationError: if the folder holds another run, or `cache_dir` lies in the data folder.
+    """
+    from monai.utils import set_determinism
+
+    if cache_dir:
+        check_outputs([Path(cache_dir) / "any"], [dataset_dir], setting="cache_dir")
+    from_first(lambda: _claim(Path(run_dir), dataset_dir, resume, amp))
+    keep_freed_memory()
+    spare_collector_the_imports()
+    set_determinism(seed)
+    logger.info(f"run folder {Path(run_dir).resolve()}; watch it with  tensorboard --logdir {run_dir}")
+
+
+def _claim(folder: Path, dataset_dir: str, resume: bool, amp: bool | None) -> None:
+    check_outputs([folder / name for name in WRITTEN], [dataset_dir])
+    taken = [name for name in (MODEL, LAST, LOG) if (folder / name).exists()]
+    if taken and not resume:
+        raise ConfigurationError(
+            f"{folder}: holds an earlier run ({', '.join(taken)}); name another folder, or continue it by --resume."
+        )
+    remove_partial(folder)
+    if (folder / LAST).exists():
+        _check_writable(folder)
+    else:
+        save_configuration(folder, dataset_dir, amp)
+
+
+def _check_writable(folder: Path) -> None:
+    """Before any patient is read; TensorBoard's thread would otherwise be the first to find out."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(folder)) from error
+
+
+def save_configuration(run_dir: str | Path, dataset_dir: str, amp: bool | None = None) -> None:
+    """Keep what the running workflow was configured with as the run's `config.json`.
+
+    Args:
+        amp: whether it trains in bfloat16, which the default leaves to the machine: wherever the run is continued, it
+            goes on in the same way.
+    """
+    folder = Path(run_dir)
+    if configuration := current_configuration():
+        own = {"dataset_dir": str(Path(dataset_dir).resolve()), "run_dir": str(folder.resolve()), "resume": False}
+        precision = {} if amp is None else {"amp": amp}
+        text = json.dumps({**configuration, **own, **precision}, indent=2)
+        write_whole(folder / RUN_CONFIGURATION, lambda path: path.write_text(text))
+
+
+def current_configuration() -> dict[str, Any]:
+    """The running workflow's configuration as JSON holds it; empty outside of one."""
+    parser = running_parser()
+    settings = json.loads(json.dumps(parser.get(), default=str)) if parser is not None else {}
+    return {name: None if value == NONE else value for name, value in settings.items()}
+
+
+def check_network(network: Any, channels: int, size_px: int) -> None:
+    """Try the network on one empty slice before any patient is read.
+
+    Raises:
+        ConfigurationError: if it does not take slices of this size and number of channels, or has other classes.
+    """
+    import torch
+
+    was_training = network.training
+    try:
+        with torch.no_grad():
+            scores = network.eval()(torch.zeros(1, channels, size_px, size_px))
+    except (ValueError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"the network does not fit size_px {size_px} and {channels} input channels: {error}"
+        ) from error
+    finally:
+        network.train(was_training)
+    if scores.shape[1] != NUM_CLASSES:
+        raise ConfigurationError(f"the network has {scores.shape[1]} classes; the labels have {NUM_CLASSES}.")
+
+
+def check_window(datalist: Mapping[str, Any], slice_range: Sequence[int] | None) -> None:
+    """Compare the window of slices, if there is one, with every header, before any image is read.
+
+    Raises:
+        DatasetError: naming the first case whose volume the window leaves.
+    """
+    if slice_range:
+        cases = [case for section in SECTIONS for case in datalist[section]]
+        from_first(lambda: _check_windows(cases, slice_range))
+
+
+def _check_windows(cases: Sequence[Mapping[str, Any]], slice_range: Sequence[int]) -> None:
+    for case in cases:
+        depth, spacing_mm = axial_slices(case["image"][0])
+        try:
+            slice_window(slice_range, spacing_mm, depth)
+        except ValueError as error:
+            raise DatasetError(f"{case['case']}: {error}") from error
+
+
+def end_run(run_dir: str, state: RunState, validated: bool = True) -> None:
+    """Draw the run's curves and say where the results are.
+
+    Args:
+        validated: whether there were cases to choose the best epoch by.
+    Raises:
+        SystemExit: with the signal's status, if the run was asked to stop.
+    """
+    if is_first():
+        _conclude(Path(run_dir), state, validated)
+    wait_for_all()  # `torchrun` ends the others as soon as one has ended with a status
+    if state.stop.signal:
+        raise SystemExit(exit_status(state.stop.signal))
+
+
+def _conclude(folder: Path, state: RunState, validated: bool) -> None:
+    from workflows.monitoring.curves import draw_curves
+
+    if state.stop.signal:
+        again = f"continue with  {continue_command(folder)}"
+        print(f"stopped by {state.stop.signal.name} {state.stopped_at}; {again}", file=sys.stderr)
+        return
+    draw_curves(folder)
+    kept = "best weights" if validated else "weights after the last epoch"
+    logger.info(f"{kept} {folder / MODEL}, full state {folder / LAST}, figures {folder / LOG} and {CURVES}")
+    then = "choose the post-processing by  brats-unet tune" if validated else "use them by  brats-unet predict PATIENT"
+    logger.info(f"next: {then} --checkpoint {folder / MODEL}")
+
+
+def datalist(
+    dataset_dir: str | Path,
+    modalities: Sequence[str],
+    split_file: str | None,
+    run_dir: str | Path,
+    seed: int,
+    all_cases: bool = False,
+) -> dict[str, Any]:
+    """The cases of each section as MONAI's transforms take them.
+
+    Args:
+        split_file: a datalist as `brats-unet split` writes it. Without one the study's proportions are applied to the
+            cases found, and the split is written into `run_dir`, never into the data folder.
+        all_cases: train on all cases found instead, and validate on none.
+    Returns:
+        "training", "validation", "testing": [{"case": id, "image": [one file per modality], "label": file}, …];
+        "label_values": class index of each value in the label files.
+    """
+    split = from_first(lambda: obtain_datalist(dataset_dir, split_file, run_dir, modalities, seed, all_cases))
+    sections = {section: samples(split[section], modalities) for section in SECTIONS}
+    logger.info(", ".join(f"{len(cases)} {section}" for section, cases in sections.items()) + " cases")
+    if not sections["validation"]:
+        logger.info(f"nothing to validate on: {MODEL} will hold the weights after the last epoch")
+    return {**sections, "label_values": dict(LABEL_CONVENTIONS[split["label_convention"]].classes)}
