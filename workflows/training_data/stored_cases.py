@@ -48,7 +48,7 @@ IN_USE_S = 3600
 _OURS = re.compile(r"(\.\d+\.partial\.)?[0-9a-f]{16}-[0-9a-f]{32}\.case\.npz")
 _CODE_OF_EVERY_CHAIN = (
     *Path(str(transforms.__file__)).parent.glob("*.py"),
-    *(Path(module.__file__) for module in (reader, nifti_files)),
+    *(Path(str(module.__file__)) for module in (reader, nifti_files)),
 )
 
 
