@@ -22,10 +22,10 @@ WritePatient = Callable[..., dict[str, Any]]
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-AXIAL_WINDOW = {"cube_mm": None, "planes": ["axial"], "mirrored": False}
+TINY_WINDOW = {"_target_": "transforms.inputs.AxialWindow", "slice_range": [60, 135], "size_px": 64}
 
 
-TINY_SETTINGS = {"size_px": 64, "network_def#width": 4, "device": "cpu", **AXIAL_WINDOW}
+TINY_SETTINGS = {"input": TINY_WINDOW, "network_def#width": 4, "device": "cpu"}
 
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -112,7 +112,7 @@ def test_an_unknown_overlay_lists_those_there_are(command: Command, tiny_run: Ru
     assert message == (
         "no overlay 'sead'; there are attention_unet, axial, basic_unet, deep_supervision, demo, dynunet, figures, "
         "flexible_unet, multi_gpu_evaluate, multi_gpu_train, packed_unet, quick, residual_unet, resume, seed, "
-        "seed_dice, study_unet, tune, unet2d, unet3d."
+        "seed_dice, study_unet, unet2d, unet3d."
     )
 
 
@@ -199,7 +199,7 @@ def test_a_folder_that_holds_a_run_is_not_trained_into(command: Command, tiny_ru
 def test_slices_that_the_network_cannot_take_are_refused_before_any_patient_is_read(
     command: Command, tiny_run: Run, tmp_path: Path
 ):
-    ended = command("train", "--dataset-dir", tiny_run.data, "--out", tmp_path / "run", "--size_px", 40)
+    ended = command("train", "--dataset-dir", tiny_run.data, "--out", tmp_path / "run", "--input#size_px", 40)
     assert "slices of 40×40 pixels; it takes multiples of 2 from 64 on" in one_line(ended)
 
 

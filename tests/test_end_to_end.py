@@ -86,7 +86,11 @@ def test_the_run_folder_holds_its_configuration_and_split(tiny_run: Run):
         *("config.json", "split.json", "model.pt", "last.pt", "training.log", "curves.png")
     }
     configuration = json.loads((tiny_run.folder / "config.json").read_text())
-    assert (configuration["max_epochs"], configuration["size_px"], configuration["network_def"]["width"]) == (2, 64, 4)
+    assert (configuration["max_epochs"], configuration["input"]["size_px"], configuration["network_def"]["width"]) == (
+        2,
+        64,
+        4,
+    )
     assert Path(configuration["dataset_dir"]) == tiny_run.data
     split = json.loads((tiny_run.folder / "split.json").read_text())
     assert [len(split[section]) for section in ("training", "validation", "testing")] == [1, 1, 1]
@@ -138,7 +142,7 @@ def test_the_weights_kept_are_those_of_the_epoch_with_the_best_mean_region_dice(
 @pytest.mark.parametrize("variant", ["seed", "seed_dice", "basic_unet", "demo"])
 def test_every_variant_trains(variant: str, tiny_run: Run, tmp_path: Path):
     small = {} if variant == "basic_unet" else {"network_def#width": 4}
-    named = {"dataset_dir": str(tiny_run.data), "run_dir": str(tmp_path / "run"), "max_epochs": 1, "size_px": 64}
+    named = {"dataset_dir": str(tiny_run.data), "run_dir": str(tmp_path / "run"), "max_epochs": 1, "input#size_px": 64}
     train(["axial", variant], {**named, **small})
     assert len(rows_of(tmp_path / "run")) == 1
 
@@ -147,7 +151,7 @@ def test_every_variant_trains(variant: str, tiny_run: Run, tmp_path: Path):
 def test_the_study_lowers_its_learning_rate_by_epochs_that_validated(
     interval: int, validated: int, tiny_run: Run, tmp_path: Path
 ):
-    named = {"dataset_dir": str(tiny_run.data), "run_dir": str(tmp_path / "run"), "max_epochs": 4, "size_px": 64}
+    named = {"dataset_dir": str(tiny_run.data), "run_dir": str(tmp_path / "run"), "max_epochs": 4, "input#size_px": 64}
     never_better = {"lr_scheduler#threshold": 1e9, "lr_scheduler#patience": 0, "val_interval": interval}
     train(["seed"], {**named, "network_def#width": 4, **never_better})
     last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
@@ -188,7 +192,7 @@ def test_a_run_on_all_cases_keeps_the_weights_after_its_last_epoch_and_has_nothi
 def test_the_study_s_learning_rate_needs_cases_to_validate_on(
     tiny_run: Run, tmp_path: Path, command: Callable[..., Started]
 ):
-    settings = ["--config", "seed", "--size_px", 64, "--network_def#width", 4, "--max_epochs", 1]
+    settings = ["--config", "seed", "--input#size_px", 64, "--network_def#width", 4, "--max_epochs", 1]
     ended = command("train", "--all-cases", "--dataset-dir", tiny_run.data, "--out", tmp_path / "run", *settings)
     assert ended.status == 1
     assert "the learning rate of this configuration follows the validation" in ended.last_line
@@ -262,7 +266,7 @@ def train_one_epoch(data: Path, run_dir: Path, settings: dict[str, Any]) -> list
 @pytest.fixture(scope="module")
 def one_epoch(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
     """The log of an epoch on the generated patients as they are."""
-    settings = {"size_px": 64, "network_def#width": 4, "device": "cpu"}
+    settings = {"input#size_px": 64, "network_def#width": 4, "device": "cpu"}
     return train_one_epoch(tiny_run.data, tmp_path_factory.mktemp("one_epoch") / "run", settings)
 
 
@@ -337,7 +341,7 @@ def test_a_packed_bundle_predicts_evaluates_and_trains_elsewhere_with_its_own_co
     files = ended.stdout.rpartition("imported from\n")[2].split()
     assert [Path(file).parents[1] for file in files] == [packed] * 3
     record = json.loads((tmp_path / "prediction" / patient.name / f"{patient.name}_seg.json").read_text())
-    assert record["settings"]["size_px"] == 64  # the run's, not the 128 of the repository's configuration
+    assert record["settings"]["input"]["size_px"] == 64  # the run's, not the 128 of the repository's configuration
     assert voxels(tmp_path / "prediction" / patient.name / f"{patient.name}_seg.nii.gz").shape == (120, 120, 155)
     assert (tmp_path / "prediction" / patient.name / f"{patient.name}_report.html").exists()
     assert len((tmp_path / "evaluation" / "per_case.csv").read_text().splitlines()) == 1 + 6  # regions and classes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,76 +26,48 @@ from monai.transforms import (
     Orientationd,
     RandAffined,
     RandFlipd,
-    Resized,
     Transform,
 )
 
 from transforms.batches import OnSlicesOfBatchd, RandAffineOfSlicesd, artefacts
 from transforms.checks import KnownLabelsd, RequireSignald, SameGridd
-from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind, CropToCubed, CropToSameBoxd
+from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind
 from transforms.decision import BestExpectedDiced
+from transforms.inputs import Input, fit_image, fit_label
 from transforms.intensity import (
-    ClampIntensityd,
-    DivideByWindowMaximumd,
     RandGainOffsetd,
     ZeroBackgroundd,
-    ZScoreInBraind,
 )
 from transforms.labels import ENHANCING
 from transforms.nifti import save_like_source
 from transforms.regions import AnySignald, BackgroundOutsideBraind, MostProbableClassd
-from transforms.resizing import ResizedVolumed
-from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd
-from transforms.soft_labels import SoftLabelsd
+from transforms.slices import AXIAL_ORIENTATION, StackSlicesd
 from transforms.tissue import RandTissueContrastd
 from transforms.uncertainty import Entropyd, Temperatured
-
-Normalisation = Literal["zscore", "window_maximum"]
-
-CROP_MARGIN_PX = 4
-"""Room for the brain's edge to be seen as one, on either side of the square around it."""
 
 PROBABILITIES = "probabilities"
 """In the name of the file that holds "pred"."""
 UNCERTAINTY = "uncertainty"
 """Under this key, and in the name of its file, is what `transforms.uncertainty.entropy` gives."""
 
-Z_SCORE_LIMIT = 5.0
-"""Brain voxels further than this many standard deviations from their mean are vessels or artefacts."""
 
-
-def preprocessing(
-    size_px: int,
-    slice_range: Sequence[int],
-    normalisation: Normalisation = "zscore",
-    reader: ImageReader | None = None,
-    crop_to_brain: bool = False,
-    cube_mm: float | None = None,
-) -> Compose:
-    """From the files of one patient to the whole stack of slices the network reads; every step can be inverted.
+def preprocessing(input: Input, reader: ImageReader | None = None) -> Compose:
+    """From the files of one patient to the whole volume that the network's slices are taken from; every step can be
+    inverted.
 
     Args:
-        size_px: height and width of a slice for the network.
-        slice_range: the window that `normalisation` looks at where it looks at one, in slices of 1 mm. All slices of
-            the volume are returned.
-        normalisation: "zscore" over the brain voxels of each modality, or "window_maximum", the study's division.
-        crop_to_brain: cut slices to the square around the brain before they are resized.
-        cube_mm: cut the volume to the cube of this edge around the brain instead, and resize all three axes.
+        input: what the network is shown.
     Returns:
-        A chain for {"image": [one file per modality], …}; "image" becomes (modalities, size_px, size_px, D) float32
-        in the orientation `AXIAL_ORIENTATION`, with `cube_mm` (modalities, size_px, size_px, size_px).
+        A chain for {"image": [one file per modality], …}; "image" becomes (modalities, *`input.grid`) float32 in the
+        orientation `AXIAL_ORIENTATION`.
     """
-    normalise_before, normalise_after = _normalisation(normalisation, slice_range)
     return Compose(
         [
             *_load("image", reader),
             RequireSignald(keys="image"),
             Orientationd(keys="image", axcodes=AXIAL_ORIENTATION, labels=None),
             ZeroBackgroundd(keys="image"),
-            *normalise_before,
-            *_crop("image", crop_to_brain, cube_mm),
-            ResizedVolumed(keys="image", spatial_size=grid(size_px, cube_mm is not None)),
-            *normalise_after,
+            *fit_image(input),
             # Rounded as in the training cache, so that a network sees the same values there and here.
             CastToTyped(keys="image", dtype=torch.float16),
             CastToTyped(keys="image", dtype=torch.float32),
@@ -104,45 +76,42 @@ def preprocessing(
 
 
 def training_preprocessing(
-    size_px: int,
-    slice_range: Sequence[int],
-    normalisation: Normalisation = "zscore",
-    soft_labels: bool = False,
+    input: Input,
     label_values: Mapping[int, int] | None = None,
+    soft_labels: bool = False,
     reader: ImageReader | None = None,
-    crop_to_brain: bool = False,
-    neighbours: int = 0,
-    whole_brain: bool = False,
-    cube_mm: float | None = None,
 ) -> Compose:
-    """`preprocessing`, the label map on the same grid, and both as stacks of the window's slices, compact enough to
-    cache: at 75 slices of 128×128 pixels and two modalities 6.1 MB per patient, with soft labels 8.6 MB.
+    """`preprocessing`, the label map on the same grid, and of both the slices that training may show, compact enough
+    to cache: at 75 slices of 128×128 pixels and two modalities 6.1 MB per patient, with soft labels 8.6 MB.
 
     Args:
         label_values: class index of each label value that the files hold, e.g. {1: 1, 2: 2, 4: 3}.
-        soft_labels: resize the one-hot label map bilinearly, as the study did, instead of taking nearest neighbours.
-        whole_brain: keep all slices that show any brain instead of the window.
-        neighbours: images of so many slices are kept beyond the window on either side, see `SliceDataset`.
-        cube_mm: as in `preprocessing`; all slices of the cube are kept.
+        soft_labels: one-hot encode the label map and resize it bilinearly, as the study did, instead of taking nearest
+            neighbours and encoding the batch.
     Returns:
-        A chain for {"image": [files], "label": file, …}: "image" (slices + 2 · neighbours, modalities, size_px,
+        A chain for {"image": [files], "label": file, …}: "image" (slices + 2 · `input.neighbours`, modalities, size_px,
         size_px) float16,
         "label" (slices, 1, size_px, size_px) uint8 class indices, or with `soft_labels` (slices, 3, size_px, size_px)
         uint8, the tumour classes' shares of a pixel × 255.
     """
-    window = None if whole_brain else slice_range
-    in_cube = cube_mm is not None
     return Compose(
         [
-            preprocessing(size_px, slice_range, normalisation, reader, crop_to_brain, cube_mm),
+            preprocessing(input, reader),
             *load_labels("label", label_values, reader),
-            *label_slices(size_px, window, soft_labels, in_cube),
-            *([] if in_cube else [SelectSlicesd(keys="image", slice_range=window, neighbours=neighbours)]),
+            *label_slices(input, soft_labels),
+            *input.selection_steps("image", input.neighbours),
             CastToTyped(keys="image", dtype=torch.float16),
             StackSlicesd(keys="image"),
             DeleteItemsd(keys=(BOX_START, BOX_END)),
         ]
     ).flatten()  # a chain within a chain counts as random, and nothing after it would be cached
+
+
+def preprocessing_with_label(
+    preprocess: Compose, label_values: Mapping[int, int], reader: ImageReader | None = None
+) -> Compose:
+    """`preprocessing`, and "label" as `load_labels` reads it, on its own grid: what whole volumes are scored by."""
+    return Compose([preprocess, *load_labels("label", label_values, reader)])
 
 
 def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageReader | None = None) -> list[Transform]:
@@ -158,35 +127,17 @@ def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageR
     return [*chain, CastToTyped(keys=key, dtype=torch.uint8)]
 
 
-def label_slices(
-    size_px: int, slice_range: Sequence[int] | None, soft_labels: bool = False, in_cube: bool = False
-) -> list[Transform]:
+def label_slices(input: Input, soft_labels: bool = False) -> list[Transform]:
     """Transforms that bring "label", (1, H, W, D) class indices on its own grid, onto the network's slices.
 
-    Args:
-        slice_range: None for the slices that show any brain in "image", which is on the network's grid already.
-        in_cube: that grid is a cube, of which all slices are kept.
     Returns:
         A list for a chain; "label" becomes what `training_preprocessing` says of it.
     """
-    size = grid(size_px, in_cube)
-    resize: list[Any] = (
-        [SoftLabelsd(keys="label", spatial_size=size)]
-        if soft_labels
-        else [Resized(keys="label", spatial_size=size, mode="nearest-exact"), CastToTyped("label", torch.uint8)]
-    )
     return [
         Orientationd(keys="label", axcodes=AXIAL_ORIENTATION, labels=None),
-        CropToSameBoxd(keys="label"),
-        *resize,
-        *([] if in_cube else [SelectSlicesd(keys="label", slice_range=slice_range)]),
+        *fit_label(input, soft_labels),
         StackSlicesd(keys="label"),
     ]
-
-
-def grid(size_px: int, in_cube: bool) -> tuple[int, int, int]:
-    """What MONAI's resizing makes of a volume (H, W, D): -1 keeps the slices as many as they are."""
-    return (size_px, size_px, size_px if in_cube else -1)
 
 
 def augmentation(
@@ -270,7 +221,7 @@ def postprocessing(
             would otherwise let it move borders.
         expected_dice: after cleaning, let the tumour grow as `transforms.decision` says.
     Returns:
-        A chain for {"image": …, "pred": (classes, size_px, size_px, D) logits}. "pred" becomes class probabilities,
+        A chain for {"image": …, "pred": (classes, *`input.grid`) logits}. "pred" becomes class probabilities,
         "argmax_map" the most probable class and "label_map" what cleaning and `expected_dice` make of it, both
         (1, H, W, D) uint8 class indices; all are on the grid of the patient's files.
     """
@@ -334,21 +285,3 @@ def _load(key: str, reader: ImageReader | None) -> list[Any]:
         EnsureChannelFirstd(keys=key),
         EnsureTyped(keys=key, dtype=torch.float32),
     ]
-
-
-def _crop(key: str, to_brain: bool, cube_mm: float | None) -> list[Transform]:
-    if cube_mm is not None:
-        return [CropToCubed(keys=key, edge_mm=cube_mm)]
-    return [CropToBraind(keys=key, margin_px=CROP_MARGIN_PX)] if to_brain else []
-
-
-def _normalisation(name: str, slice_range: Sequence[int]) -> tuple[list[Any], list[Any]]:
-    """Steps before and after the resize."""
-    if name == "zscore":
-        return [
-            ZScoreInBraind(keys="image"),
-            ClampIntensityd(keys="image", limit=Z_SCORE_LIMIT),
-        ], []
-    if name == "window_maximum":
-        return [], [DivideByWindowMaximumd(keys="image", slice_range=slice_range)]
-    raise ValueError(f"unknown normalisation {name!r}: choose zscore or window_maximum.")

@@ -16,10 +16,12 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, onnx_export, verify_metadata, verify_net_in_out
 
 from tests.support import REPOSITORY, Run, Started
+from transforms.inputs import AxialWindow
 from workflows.comparing.compare_networks import NETWORKS
 from workflows.settings.beside_checkpoint import IN_CHANNELS
 from workflows.settings.bundle_files import config_files, overlays_of
 
+CUBE = {"_target_": "transforms.inputs.BrainCube", "size_px": 64}
 CONFIGS = REPOSITORY / "bundle" / "configs"
 METADATA = CONFIGS / "metadata.json"
 
@@ -103,7 +105,7 @@ def test_keys_of_both_configurations_have_equal_values():
     train, inference = read("train"), read("inference")
     shared = train.keys() & inference.keys()
     assert {key for key in shared if train[key] != inference[key]} == DIFFERENT_BETWEEN_TRAINING_AND_INFERENCE
-    assert {"network_def", "network", "modalities", "slice_range", "size_px", "normalisation"} <= shared
+    assert {"network_def", "network", "input", "modalities", "in_channels", "reader"} <= shared
 
 
 @pytest.mark.skipif("MONAI_META_SCHEMA" not in os.environ, reason="MONAI_META_SCHEMA names no copy of MONAI's schema")
@@ -136,7 +138,7 @@ def test_torchscript_exported_from_another_folder_gives_the_networks_scores(
     ended = python(
         *("-m", "monai.bundle", "ckpt_export", "network_def", "--filepath", exported, "--config_file"),
         *(CONFIGS / "inference.json", "--meta_file", METADATA, "--ckpt_file", tiny_run.checkpoint),
-        *("--network_def#width", 4, "--mirrored", False),
+        *("--network_def#width", 4, "--input#mirrored", False),
         cwd=tmp_path,
     )
     assert ended.status == 0, ended.stderr
@@ -157,7 +159,7 @@ def test_onnx_exported_gives_the_networks_scores(tiny_run: Run, tmp_path: Path):
         input_shape=[1, 2, 64, 64],
         use_trace=True,
         converter_kwargs={"dynamo": False},
-        **{"network_def#width": 4, "mirrored": False},
+        **{"network_def#width": 4, "input#mirrored": False},
     )
     images = torch.randn(1, 2, 64, 64)
     onnx = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
@@ -185,10 +187,20 @@ def test_seed_is_the_studys_recipe(tiny_run: Run, tmp_path: Path):
 
 
 def test_seed_dice_differs_from_seed_in_the_loss_only():
-    seed, seed_dice = read("seed"), read("seed_dice")
-    assert seed.pop("loss") == {"_target_": "torch.nn.CrossEntropyLoss"}
-    assert seed_dice.pop("loss") == {"_target_": "DiceLoss", "softmax": True}
-    assert seed == seed_dice
+    assert read("seed")["loss"] == {"_target_": "torch.nn.CrossEntropyLoss"}
+    assert read("seed_dice") == {"based_on": "seed", "loss": {"_target_": "DiceLoss", "softmax": True}}
+    names = [Path(file).stem for file in config_files("train", ["seed_dice"])]
+    assert names == ["train", "seed", "seed_dice"]
+    assert [Path(file).stem for file in config_files("train", ["seed", "seed_dice"])] == names
+
+
+def test_seed_dice_without_seed_is_refused_in_one_line(tiny_run: Run, tmp_path: Path, python: Callable[..., Started]):
+    files = f"['{CONFIGS / 'train.json'}','{CONFIGS / 'seed_dice.json'}']"
+    named = ("--dataset_dir", tiny_run.data, "--run_dir", tmp_path / "run")
+    ended = python("-m", "monai.bundle", "run", "training", "--config_file", files, *named, cwd=tmp_path)
+    assert ended.status == 1
+    assert ended.last_line == "error: an overlay changes the recipe seed; name seed.json before it."
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("variant", sorted(file.stem for file in CONFIGS.glob("*.json")))
@@ -210,9 +222,9 @@ def test_every_overlay_changes_settings_that_exist(variant: str):
 
 
 def test_demo_and_basic_unet_are_built(tiny_run: Run, tmp_path: Path):
-    demo = training(tiny_run, tmp_path, variants=("demo",), size_px=64).parser
+    demo = training(tiny_run, tmp_path, variants=("demo",), **{"input#size_px": 64}).parser
     assert (demo.get_parsed_content("network_def").classify.in_channels, demo["max_epochs"]) == (8, 20)
-    basic = training(tiny_run, tmp_path, variants=("basic_unet",), size_px=64, mirrored=True, cube_mm=192).parser
+    basic = training(tiny_run, tmp_path, variants=("basic_unet",), input=CUBE).parser
     network = basic.get_parsed_content("network_def")
     assert type(network).__name__ == "BasicUNet"
     assert network(torch.zeros(1, 4, 32, 32)).shape == (1, 4, 32, 32)  # with mirror images
@@ -222,15 +234,15 @@ def test_the_networks_by_name_are_the_studys_the_bundles_own_and_seven_more():
     assert read("study_unet")["network_def"] == read("seed")["network_def"] | {"in_channels": IN_CHANNELS}
     assert read("packed_unet") == {"network_def": read("train")["network_def"]}
     assert set(NETWORKS) == {name for name in overlays_of("train", CONFIGS) if "network_def" in read(name)} - {
-        *("demo", "seed", "seed_dice", "deep_supervision"),  # recipes
+        *("demo", "seed", "deep_supervision"),  # recipes
     }
 
 
 @pytest.mark.parametrize("neighbours", [0, 1])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_scores_four_classes_of_a_slice(name: str, neighbours: int):
-    channels = 2 * (2 * neighbours + 1)
-    settings = {"modalities": ["flair", "t1ce"], "neighbours": neighbours, "in_channels": channels}
+    channels = AxialWindow(neighbours=neighbours).in_channels
+    settings = {"in_channels": channels}
     definition = {"network_def": read(name)["network_def"]}
     network = ConfigParser({**settings, **definition}).get_parsed_content("network_def").eval()
     with torch.no_grad():
@@ -238,7 +250,7 @@ def test_every_network_scores_four_classes_of_a_slice(name: str, neighbours: int
 
 
 def test_steps_are_measured_in_the_training_itself():
-    own = {"$@steps.attach(@train#trainer)", "$@steps.write(@run_state)"}
+    own = ("$@steps.attach(@train#trainer)", "$@steps.write(@run_state)")
     measured = [step for step in read("measure_steps")["run"] if step not in own]
     assert measured == [step for step in read("train")["run"] if step in measured]
     assert "$@train#trainer.run()" in measured

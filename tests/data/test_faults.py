@@ -141,6 +141,7 @@ def findings(text: str) -> list[str]:
 
 
 def read_for_training(folder: Path, seen: Seen) -> None:
+    from transforms.inputs import AxialWindow
     from transforms.pipelines import training_preprocessing
     from workflows.training_data.slice_dataset import NamedCases
 
@@ -151,7 +152,7 @@ def read_for_training(folder: Path, seen: Seen) -> None:
         return
     if not {"flair", "t1ce"} <= case.images.keys():
         return  # a split leaves it out
-    chain = training_preprocessing(32, (60, 135), label_values=LABEL_VALUES, reader=CaseReader())
+    chain = training_preprocessing(AxialWindow(size_px=32), LABEL_VALUES, reader=CaseReader())
     entry = {
         "case": case.id,
         "image": [str(case.images[m]) for m in ("flair", "t1ce")],

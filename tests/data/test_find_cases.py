@@ -213,14 +213,14 @@ def test_decathlon_channels_are_loaded_by_modality_like_any_other_case(tmp_path:
 
 def test_decathlon_has_its_own_label_order(tmp_path: Path) -> None:
     write_decathlon(tmp_path)
-    convention = find_cases(tmp_path).with_convention().convention
+    convention = decide_label_convention(find_cases(tmp_path).cases)
     assert convention is DECATHLON
     assert convention.classes == {0: 0, 1: OEDEMA, 2: NECROTIC_CORE, 3: ENHANCING}
 
 
 def test_another_order_stated_in_dataset_json_is_followed_or_refused(tmp_path: Path) -> None:
     write_decathlon(tmp_path, labels={"0": "background", "1": "necrosis", "2": "oedema", "3": "enhancing"})
-    assert find_cases(tmp_path).with_convention().convention is BRATS_FROM_2023
+    assert decide_label_convention(find_cases(tmp_path).cases) is BRATS_FROM_2023
     write_decathlon(tmp_path, labels={"1": "enhancing tumour", "2": "edema", "3": "non-enhancing tumor"})
     with pytest.raises(DatasetError, match="unknown order"):
         find_cases(tmp_path)
@@ -277,14 +277,14 @@ def test_a_mixture_of_3_and_4_is_an_error_naming_a_case_of_each(tmp_path: Path) 
     write_case(tmp_path / "old", labels=label_map(1, 2, 4))
     write_case(tmp_path / "young", labels=label_map(1, 2, 3))
     with pytest.raises(DatasetError, match=r"old holds 4 .* young holds 3"):
-        find_cases(tmp_path).with_convention()
+        decide_label_convention(find_cases(tmp_path).cases)
 
 
 def test_decathlon_beside_brats_is_an_error(tmp_path: Path) -> None:
     write_decathlon(tmp_path / "Task01")
     write_case(tmp_path / "brats" / "P1", labels=label_map(1, 2, 3))
     with pytest.raises(DatasetError, match="mixes label conventions"):
-        find_cases(tmp_path).with_convention()
+        decide_label_convention(find_cases(tmp_path).cases)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])

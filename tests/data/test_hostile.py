@@ -23,12 +23,13 @@ from workflows.data.find_cases import find_cases
 from workflows.data.nifti_files import load_image
 from workflows.messages.errors import ConfigurationError, DatasetError, printable
 from workflows.pack import pack_bundle
-from workflows.settings.beside_checkpoint import BEFORE_CUBES, settings_beside
+from workflows.settings.beside_checkpoint import settings_beside
 from workflows.settings.overrides import literal_path
 from workflows.settings.weights import read_weights
 
 Command = Callable[..., Started]
-CODE = [file for package in ("transforms", "networks", "workflows") for file in (REPOSITORY / package).glob("*.py")]
+AXIAL = "transforms.inputs.AxialWindow"
+CODE = [file for package in ("transforms", "networks", "workflows") for file in (REPOSITORY / package).rglob("*.py")]
 
 
 class Bomb:
@@ -109,8 +110,9 @@ def test_safetensors_hold_the_same_weights(tmp_path: Path):
 @pytest.mark.parametrize(
     ("setting", "code"),
     [
-        ({"size_px": "$__import__('os').mkdir('exploded')"}, "$__import__"),
-        ({"modalities": ["flair", "$__import__('os').mkdir('exploded')"]}, "$__import__"),
+        ({"input": {"_target_": AXIAL, "size_px": "$__import__('os').mkdir('exploded')"}}, "$__import__"),
+        ({"input": {"_target_": "os.mkdir", "path": "exploded"}}, "os.mkdir"),
+        ({"input": {"_target_": AXIAL, "modalities": ["$__import__('os').mkdir('exploded')"]}}, "$__import__"),
         ({"network_def": {"_target_": "os.mkdir", "path": "exploded"}}, "os.mkdir"),
         (
             {"network_def": {"_target_": "networks.unet.UNet2D", "width": {"_target_": "os.mkdir", "path": "x"}}},
@@ -125,14 +127,19 @@ def test_settings_beside_a_checkpoint_run_nothing(setting: dict, code: str, tmp_
     with pytest.raises(ConfigurationError) as refusal:
         settings_beside(tmp_path / "model.pt")
     assert code in str(refusal.value) and "not run unasked" in str(refusal.value)
-    assert settings_beside(tmp_path / "model.pt", named=list(setting)) == BEFORE_CUBES
+    assert settings_beside(tmp_path / "model.pt", named=list(setting)) == (
+        {} if "input" in setting else {"input": {"_target_": AXIAL}}
+    )
 
 
 @pytest.mark.parametrize("target", ["networks.unet.UNet2D", "BasicUNet", "monai.networks.nets.UNet"])
 def test_networks_of_ours_and_of_monai_are_built_unasked(target: str, tmp_path: Path):
     settings = {"network_def": {"_target_": target, "in_channels": "$len(@modalities)"}, "size_px": 32}
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    assert settings_beside(tmp_path / "model.pt") == BEFORE_CUBES | settings
+    assert settings_beside(tmp_path / "model.pt") == {
+        "input": {"_target_": AXIAL, "size_px": 32},
+        "network_def": {"_target_": target, "in_channels": "@in_channels"},
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -119,8 +119,8 @@ def test_temperature_and_uncertainty_change_no_label_and_say_what_the_probabilit
     patient = Path(write_patient()["label"]).parent
     torch.manual_seed(3)
     torch.save(PackedUNet(2, 4, width=4).state_dict(), tmp_path / "model.pt")
-    settings = ("--device", "cpu", "--size_px", 64, "--network_def#width", 4, "--test_time_flips", "True")
-    settings += ("--mirrored", "False")
+    settings = ("--device", "cpu", "--input#size_px", 64, "--network_def#width", 4, "--test_time_flips", "True")
+    settings += ("--input#mirrored", "False")
 
     def predicted(*options: object, out: str) -> dict[str, nib.Nifti1Image]:
         arguments = ("--out", tmp_path / out, "--checkpoint", tmp_path / "model.pt", "--save-probabilities")

@@ -125,12 +125,13 @@ def test_the_studys_figures_stand_beside_honest_ones_for_the_same_predictions(ev
 
 
 def test_the_studys_loss_is_the_cross_entropy_of_the_network_on_its_own_slices(tiny_run: Run, evaluated: Path):
+    from transforms.inputs import AxialWindow
     from transforms.pipelines import training_preprocessing
     from transforms.soft_labels import expand_labels
 
     split = json.loads((tiny_run.folder / "split.json").read_text())
     entry = split["testing"][0]
-    chain = training_preprocessing(64, (60, 135), label_values={0: 0, 1: 1, 2: 2, 4: 3})
+    chain = training_preprocessing(AxialWindow(size_px=64), {0: 0, 1: 1, 2: 2, 4: 3})
     files = {
         "image": [tiny_run.data / entry[name] for name in ("flair", "t1ce")],
         "label": tiny_run.data / entry["label"],
@@ -173,7 +174,7 @@ def test_each_post_processing_step_is_shown_and_scored_alone_and_written(tiny_ru
 def test_a_window_that_leaves_the_volume_leaves_the_case_out_of_the_studys_table_alone(
     tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    settings = {"slice_range": [60, 300], "device": "cpu"}
+    settings = {"input#slice_range": [60, 300], "device": "cpu"}
     run_evaluation([], {"checkpoint": str(tiny_run.checkpoint), "output_dir": str(tmp_path), **settings})
     assert summary_of(tmp_path)["study"] == {"cases": 0, "figures": []}
     assert "left out of the study's table" in capsys.readouterr().out
@@ -193,7 +194,8 @@ def run_on_its_own_grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         image = nib.load(file).slicer[4:116, 4:116, 50:130]
         (folder / "data" / file.parent.name).mkdir(parents=True, exist_ok=True)
         nib.save(image, folder / "data" / file.parent.name / file.name)
-    settings = {"size_px": 112, "slice_range": [0, 80], "network_def#width": 4, "max_epochs": 1, "device": "cpu"}
+    window = {"_target_": "transforms.inputs.AxialWindow", "size_px": 112, "slice_range": [0, 80]}
+    settings = {"input": window, "network_def#width": 4, "max_epochs": 1, "device": "cpu"}
     train(["axial"], {"dataset_dir": str(folder / "data"), "run_dir": str(folder / "run"), **settings})
     return folder / "data", folder / "run"
 
@@ -252,7 +254,7 @@ def test_weights_away_from_their_run_need_data_and_split(
     tiny_run: Run, tmp_path: Path, command: Callable[..., Started]
 ):
     alone = shutil.copy(tiny_run.checkpoint, tmp_path / "alone.pt")
-    network = ("--size_px", 64, "--network_def#width", 4, "--mirrored", False)
+    network = ("--input#size_px", 64, "--network_def#width", 4, "--input#mirrored", False)
     ended = command("evaluate", "--checkpoint", alone, "--out", tmp_path / "out", *network)
     assert one_line(ended).startswith("evaluation needs --dataset_dir DIR and --split_file FILE")
 

@@ -63,7 +63,7 @@ def train_with_progress(log: Path) -> None:
 def test_a_terminal_shows_a_bar_per_epoch_one_for_the_run_and_a_row_per_epoch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    with terminal(monkeypatch) as parts, caplog.at_level(logging.INFO, logger="workflows.training.handlers"):
+    with terminal(monkeypatch) as parts, caplog.at_level(logging.INFO, logger="workflows.monitoring.training_log"):
         train_with_progress(tmp_path / "training.log")
     shown = b"".join(parts).decode()
     assert caplog.messages == []
@@ -82,7 +82,7 @@ def test_a_terminal_shows_a_bar_per_epoch_one_for_the_run_and_a_row_per_epoch(
 def test_a_log_file_gets_one_plain_line_per_epoch_and_neither_bars_nor_table(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ):
-    with caplog.at_level(logging.INFO, logger="workflows.training.handlers"):
+    with caplog.at_level(logging.INFO, logger="workflows.monitoring.training_log"):
         train_with_progress(tmp_path / "training.log")
     assert [message.partition(":")[0] for message in caplog.messages] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert tuple(capfd.readouterr()) == ("", "")

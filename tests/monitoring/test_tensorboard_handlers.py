@@ -27,6 +27,7 @@ from tensorboard.plugins.hparams import metadata
 from torch.utils.tensorboard import SummaryWriter
 
 from tests.support import Run
+from transforms.inputs import AxialWindow
 from transforms.pipelines import training_preprocessing
 from workflows.monitoring.tensorboard_handlers import (
     CASES_NAMED,
@@ -61,7 +62,7 @@ def texts(events: EventAccumulator, tag: str) -> dict[int, str]:
 
 def validation_case(run: Run) -> dict[str, Any]:
     sections = datalist(run.data, ("flair", "t1ce"), str(run.folder / "split.json"), run.folder, seed=0)
-    preprocess = training_preprocessing(64, (60, 135), label_values=sections["label_values"])
+    preprocess = training_preprocessing(AxialWindow(size_px=64), sections["label_values"])
     return preprocess(sections["validation"][0])
 
 
@@ -125,15 +126,17 @@ def test_the_settings_are_those_of_the_run_without_places_and_expressions(events
         if tag == metadata.SESSION_START_INFO_TAG
     ]
     settings = {name: value.number_value or value.string_value for name, value in start.hparams.items()}
-    given = {name: settings[name] for name in ("size_px", "max_epochs", "network_def", "network_def.width", "loss")}
+    given = {
+        name: settings[name] for name in ("input.size_px", "max_epochs", "network_def", "network_def.width", "loss")
+    }
     assert given == {
-        "size_px": 64,
+        "input.size_px": 64,
         "max_epochs": 2,
         "network_def": "PackedUNet",
         "network_def.width": 4,
         "loss": "DiceCELoss",
     }
-    assert settings["slice_range"] == "60, 135"
+    assert settings["input.slice_range"] == "60, 135"
     assert not any(str(value).startswith(("$", "@")) or str(tiny_run.data) in str(value) for value in settings.values())
     assert metadata.SESSION_END_INFO_TAG in events.PluginTagToContent("hparams")
 
@@ -225,7 +228,7 @@ class Untraceable(torch.nn.Linear):
 def test_a_network_without_a_graph_is_said_in_one_line_and_trains_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with SummaryWriter(str(tmp_path)) as writer, caplog.at_level(logging.WARNING, logger="workflows"):
         engine = Engine(lambda engine, batch: None)
-        RunDescription(writer, Untraceable(4, 4), (4,), tmp_path).attach(engine)
+        RunDescription(writer, Untraceable(4, 4), AxialWindow(size_px=4), tmp_path).attach(engine)
         engine.run([0], max_epochs=1)
     assert caplog.messages == ["TensorBoard gets no graph of Untraceable: cannot be traced"]
 

@@ -10,6 +10,7 @@ from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 
 from tests.support import WritePatient
+from transforms.inputs import AxialWindow
 from transforms.pipelines import preprocessing, training_preprocessing
 from transforms.regions import BackgroundOutsideBraind
 from transforms.slices import own_channels, with_neighbours
@@ -45,7 +46,7 @@ def test_training_figures_know_the_brain_by_the_slice_itself_and_not_by_its_neig
     tumour[:, 3] = 9  # the network calls both pixels enhancing tumour
     dice = {}
     for neighbours in (0, 1):
-        scores = CaseScores(brain_only=True, neighbours=neighbours)
+        scores = CaseScores(brain_only=True, input=AxialWindow(neighbours=neighbours))
         engine = Engine(lambda engine, batch: {"pred": tumour, "label": target, "image": image})
         engine.state.metric_details = {}
         scores.attach(engine, "mean_region_dice")
@@ -60,9 +61,8 @@ def test_the_network_is_given_the_same_channels_in_training_and_on_the_volume(
     write_patient: WritePatient, window: tuple[int, int] | None, neighbours: int
 ):
     patient = write_patient()
-    options = {"neighbours": neighbours, "whole_brain": window is None}
-    chain = training_preprocessing(32, window or (5, 35), label_values=BRATS_VALUES, reader=CaseReader(), **options)
-    dataset = SliceDataset([patient], chain, neighbours=neighbours)
+    input = AxialWindow(slice_range=window or (5, 35), size_px=32, neighbours=neighbours, whole_brain=window is None)
+    dataset = SliceDataset([patient], training_preprocessing(input, BRATS_VALUES, reader=CaseReader()), input)
     first, end = window or (1, 38)  # the brain of conftest's head: a ball of radius 18 around slice 19
     assert len(dataset) == end - first
     batch = dataset.__getitems__(range(len(dataset)))["image"]
@@ -73,7 +73,9 @@ def test_the_network_is_given_the_same_channels_in_training_and_on_the_volume(
         seen.append(slices.clone())
         return slices[:, :1]
 
-    volume = preprocessing(32, (5, 35), reader=CaseReader())(patient)["image"].as_tensor()[None]
+    volume = preprocessing(AxialWindow(slice_range=(5, 35), size_px=32), CaseReader())(patient)["image"].as_tensor()[
+        None
+    ]
     AxialInferer(slices_per_batch=7, neighbours=neighbours)(volume, network)
     on_volume = torch.cat(seen)
     assert on_volume.shape == (40, 2 * (2 * neighbours + 1), 32, 32)

@@ -142,7 +142,10 @@ def test_a_record_says_how_the_label_map_was_made(predicted: Path, tiny_run: Run
 
 def test_the_settings_of_the_run_are_taken_over(predicted: Path):
     settings = json.loads((predicted / "P1" / "P1_seg.json").read_text())["settings"]
-    assert (settings["size_px"], settings["network"]) == (64, "PackedUNet")  # 128 in inference.json, and of width 32
+    assert (settings["input"]["size_px"], settings["network"]) == (
+        64,
+        "PackedUNet",
+    )  # 128 in inference.json, and of width 32
 
 
 def test_volumes_are_voxels_times_their_volume(predicted: Path):

@@ -11,13 +11,14 @@ import pytest
 from tests.support import Run, start
 from workflows.files.run_folder import run_configuration
 from workflows.messages.errors import ConfigurationError, DatasetError
-from workflows.settings import bundle_files as configuration
+from workflows.settings import bundle_files
 from workflows.settings.beside_checkpoint import settings_beside
 from workflows.settings.bundle_files import bundle_root, config_files, known_settings, overlays_of
 from workflows.settings.overrides import parse_overrides, refuse_unknown, running_parser
 from workflows.settings.setting_checks import check_values
 from workflows.training.train import datalist
 
+AXIAL = "transforms.inputs.AxialWindow"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -29,7 +30,7 @@ def test_the_bundle_of_a_clone_is_its_bundle_folder_whatever_the_working_directo
 
 
 def place_code_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configuration, "__file__", str(folder / "workflows" / "configuration.py"))
+    monkeypatch.setattr(bundle_files, "__file__", str(folder / "workflows" / "settings" / "bundle_files.py"))
 
 
 def test_the_bundle_of_packed_code_is_the_folder_that_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -139,8 +140,7 @@ def test_the_known_settings_are_those_of_all_configurations_but_the_metadata(sma
 
 
 def test_the_settings_beside_a_checkpoint_are_those_that_its_network_needs(tmp_path: Path):
-    settings = {"modalities": ["flair"], "size_px": 64, "normalisation": "zscore", "network_def": {"width": 8}}
-    settings |= {"cube_mm": 160, "planes": ["axial"], "mirrored": True}
+    settings = {"input": {"_target_": "transforms.inputs.BrainCube", "size_px": 64}, "network_def": {"width": 8}}
     (tmp_path / "config.json").write_text(json.dumps({**settings, "max_epochs": 3, "dataset_dir": "/data"}))
     assert settings_beside(tmp_path / "model.pt") == settings
     assert run_configuration(tmp_path / "model.pt")["max_epochs"] == 3
@@ -158,8 +158,22 @@ def test_a_3d_network_beside_a_checkpoint_is_taken_and_foreign_code_inside_it_is
 
 def test_a_run_from_before_there_were_cubes_is_read_without_one(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"size_px": 96}))
-    before = {"cube_mm": None, "planes": ["axial"], "mirrored": False}
-    assert settings_beside(tmp_path / "model.pt") == {"size_px": 96, **before}
+    assert settings_beside(tmp_path / "model.pt") == {"input": {"_target_": AXIAL, "size_px": 96}}
+
+
+def test_the_switches_of_a_run_from_before_there_were_inputs_become_one(tmp_path: Path):
+    of_all = {"modalities": ["flair"], "size_px": 64, "slice_range": [60, 135], "normalisation": "zscore"}
+    of_all |= {"neighbours": 0, "planes": ["axial"], "mirrored": True, "whole_brain": False, "crop_to_brain": False}
+    network = {"_target_": "BasicUNet", "in_channels": "$len(@modalities) * (2 * @neighbours + 1)"}
+    (tmp_path / "config.json").write_text(json.dumps({**of_all, "cube_mm": 160, "network_def": network}))
+    cube = {"modalities": ["flair"], "edge_mm": 160, "size_px": 64, "planes": ["axial"], "mirrored": True}
+    assert settings_beside(tmp_path / "model.pt") == {
+        "input": {"_target_": "transforms.inputs.BrainCube", **cube},
+        "network_def": {"_target_": "BasicUNet", "in_channels": "@in_channels"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps({**of_all, "cube_mm": None}))
+    window = {name: value for name, value in of_all.items() if name not in ("planes", "mirrored")}
+    assert settings_beside(tmp_path / "model.pt") == {"input": {"_target_": AXIAL, **window}}
 
 
 def test_a_checkpoint_alone_brings_no_settings(tmp_path: Path):
@@ -177,9 +191,9 @@ def test_an_expression_finds_the_configuration_that_it_stands_in(tmp_path: Path)
 
     file = tmp_path / "ask.json"
     asking = {
-        "imports": ["$import workflows.settings.bundle_files as configuration"],
+        "imports": ["$import workflows.settings.overrides as overrides"],
         "size_px": 64,
-        "run": ["$configuration.running_parser().get('size_px')"],
+        "run": ["$overrides.running_parser().get('size_px')"],
     }
     file.write_text(json.dumps(asking))
     assert running_parser() is None
@@ -201,10 +215,22 @@ def test_an_expression_finds_the_configuration_that_it_stands_in(tmp_path: Path)
         ({"learning_rate": "fast"}, "learning_rate is 'fast'; it must be a number."),
         ({"soft_labels": "maybe"}, "soft_labels is 'maybe'; it must be True or False."),
         ({"dataset_dir": 2020}, "dataset_dir is 2020; it must be text."),
-        ({"slice_range": [60]}, "slice_range is [60]; give the first slice and the one after the last."),
-        ({"slice_range": [135, 60]}, "slice_range is [135, 60]; it holds no slice."),
-        ({"modalities": ["flair", "pet"]}, "modalities is ['flair', 'pet']; choose from flair, t1ce, t1, t2."),
-        ({"normalisation": "minmax"}, "normalisation is 'minmax'; choose from zscore, window_maximum."),
+        (
+            {"input": {"_target_": AXIAL, "slice_range": [60]}},
+            "input: slice_range is [60]; give the first slice and the one after the last.",
+        ),
+        (
+            {"input": {"_target_": AXIAL, "slice_range": [135, 60]}},
+            "input: slice_range is [135, 60]; it holds no slice.",
+        ),
+        (
+            {"input#modalities": ["flair", "pet"]},
+            "input: modalities is ['flair', 'pet']; choose from flair, t1ce, t1, t2.",
+        ),
+        (
+            {"input": {"_target_": AXIAL, "normalisation": "minmax"}},
+            "input: unknown normalisation 'minmax': choose zscore or window_maximum.",
+        ),
         (
             {"network_def#_target_": "networks.unet.UNet3D"},
             "network_def: no network is called 'networks.unet.UNet3D'; did you mean networks.unet.UNet2D?",
@@ -235,9 +261,9 @@ def test_the_bundles_own_settings_and_overlays_pass(name: str):
     [
         {"learning_rate": 1},
         {"slices_per_step": None},
-        {"slice_range": (0, 155)},
+        {"input": {"_target_": AXIAL, "slice_range": (0, 155)}},
         {"seed": "$1 + 1"},
-        {"size_px": "@seed"},
+        {"input#size_px": "@seed"},
     ],
 )
 def test_a_setting_of_a_fitting_kind_or_an_expression_passes(settings: dict[str, object]):
@@ -263,9 +289,10 @@ def test_a_wrong_setting_ends_the_bundle_before_any_work(tmp_path: Path, tiny_ru
 
 
 def test_a_window_outside_a_volume_is_refused_by_its_header(tiny_run: Run):
+    from transforms.inputs import AxialWindow
     from workflows.training.train import check_window
 
     split = datalist(tiny_run.data, ["flair", "t1ce"], str(tiny_run.folder / "split.json"), tiny_run.folder, 0)
-    check_window(split, [60, 135])
+    check_window(split, AxialWindow())
     with pytest.raises(DatasetError, match=r"^BraTS20_Training_00\d: slice range 60 to 156 .* within 0 to 155\.$"):
-        check_window(split, [60, 156])
+        check_window(split, AxialWindow(slice_range=[60, 156]))

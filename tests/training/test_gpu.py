@@ -15,6 +15,7 @@ from monai.bundle import ConfigWorkflow
 from torch import Tensor, nn
 
 from tests.support import TINY_SETTINGS, Run
+from transforms.inputs import AxialWindow, BrainCube
 from transforms.pipelines import training_preprocessing
 from workflows.messages.errors import ConfigurationError
 from workflows.prediction.predict import predict
@@ -35,7 +36,7 @@ def trainer_of(run: Run, folder: Path, variants: tuple[str, ...] = (), **changed
     paths = {"dataset_dir": str(run.data), "split_file": str(run.folder / "split.json"), "run_dir": str(folder / "run")}
     settings = {**ON_GPU, **paths, **changed}
     if "seed" in variants:
-        settings = {name: value for name, value in settings.items() if name not in ("planes", "mirrored")}
+        settings = {**settings, "input": {**settings["input"], "normalisation": "window_maximum"}}
     workflow = ConfigWorkflow(config_files("train", variants), workflow_type="train", **settings)
     workflow.initialize()
     workflow.parser.get_parsed_content("early_stop").set_trainer(workflow.parser.get_parsed_content("train#trainer"))
@@ -47,9 +48,9 @@ def trainer_of(run: Run, folder: Path, variants: tuple[str, ...] = (), **changed
 @pytest.mark.parametrize("in_cube", [False, True])
 def test_slices_gathered_on_the_gpu_are_those_gathered_on_the_cpu(phantom_cases: list[dict[str, Any]], in_cube: bool):
     values = {0: 0, 1: 1, 2: 2, 4: 3}
-    chain = training_preprocessing(64, (60, 135), label_values=values, cube_mm=192 if in_cube else None)
-    planes = {"planes": ["axial", "coronal", "sagittal"], "mirrored": True} if in_cube else {}
-    here, there = (SliceDataset(phantom_cases, chain, device=device, **planes) for device in ("cpu", "cuda:0"))
+    input = BrainCube(size_px=64) if in_cube else AxialWindow(size_px=64)
+    chain = training_preprocessing(input, values)
+    here, there = (SliceDataset(phantom_cases, chain, input, device=device) for device in ("cpu", "cuda:0"))
     assert here.slices_per_case == there.slices_per_case
     indices = list(range(0, len(here), 17))
     batch, on_gpu = here.__getitems__(indices), there.__getitems__(indices)

@@ -169,9 +169,9 @@ def test_epochs_without_validation_leave_its_columns_empty(tmp_path: Path):
 
 
 def test_every_epoch_is_said_in_one_plain_line_with_the_time_left(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.INFO, logger="workflows.training.handlers"):
+    with caplog.at_level(logging.INFO, logger="workflows.monitoring.training_log"):
         run_with_log(tmp_path / "training.log", max_epochs=2)
-    lines = [record.getMessage() for record in caplog.records if record.name == "workflows.training.handlers"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "workflows.monitoring.training_log"]
     row = rows_of(tmp_path / "training.log")[0]
     assert len(lines) == 2
     assert lines[0].startswith(

@@ -26,8 +26,8 @@ import torch
 from tests.support import REPOSITORY, Started
 from workflows.training.mixed_precision import is_fast_on
 
-TINY = ("--size_px", "64", "--network_def#width", "4", "--slices_per_step", "1", "--max_epochs", "3")
-TINY += ("--device", "cpu", "--slice_range", "[70,94]", "--config", "axial")
+TINY = ("--input#size_px", "64", "--network_def#width", "4", "--slices_per_step", "1", "--max_epochs", "3")
+TINY += ("--device", "cpu", "--input#slice_range", "[70,94]", "--config", "axial")
 PATIENCE_S = 300
 
 
@@ -339,7 +339,7 @@ def test_a_variant_killed_and_resumed_ends_as_one_that_nothing_interrupted(
     variant: str, launch: Launch, phantom_dir: Path, tmp_path: Path
 ):
     small = () if variant == "basic_unet" else ("--network_def#width", "4")
-    command = ("train", "--dataset-dir", phantom_dir, "--config", variant, "--size_px", "64", "--max_epochs", "4")
+    command = ("train", "--dataset-dir", phantom_dir, "--config", variant, "--input#size_px", "64", "--max_epochs", "4")
     assert launch(*command, *small, "--out", tmp_path / "whole").ended().status == 0
     process = launch(*command, *small, "--out", tmp_path / "killed")
     assert process.until((tmp_path / "killed" / "last.pt").exists)
@@ -365,7 +365,7 @@ Command = Callable[..., Started]
             ("--network_def#width", "8"),
             "belongs to another network: network.conv_0.conv_0.conv.weight is (4, 8, 3, 3) in it and (8,",
         ),
-        (("--slice_range", "[70,90]"), "its epochs have 24 steps, this configuration's 20"),
+        (("--input#slice_range", "[70,90]"), "its epochs have 24 steps, this configuration's 20"),
         (("--config", "seed"), "ema"),
     ],
 )

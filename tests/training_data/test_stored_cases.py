@@ -30,6 +30,7 @@ from tests.data.test_hostile import Bomb
 from tests.support import REPOSITORY, Started, WritePatient, listing
 from tests.training.test_resume import small_disk
 from tests.training_data.test_training_data import BYTES, memory_for
+from transforms.inputs import AxialWindow
 from transforms.pipelines import training_preprocessing
 from workflows.data.find_cases import find_cases
 from workflows.data.reader import CaseReader
@@ -106,7 +107,9 @@ def numbers(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def chain_with(**changes: Any) -> Compose:
-    return training_preprocessing(**{**DEFAULT, "reader": CaseReader(), **changes})
+    options = {**DEFAULT, **changes}
+    of_labels = {name: options.pop(name) for name in ("soft_labels", "label_values")}
+    return training_preprocessing(AxialWindow(**options), reader=CaseReader(), **of_labels)
 
 
 def assert_same_case(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -130,7 +133,9 @@ def test_samples_are_the_same_to_the_last_bit_without_a_folder_when_it_is_filled
     changes: dict[str, Any], phantom_cases: list[dict[str, Any]], store: Path
 ):
     def dataset(**options: Any) -> SliceDataset:
-        return SliceDataset(phantom_cases, chain_with(**changes), neighbours=changes.get("neighbours", 0), **options)
+        return SliceDataset(
+            phantom_cases, chain_with(**changes), AxialWindow(neighbours=changes.get("neighbours", 0)), **options
+        )
 
     without, filled, read = dataset(), dataset(cache_dir=store), dataset(cache_dir=store)
     for number in range(3):
@@ -196,8 +201,8 @@ def test_the_key_is_the_same_in_another_process_and_after_use(phantom_cases: lis
     before = settings_key(chain)
     chain(phantom_cases[0])
     assert settings_key(chain) == before
-    code = "import test_stored_cases as t; print(t.settings_key(t.chain_with()))"
-    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    code = "import tests.training_data.test_stored_cases as t; print(t.settings_key(t.chain_with()))"
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(REPOSITORY)}
     printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert printed.stdout.strip() == before, printed.stderr
 
@@ -211,7 +216,9 @@ def test_another_version_of_a_library_or_of_the_format_has_another_key(monkeypat
     assert len(keys) == 4
 
 
-@pytest.mark.parametrize("file", ["transforms/geometry.py", "workflows/reader.py", "workflows/nifti_files.py"])
+@pytest.mark.parametrize(
+    "file", ["transforms/geometry.py", "workflows/data/reader.py", "workflows/data/nifti_files.py"]
+)
 def test_a_changed_line_of_code_has_another_key_wherever_the_code_lies(
     file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -399,7 +406,7 @@ for _ in range(25):
 def test_two_processes_that_fill_and_empty_one_folder_at_once_read_nothing_wrong(
     numbers: list[dict[str, Any]], store: Path
 ):
-    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-c", FILLING, json.dumps(numbers), str(store)]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]

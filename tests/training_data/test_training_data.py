@@ -15,9 +15,11 @@ import torch
 from monai.data import DataLoader
 from monai.transforms import Compose, RandFlipd, Transform
 
+from transforms.inputs import AxialWindow, bytes_per_case
+from transforms.labels import MODALITIES
 from transforms.pipelines import training_preprocessing
 from workflows.messages.errors import ConfigurationError
-from workflows.training_data.memory import MEMORY_SHARE_FOR_CACHE, affordable_cache_rate, bytes_per_case
+from workflows.training_data.memory import MEMORY_SHARE_FOR_CACHE, affordable_cache_rate
 from workflows.training_data.slice_batches import SliceBatches
 from workflows.training_data.slice_dataset import CASES_MIXED_WHEN_UNCACHED, SliceDataset, keep_batch, prepare_batch
 
@@ -76,8 +78,9 @@ def test_a_cached_patient_is_the_same_memory_at_every_access_and_was_read_once()
 
 
 def test_the_training_chain_of_real_files_is_cached_to_its_end(phantom_cases: list[dict[str, Any]]):
-    preprocess = training_preprocessing(32, (60, 135), label_values={0: 0, 1: 1, 2: 2, 4: 3})
-    dataset = SliceDataset(phantom_cases, preprocess, bytes_per_case(2, 32, 75))
+    window = AxialWindow(size_px=32)
+    preprocess = training_preprocessing(window, {0: 0, 1: 1, 2: 2, 4: 3})
+    dataset = SliceDataset(phantom_cases, preprocess, window, expected_bytes_per_case=bytes_per_case(window))
     assert dataset.slices_per_case == [75, 75, 75] and len(dataset) == 225
     before = dataset.case(2)
     assert (before["image"].dtype, before["label"].dtype) == (torch.float16, torch.uint8)
@@ -126,8 +129,8 @@ def test_going_through_the_slices_one_by_one_comes_to_an_end():
 
 
 def test_a_case_of_75_slices_of_128_pixels_takes_6_144_000_bytes():
-    assert bytes_per_case(modalities=2, size_px=128, slices=75) == 75 * 128 * 128 * (2 * 2 + 1) == 6_144_000
-    assert bytes_per_case(modalities=4, size_px=64, slices=10, soft_labels=True) == 10 * 64 * 64 * (2 * 4 + 3)
+    assert bytes_per_case(AxialWindow()) == 75 * 128 * 128 * (2 * 2 + 1) == 6_144_000
+    assert bytes_per_case(AxialWindow(MODALITIES, (60, 70), size_px=64), soft_labels=True) == 10 * 64 * 64 * (2 * 4 + 3)
 
 
 # Batches

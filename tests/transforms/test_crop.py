@@ -14,11 +14,11 @@ from torch.nn import functional
 from tests.support import Head, WritePatient
 from tests.transforms.test_pipelines import oriented
 from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind, SquareAroundBrain
+from transforms.inputs import AxialWindow, bytes_per_case
 from transforms.labels import NUM_CLASSES
 from transforms.pipelines import postprocessing, preprocessing, training_preprocessing
 from transforms.regions import labels_to_regions
 from workflows.data.reader import CaseReader
-from workflows.training_data.memory import bytes_per_case
 
 BRATS_VALUES = {0: 0, 1: 1, 2: 2, 4: 3}
 
@@ -53,9 +53,13 @@ def test_an_image_without_signal_is_kept_whole():
     assert CropToBraind("image", margin_px=4)({"image": image})["image"].shape == image.shape
 
 
+def window(size_px: int, slice_range: tuple[int, int], crop: bool = True) -> AxialWindow:
+    return AxialWindow(slice_range=slice_range, size_px=size_px, crop_to_brain=crop)
+
+
 def training(patient: dict[str, Any], size_px: int, depth: int, **options: Any) -> dict[str, Any]:
     chain = training_preprocessing(
-        size_px, (0, depth), label_values=BRATS_VALUES, reader=CaseReader(), crop_to_brain=True, **options
+        window(size_px, (0, depth)), label_values=BRATS_VALUES, reader=CaseReader(), **options
     )
     return chain(patient)
 
@@ -77,7 +81,7 @@ def perfect_answer(label: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "SPL"])
 def test_a_perfect_answer_on_the_crop_comes_back_on_the_patients_own_grid(write_patient: WritePatient, axes: str):
     patient = write_patient(change=oriented(axes))
-    chain = preprocessing(64, (0, 40), reader=CaseReader(), crop_to_brain=True)
+    chain = preprocessing(window(64, (0, 40)), CaseReader())
     preprocessed = chain({"case": "P1", "image": patient["image"]})
     answer = perfect_answer(training(patient, 64, 40)["label"])
     back = postprocessing(chain)({**preprocessed, "pred": answer})
@@ -93,9 +97,9 @@ def test_a_perfect_answer_on_the_crop_comes_back_on_the_patients_own_grid(write_
 def test_of_a_generated_patient_the_crop_loses_less_than_the_whole_slice(phantom_cases: list[dict[str, Any]]):
     lost = {}
     for crop in (True, False):
-        chain = preprocessing(64, (60, 135), crop_to_brain=crop)
+        chain = preprocessing(window(64, (60, 135), crop))
         preprocessed = chain({"image": phantom_cases[0]["image"]})
-        label = training_preprocessing(64, (0, 155), label_values=BRATS_VALUES, crop_to_brain=crop)(phantom_cases[0])
+        label = training_preprocessing(window(64, (0, 155), crop), BRATS_VALUES)(phantom_cases[0])
         back = postprocessing(chain)({**preprocessed, "pred": perfect_answer(label["label"])})
         assert back["label_map"].shape == (1, 120, 120, 155)
         lost[crop] = [1 - score for score in dice_to_file(back["label_map"], phantom_cases[0]["label"])]
@@ -104,12 +108,12 @@ def test_of_a_generated_patient_the_crop_loses_less_than_the_whole_slice(phantom
 
 def test_training_reads_the_cropped_slices_that_inference_reads(write_patient: WritePatient):
     patient = write_patient()
-    whole = preprocessing(32, (0, 40), reader=CaseReader(), crop_to_brain=True)(patient)["image"].as_tensor()
+    whole = preprocessing(window(32, (0, 40)), CaseReader())(patient)["image"].as_tensor()
     assert torch.equal(training(patient, 32, 40)["image"], whole.permute(3, 0, 1, 2).half())
 
 
 def test_the_brain_fills_the_cropped_slice_but_for_the_margin(write_patient: WritePatient, head: Head):
-    image = preprocessing(88, (0, 40), reader=CaseReader(), crop_to_brain=True)(write_patient())["image"]
+    image = preprocessing(window(88, (0, 40)), CaseReader())(write_patient())["image"]
     shown = (image != 0).any(0).any(2)
     rows, columns = shown.any(1).nonzero().flatten(), shown.any(0).nonzero().flatten()
     # A brain of 37 pixels with 4 on either side on 88 pixels: 4 · 88 / 45, less one where interpolation blurs it.
@@ -118,10 +122,10 @@ def test_the_brain_fills_the_cropped_slice_but_for_the_margin(write_patient: Wri
 
 
 def test_a_cropped_patient_takes_the_memory_of_an_uncropped_one(phantom_cases: list[dict[str, Any]]):
-    chain = training_preprocessing(128, (60, 135), label_values=BRATS_VALUES, crop_to_brain=True)
+    chain = training_preprocessing(window(128, (60, 135)), BRATS_VALUES)
     cached = chain(phantom_cases[0])
     taken = sum(cached[key].untyped_storage().nbytes() for key in ("image", "label"))
-    assert taken == bytes_per_case(2, 128, 75) <= 6_200_000
+    assert taken == bytes_per_case(window(128, (60, 135))) <= 6_200_000
     assert BOX_START not in cached and BOX_END not in cached
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from transforms import labels
+from workflows.data.file_names import MODALITY_SUFFIXES
+from workflows.pictures.colours import CLASS_COLOURS
 
 
 def test_the_regions_are_nested():
@@ -22,15 +24,15 @@ def test_the_study_reads_flair_and_t1ce_in_this_order():
 
 
 def test_no_two_modalities_share_a_file_ending():
-    endings = [ending for both in labels.MODALITY_SUFFIXES.values() for ending in both]
+    endings = [ending for both in MODALITY_SUFFIXES.values() for ending in both]
     assert len(set(endings)) == len(endings) == 8
-    assert tuple(labels.MODALITY_SUFFIXES) == labels.MODALITIES
+    assert tuple(MODALITY_SUFFIXES) == labels.MODALITIES
 
 
 def test_every_tumour_class_and_region_has_a_name_and_no_two_classes_a_colour():
-    assert set(labels.CLASS_COLOURS) == set(labels.REGIONS["WT"])
-    assert len(set(labels.CLASS_COLOURS.values())) == 3
-    assert all(0 <= channel <= 255 for colour in labels.CLASS_COLOURS.values() for channel in colour)
+    assert set(CLASS_COLOURS) == set(labels.REGIONS["WT"])
+    assert len(set(CLASS_COLOURS.values())) == 3
+    assert all(0 <= channel <= 255 for colour in CLASS_COLOURS.values() for channel in colour)
     assert set(labels.REGION_NAMES) == set(labels.REGIONS)
     assert labels.CLASS_NAMES[labels.ENHANCING] == "enhancing tumour"
     assert labels.CLASS_NAMES[labels.OEDEMA] == "oedema"

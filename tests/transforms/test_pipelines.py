@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from tests.support import LPS, Head, WritePatient
 from transforms.batches import artefacts
+from transforms.inputs import AxialWindow, bytes_per_case
 from transforms.labels import NUM_CLASSES
 from transforms.pipelines import (
     augmentation,
@@ -28,7 +29,6 @@ from transforms.soft_labels import expand_labels
 from workflows.data.label_conventions import LABEL_CONVENTIONS
 from workflows.data.reader import CaseReader
 from workflows.messages.errors import DatasetError, root_cause
-from workflows.training_data.memory import bytes_per_case
 
 BRATS_VALUES = {0: 0, 1: 1, 2: 2, 4: 3}
 STUDY_WINDOW = (60, 135)
@@ -47,12 +47,12 @@ def oriented(axes: str) -> Change:
 
 
 def training_chain(size_px: int = 48, **options: Any) -> Compose:
-    options = {"slice_range": WINDOW, "label_values": BRATS_VALUES, "reader": CaseReader(), **options}
-    return training_preprocessing(size_px, **options)
+    options = {"label_values": BRATS_VALUES, "reader": CaseReader(), **options}
+    return training_preprocessing(AxialWindow(slice_range=WINDOW, size_px=size_px), **options)
 
 
 def image_chain(size_px: int = 48, **options: Any) -> Compose:
-    return preprocessing(size_px, **{"slice_range": WINDOW, "reader": CaseReader(), **options})
+    return preprocessing(AxialWindow(slice_range=WINDOW, size_px=size_px), **{"reader": CaseReader(), **options})
 
 
 # Preprocessing
@@ -113,7 +113,7 @@ def test_a_z_scored_copy_with_a_background_of_minus_0_7_comes_out_as_its_origina
 
 
 def test_the_maximum_of_the_window_is_exactly_1_over_both_modalities(phantom_cases: list[dict[str, Any]]):
-    chain = training_preprocessing(64, STUDY_WINDOW, "window_maximum", label_values=BRATS_VALUES)
+    chain = training_preprocessing(AxialWindow(size_px=64, normalisation="window_maximum"), label_values=BRATS_VALUES)
     image = chain(phantom_cases[0])["image"]
     assert image.max() == 1
     assert image.min() == 0
@@ -122,7 +122,9 @@ def test_the_maximum_of_the_window_is_exactly_1_over_both_modalities(phantom_cas
 
 def test_preprocessing_returns_all_slices_whatever_the_window(phantom_cases: list[dict[str, Any]]):
     for normalisation in ("zscore", "window_maximum"):
-        image = preprocessing(64, STUDY_WINDOW, normalisation)({"image": phantom_cases[0]["image"]})["image"]
+        image = preprocessing(AxialWindow(size_px=64, normalisation=normalisation))(
+            {"image": phantom_cases[0]["image"]}
+        )["image"]
         assert image.shape == (2, 64, 64, 155)
 
 
@@ -135,20 +137,20 @@ def test_training_reads_the_slices_that_inference_reads(write_patient: WritePati
 
 def test_an_unknown_normalisation_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match=r"unknown normalisation 'minmax': choose zscore or window_maximum\."):
-        preprocessing(64, STUDY_WINDOW, "minmax")
+        AxialWindow(normalisation="minmax")
 
 
 @pytest.mark.parametrize(("soft_labels", "channels", "bytes_stated"), [(False, 1, 6_144_000), (True, 3, 8_601_600)])
 def test_a_cached_patient_of_75_slices_takes_exactly_the_bytes_expected(
     phantom_cases: list[dict[str, Any]], soft_labels: bool, channels: int, bytes_stated: int
 ):
-    chain = training_preprocessing(128, STUDY_WINDOW, soft_labels=soft_labels, label_values=BRATS_VALUES)
+    chain = training_preprocessing(AxialWindow(size_px=128), soft_labels=soft_labels, label_values=BRATS_VALUES)
     cached = chain(phantom_cases[0])
     image, label = cached["image"], cached["label"]
     assert (image.shape, image.dtype) == ((75, 2, 128, 128), torch.float16)
     assert (label.shape, label.dtype) == ((75, channels, 128, 128), torch.uint8)
     assert image.untyped_storage().nbytes() + label.untyped_storage().nbytes() == bytes_stated
-    assert bytes_per_case(2, 128, 75, soft_labels) == bytes_stated
+    assert bytes_per_case(AxialWindow(size_px=128), soft_labels) == bytes_stated
     assert bytes_stated <= (8_700_000 if soft_labels else 6_200_000)
 
 
@@ -193,7 +195,7 @@ def test_a_label_map_is_loaded_on_its_own_grid(write_patient: WritePatient, head
 
 
 def test_soft_labels_are_the_one_hot_map_resized_bilinearly_to_within_one_step(phantom_cases: list[dict[str, Any]]):
-    chain = training_preprocessing(64, STUDY_WINDOW, soft_labels=True, label_values=BRATS_VALUES)
+    chain = training_preprocessing(AxialWindow(size_px=64), soft_labels=True, label_values=BRATS_VALUES)
     shares = expand_labels(chain(phantom_cases[0])["label"])
     seg = np.asarray(nib.load(phantom_cases[0]["label"]).dataobj)[..., 60:135]
     classes = torch.from_numpy(np.where(seg == 4, 3, seg).astype(np.int64)).permute(2, 0, 1)
@@ -311,7 +313,7 @@ def test_artefacts_change_the_brain_and_leave_the_background_zero_and_the_label_
 
 
 def test_each_artefact_alone_changes_a_batch(phantom_cases: list[dict[str, Any]]):
-    chain = training_preprocessing(64, STUDY_WINDOW, label_values=BRATS_VALUES)
+    chain = training_preprocessing(AxialWindow(size_px=64), label_values=BRATS_VALUES)
     slices = chain(phantom_cases[0])["image"][10:20].float()
     for change in artefacts(1.0):
         after = torch.as_tensor(change({"image": slices.clone()})["image"])
@@ -373,7 +375,7 @@ def test_a_perfect_answer_comes_back_on_the_patients_own_grid(
 
 
 def test_a_perfect_answer_for_a_generated_patient_comes_back_with_dice_above_0_9(phantom_cases: list[dict[str, Any]]):
-    chain = preprocessing(128, STUDY_WINDOW)
+    chain = preprocessing(AxialWindow(size_px=128))
     preprocessed = chain({"image": phantom_cases[0]["image"]})
     back = postprocessing(chain)({**preprocessed, "pred": logits_of(phantom_cases[0], 128)})
     assert back["label_map"].shape == (1, 120, 120, 155)

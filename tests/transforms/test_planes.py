@@ -3,6 +3,7 @@ answers comes back on the patient's own grid."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import nibabel as nib
@@ -16,15 +17,15 @@ from tests.support import WritePatient
 from tests.transforms.test_crop import BRATS_VALUES, dice_to_file, perfect_answer
 from tests.transforms.test_pipelines import oriented
 from transforms.crop import CropToCubed, CubeAroundBrain
+from transforms.inputs import BrainCube, bytes_per_case
 from transforms.pipelines import postprocessing, preprocessing, training_preprocessing
 from transforms.planes import PLANES, across, back_from, shown_slices, slice_of
 from workflows.data.reader import CaseReader
 from workflows.prediction.inferers import PlanesInferer
-from workflows.training_data.memory import bytes_per_case, slices_to_keep
 from workflows.training_data.slice_dataset import SliceDataset
 
 SIZE_PX = 32
-CUBE_MM = 44.0
+CUBE = BrainCube(edge_mm=44.0, size_px=SIZE_PX, mirrored=False)
 """The brain of conftest's head is a ball of 37 mm."""
 
 
@@ -36,7 +37,7 @@ def image_of(height: slice, width: slice, depth: slice, spacing_mm: tuple[float,
 
 
 def training_cube(patient: dict[str, Any]) -> dict[str, Any]:
-    chain = training_preprocessing(SIZE_PX, (0, 40), label_values=BRATS_VALUES, reader=CaseReader(), cube_mm=CUBE_MM)
+    chain = training_preprocessing(CUBE, BRATS_VALUES, reader=CaseReader())
     return dict(chain(patient))
 
 
@@ -100,17 +101,17 @@ def test_the_network_is_given_the_same_slices_in_training_and_on_the_volume(
     write_patient: WritePatient, mirrored: bool
 ):
     patient = write_patient()
-    chain = preprocessing(SIZE_PX, (0, 40), reader=CaseReader(), cube_mm=CUBE_MM)
+    chain = preprocessing(CUBE, CaseReader())
     volume = chain(patient)["image"].as_tensor()[None]
     assert volume.shape == (1, 2, SIZE_PX, SIZE_PX, SIZE_PX)
-    dataset = SliceDataset([patient], training_cube, planes=PLANES, mirrored=mirrored)
+    dataset = SliceDataset([patient], training_cube, replace(CUBE, mirrored=mirrored))
     batch = dataset.__getitems__(range(len(dataset)))["image"]
     assert batch.shape[1] == (4 if mirrored else 2)
     assert torch.equal(seen_on_volume(volume, mirrored), batch)
 
 
 def test_the_mirror_image_of_a_sagittal_slice_is_that_of_the_other_hemisphere(write_patient: WritePatient):
-    dataset = SliceDataset([write_patient()], training_cube, planes=PLANES, mirrored=True)
+    dataset = SliceDataset([write_patient()], training_cube, replace(CUBE, mirrored=True))
     other_side = dataset.case(0)["image"].movedim(0, -1).flip(1).float()  # (C, left, back, up)
     for index, expected in ((0, "axial"), (len(dataset) - 1, "sagittal")):
         plane, position = dataset.places[0][index]
@@ -120,7 +121,7 @@ def test_the_mirror_image_of_a_sagittal_slice_is_that_of_the_other_hemisphere(wr
 
 
 def test_labels_lie_where_the_images_of_a_slice_show_them(write_patient: WritePatient):
-    dataset = SliceDataset([write_patient()], training_cube, planes=PLANES)
+    dataset = SliceDataset([write_patient()], training_cube, CUBE)
     cube = dataset.case(0)
     for index in (0, len(dataset) // 2, len(dataset) - 1):
         plane, position = dataset.places[0][index]
@@ -131,7 +132,7 @@ def test_labels_lie_where_the_images_of_a_slice_show_them(write_patient: WritePa
 
 
 def test_slices_without_tumour_are_found_in_every_plane(write_patient: WritePatient):
-    dataset = SliceDataset([write_patient()], training_cube, planes=PLANES)
+    dataset = SliceDataset([write_patient()], training_cube, CUBE)
     free = set(dataset.tumour_free(0))
     assert 0 < len(free) < len(dataset)
     for index in range(len(dataset)):
@@ -158,10 +159,10 @@ def test_the_mean_of_the_planes_is_that_of_their_probabilities():
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "SPL"])
 def test_a_perfect_answer_in_the_cube_comes_back_on_the_patients_own_grid(write_patient: WritePatient, axes: str):
     patient = write_patient(change=oriented(axes))
-    chain = preprocessing(SIZE_PX * 2, (0, 40), reader=CaseReader(), cube_mm=CUBE_MM)
-    label = training_preprocessing(
-        SIZE_PX * 2, (0, 40), label_values=BRATS_VALUES, reader=CaseReader(), cube_mm=CUBE_MM
-    )(patient)["label"]
+    chain = preprocessing(replace(CUBE, size_px=SIZE_PX * 2), CaseReader())
+    label = training_preprocessing(replace(CUBE, size_px=SIZE_PX * 2), BRATS_VALUES, reader=CaseReader())(patient)[
+        "label"
+    ]
     preprocessed = chain({"case": "P1", "image": patient["image"]})
     back = postprocessing(chain)({**preprocessed, "pred": perfect_answer(label)})
     source = nib.load(patient["label"])
@@ -173,10 +174,10 @@ def test_a_perfect_answer_in_the_cube_comes_back_on_the_patients_own_grid(write_
 
 
 def test_a_cached_cube_takes_the_memory_that_is_expected(phantom_cases: list[dict[str, Any]]):
-    chain = training_preprocessing(64, (60, 135), label_values=BRATS_VALUES, cube_mm=192)
+    chain = training_preprocessing(BrainCube(size_px=64), BRATS_VALUES)
     cached = chain(phantom_cases[0])
     taken = sum(cached[key].untyped_storage().nbytes() for key in ("image", "label"))
-    assert taken == bytes_per_case(2, 64, slices_to_keep((60, 135), cube_px=64))
+    assert taken == bytes_per_case(BrainCube(size_px=64))
 
 
 def tumour_by_value(slices: torch.Tensor) -> torch.Tensor:

@@ -147,7 +147,7 @@ def _keep_split(
         raise ConfigurationError(f"{split_file}: no such file; make one by  brats-unet split.")
     if split_file and own.exists() and own.read_bytes() != split_file.read_bytes():
         raise ConfigurationError(f"{out}: holds a comparison on another split; name another --out.")
-    modalities = overrides.get("modalities", STUDY_MODALITIES)
+    modalities = overrides.get("input#modalities", STUDY_MODALITIES)
     split = obtain_datalist(dataset_dir, split_file, out, modalities, overrides.get("split_seed", STUDY_SEED))
     if empty := [name for name in ("training", "validation", section) if not split[name]]:
         raise ConfigurationError(f"{split_file or dataset_dir}: no case is for {empty[0]}; make another split.")

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from transforms.boxes import Box, bounding_box, widened
 from transforms.crop import BOX_END, BOX_START
 from transforms.geometry import same_place
+from transforms.inputs import BrainCube, Input, study_slices_of
 from transforms.labels import BACKGROUND
-from transforms.pipelines import grid, label_slices
+from transforms.pipelines import label_slices
 from transforms.regions import background_outside_brain
-from transforms.slices import AXIAL_ORIENTATION, SelectSlicesd, StackSlicesd, spacing_mm
+from transforms.slices import AXIAL_ORIENTATION, StackSlicesd, spacing_mm
 from transforms.soft_labels import expand_labels
 from transforms.windows import slice_window
 from workflows.data.datalist import SECTIONS, read_datalist, samples
@@ -106,6 +107,14 @@ def datalist(
     return {"cases": cases, "label_values": dict(LABEL_CONVENTIONS[split["label_convention"]].classes)}
 
 
+def source_in_words(
+    checkpoint: str | Path, more_checkpoints: Sequence[str | Path], dataset_dir: str | Path, section: str
+) -> dict[str, str]:
+    """What is scored, for the summary."""
+    checkpoints = ", ".join(map(str, [checkpoint, *more_checkpoints]))
+    return {"checkpoint": checkpoints, "dataset_dir": str(dataset_dir), "section": section}
+
+
 class Evaluation:
     """Scores each case as it is predicted, and at the end writes and prints the tables.
 
@@ -113,9 +122,10 @@ class Evaluation:
         output_dir: for the files that `workflows.evaluation.score_files` names.
         cleaning: the post-processing steps that are switched on, by name, see `transforms.cleaning`.
         expected_dice: whether label maps have grown after these, see `transforms.decision`.
-        size_px, slice_range, soft_labels: the grid and window on which the study's figures are computed.
+        input: what the network is shown. The study's figures are computed on its window of axial slices; of a cube,
+            whose grid has no such slices, on those of the final probabilities.
+        soft_labels: as in training.
         brain_only: as in prediction.
-        in_cube: the network's grid is a cube, so that the study's slices are made of the final probabilities instead.
         rules, hd95: see `workflows.scoring.brats_scores`.
         source: what was scored, by name, in words.
     """
@@ -124,24 +134,23 @@ class Evaluation:
         self,
         output_dir: str | Path,
         cleaning: Mapping[str, Transform],
-        size_px: int,
-        slice_range: Sequence[int],
+        input: Input,
         soft_labels: bool = False,
         brain_only: bool = True,
-        in_cube: bool = False,
         rules: Rules = "2020",
         hd95: Definition = "brats",
         source: Mapping[str, str] | None = None,
         expected_dice: bool = False,
     ) -> None:
-        self.output_dir, self.cleaning, self.slice_range = Path(output_dir), cleaning, tuple(slice_range)
+        study = study_slices_of(input)
+        self.output_dir, self.cleaning, self.slice_range = Path(output_dir), cleaning, tuple(study.slice_range)
         self.brain_only, self.source = brain_only, dict(source or {})
         self.rules: Rules = str(rules)  # type: ignore[assignment]  # a command line reads 2020 as a number
         self.hd95: Definition = hd95
-        self.to_study_label = Compose(label_slices(size_px, slice_range, soft_labels))
-        self.to_study_image = Compose([SelectSlicesd("image", slice_range), StackSlicesd("image")])
+        self.to_study_label = Compose(label_slices(study, soft_labels))
+        self.to_study_image = Compose([*study.selection_steps("image"), StackSlicesd("image")])
         self.to_axial = Orientation(AXIAL_ORIENTATION, labels=None)
-        self.in_cube, self.to_study_grid = in_cube, Resize(grid(size_px, in_cube=False), mode="trilinear")
+        self.in_cube, self.to_study_grid = isinstance(input, BrainCube), Resize(study.grid, mode="trilinear")
         self.rows: list[dict[str, Any]] = []
         self.study_sums: list[torch.Tensor] = []
         self.tumour_accuracies: list[float] = []

@@ -12,8 +12,9 @@ from matplotlib.image import AxesImage
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
+from transforms.inputs import AxialWindow
 from transforms.labels import CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
-from transforms.pipelines import Normalisation, preprocessing
+from transforms.pipelines import preprocessing
 from transforms.soft_labels import SoftLabelsd, expand_labels
 from workflows.data.oriented import pixel_aspect, upright
 from workflows.data.reader import CaseReader
@@ -23,7 +24,7 @@ from workflows.pictures.drawing import add_legend, class_patches, mark_edges, sc
 
 SIZE_PX = 128
 ZOOM_MARGIN_MM = 12
-NORMALISATIONS: dict[Normalisation, str] = {
+NORMALISATIONS: dict[str, str] = {
     "zscore": "z-scores of the brain",
     "window_maximum": "÷ the window's maximum (study)",
 }
@@ -52,13 +53,15 @@ def preprocessing_figure(scene: CaseScene) -> Figure:
     return figure
 
 
-def _preprocessed(scene: CaseScene, normalisation: Normalisation) -> dict[str, NDArray] | None:
+def _preprocessed(scene: CaseScene, normalisation: str) -> dict[str, NDArray] | None:
     """Volumes by modality as the network reads them; None where the window of slices leaves the volume."""
     first, end = scene.own_window
     window = [edge * scene.spacing_mm[2] for edge in (first, end)]
     if end <= first:
         return None
-    chain = preprocessing(SIZE_PX, window, normalisation, CaseReader())  # type: ignore[arg-type]  # mm need not be whole
+    mm: Any = window  # they need not be whole
+    input = AxialWindow(slice_range=mm, size_px=SIZE_PX, normalisation=normalisation)
+    chain = preprocessing(input, CaseReader())
     images = [str(scene.case.source(modality)) for modality in scene.scans]
     image = cast(dict[str, Any], chain({"image": images}))["image"]
     return dict(zip(scene.scans, np.asarray(image), strict=True))

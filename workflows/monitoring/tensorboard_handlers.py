@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from transforms.inputs import Input, shown_itself, slice_shape
 from transforms.labels import CLASS_NAMES, NUM_CLASSES, REGIONS
 from transforms.regions import background_outside_brain
-from transforms.slices import own_channels
 from workflows.files.run_folder import RUN_CONFIGURATION, run_configuration
 from workflows.pictures.colours import CLASS_COLOURS
 from workflows.pictures.drawing import OVERLAY_OPACITY, class_rgb, grey_limits
@@ -43,7 +43,7 @@ CHARTS = {
 
 COMPARED_FIGURES = ("val_mean_region_dice", "val_wt_dice", "val_tc_dice", "val_et_dice", "val_loss")
 PLACES = ("dataset_dir", "run_dir", "split_file", "bundle_root", "device")
-SECTIONS_OF_SETTINGS = ("network_def", "loss", "optimizer", "lr_scheduler", "ema", "early_stop")
+SECTIONS_OF_SETTINGS = ("input", "network_def", "loss", "optimizer", "lr_scheduler", "ema", "early_stop")
 
 
 class RunDescription:
@@ -53,14 +53,12 @@ class RunDescription:
     pass before the first slice is computed.
 
     Args:
-        slice_shape: (modalities, H, W) of one slice.
+        input: what the network is shown.
         run_dir: the folder whose `config.json` holds the settings.
     """
 
-    def __init__(
-        self, writer: SummaryWriter, network: torch.nn.Module, slice_shape: Sequence[int], run_dir: str | Path
-    ) -> None:
-        self.writer, self.network, self.slice_shape = writer, network, tuple(slice_shape)
+    def __init__(self, writer: SummaryWriter, network: torch.nn.Module, input: Input, run_dir: str | Path) -> None:
+        self.writer, self.network, self.slice_shape = writer, network, slice_shape(input)
         self.run_dir = Path(run_dir)
 
     def attach(self, engine: Engine) -> None:
@@ -162,9 +160,7 @@ class SliceOverlays:
         places = zip(state.batch["case"].tolist(), state.batch["slice"].tolist(), strict=True)
         for row, place in enumerate(places):
             if place in self.tags:
-                image = own_channels(
-                    state.output["image"][row], self.dataset.neighbours, channel_dim=0, mirrored=self.dataset.mirrored
-                )
+                image = shown_itself(self.dataset.input, state.output["image"][row], channel_dim=0)
                 scores = state.output["pred"][row].float().softmax(0)
                 shown = background_outside_brain(scores, image) if self.brain_only else scores
                 label_maps = [classes.argmax(0).cpu().numpy() for classes in (shown, state.output["label"][row])]

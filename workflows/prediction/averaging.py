@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
+from transforms.inputs import WINDOW_MAXIMUM, Input, described
+from workflows.files.run_folder import run_configuration
+from workflows.messages.errors import ConfigurationError
 from workflows.prediction.inferers import log_mean_probabilities
 from workflows.settings.beside_checkpoint import settings_beside
-from workflows.settings.checkpoints import check_same_input
 from workflows.settings.weights import check_weights, read_weights
 
 
@@ -31,7 +33,8 @@ def averaged(
     network: nn.Module,
     checkpoint: str | Path,
     more_checkpoints: Sequence[str | Path],
-    settings: Mapping[str, Any],
+    input: Input,
+    brain_only: bool = True,
     device: Any = "cpu",
 ) -> nn.Module:
     """The network together with those of further checkpoints, or the network itself where there are none.
@@ -40,26 +43,55 @@ def averaged(
         network: of `checkpoint`; its weights may be loaded later.
         more_checkpoints: each builds the network that its run's config.json names, or where it lies alone a copy of
             `network`.
-        settings: those of this prediction, by the names in `INPUT_SETTINGS`, "slice_range" and "in_channels".
+        input, brain_only: of this prediction.
     Raises:
         ConfigurationError: if a checkpoint's run read another input, or its weights do not fit its network.
     """
     if not more_checkpoints:
         return network
-    check_same_input(checkpoint, settings, more_checkpoints)
-    return MeanOfNetworks([network, *(_loaded(more, network, settings, device) for more in more_checkpoints)])
+    for more in more_checkpoints:
+        check_same_input(checkpoint, input, brain_only, more)
+    return MeanOfNetworks([network, *(_loaded(more, network, input, device) for more in more_checkpoints)])
 
 
-def _loaded(checkpoint: str | Path, like: nn.Module, settings: Mapping[str, Any], device: Any) -> nn.Module:
+def check_same_input(first: str | Path, input: Input, brain_only: bool, more: str | Path) -> None:
+    """Compare the input with which a further checkpoint was trained with that of this prediction.
+
+    A checkpoint without its run's configuration beside it is taken to have the same.
+
+    Raises:
+        ConfigurationError: naming the first setting that differs.
+    """
+    if not run_configuration(more):
+        return
+    own = settings_beside(more)
+    here = {**_what_is_seen(input), "brain_only": brain_only}
+    there = {**_what_is_seen(_built(own["input"], input)), "brain_only": own.get("brain_only", True)}
+    for name in [*here, *there]:
+        if here.get(name) != there.get(name):
+            raise ConfigurationError(
+                f"{more}: cannot be averaged with {first}: {name} is {there.get(name)} in its run and "
+                f"{here.get(name)} here; average checkpoints that read the same input."
+            )
+
+
+def _what_is_seen(input: Input) -> dict[str, Any]:
+    """The input without what only matters in training: the window, unless intensities are divided by its maximum."""
+    seen = {name: list(value) if isinstance(value, tuple) else value for name, value in described(input).items()}
+    if seen.get("normalisation") != WINDOW_MAXIMUM:
+        seen.pop("slice_range", None)
+    seen.pop("whole_brain", None)
+    return seen
+
+
+def _loaded(checkpoint: str | Path, like: nn.Module, input: Input, device: Any) -> nn.Module:
     own = settings_beside(checkpoint)  # which refuses code other than building a network
-    network = _built(own["network_def"], settings) if "network_def" in own else copy.deepcopy(like)
+    network = _built(own["network_def"], input) if "network_def" in own else copy.deepcopy(like)
     check_weights(network, checkpoint)
     network.load_state_dict(read_weights(checkpoint))
     return network.to(device)
 
 
-def _built(definition: Any, settings: Mapping[str, Any]) -> Any:
-    """A network from its definition, which may name the channels of its input, or count them."""
-    names = ("in_channels", "modalities", "neighbours")
-    parser = ConfigParser({"network_def": definition, **{name: settings[name] for name in names}})
-    return parser.get_parsed_content("network_def")
+def _built(definition: Any, input: Input) -> Any:
+    """What a definition builds, which may name the channels of the input."""
+    return ConfigParser({"built": definition, "in_channels": input.in_channels}).get_parsed_content("built")

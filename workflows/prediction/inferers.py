@@ -11,6 +11,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
+from transforms.inputs import Input
 from transforms.planes import AXIAL, across, back_from
 from transforms.slices import brain_window, own_channels, plain, stack_slices, with_mirror_image, with_neighbours
 from workflows.prediction.runtimes import TORCH, Scores, described, in_runtime, sees_volumes
@@ -184,6 +185,15 @@ class PlanesInferer(AxialInferer):
 
     def _own_channels(self, volume: Tensor) -> Tensor:
         return own_channels(volume, 0, channel_dim=0, mirrored=self.mirrored)
+
+
+def inferer_for(input: Input, **options: Any) -> PlanesInferer:
+    """What applies a network to the volumes that its input's preprocessing gives.
+
+    Args:
+        options: those of `PlanesInferer` that do not follow from the input.
+    """
+    return PlanesInferer(neighbours=input.neighbours, planes=input.planes, mirrored=input.mirrored, **options)
 
 
 def worth_another_look(plausible: Tensor, places: Iterable[int]) -> list[int]:

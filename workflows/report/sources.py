@@ -161,9 +161,10 @@ def classes_of(record: Mapping[str, Any]) -> dict[int, int] | None:
 def slice_range_of(record: Mapping[str, Any]) -> tuple[int, int] | None:
     """The slices that the network was trained on, from a record; None where it does not say, or for all with brain."""
     settings = record.get("settings")
-    if isinstance(settings, dict) and (settings.get("whole_brain") is True or settings.get("cube_mm") is not None):
+    settings = settings.get("input", settings) if isinstance(settings, dict) else None  # older records have no input
+    if not isinstance(settings, dict) or settings.get("whole_brain") is True or settings.get("cube_mm") is not None:
         return None
-    stated = settings.get("slice_range") if isinstance(settings, dict) else None
+    stated = settings.get("slice_range")
     if isinstance(stated, list) and len(stated) == 2 and all(type(edge) is int for edge in stated):
         return stated[0], stated[1]
     return None

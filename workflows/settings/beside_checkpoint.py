@@ -5,25 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from workflows.files.run_folder import RUN_CONFIGURATION, TUNED_SETTINGS_FILE, _json_beside
 from workflows.messages.errors import ConfigurationError
 from workflows.settings.setting_checks import NONE
 
-if TYPE_CHECKING:
-    pass
-from workflows.files.run_folder import RUN_CONFIGURATION, TUNED_SETTINGS_FILE, _json_beside
-
 IN_CHANNELS = "@in_channels"
-EXPRESSIONS_OF_OURS = (NONE, "$len(@modalities)", "$len(@modalities) * (2 * @neighbours + 1)")
-SETTINGS_OF_A_NETWORK = (
-    *("modalities", "slice_range", "whole_brain", "size_px", "normalisation", "crop_to_brain", "cube_mm"),
-    *("planes", "mirrored", "neighbours", "network_def", "brain_only"),
-)
+OLD_CHANNELS = ("$len(@modalities)", "$len(@modalities) * (2 * @neighbours + 1)")
+"""How runs from before there were inputs counted them."""
+SETTINGS_OF_A_NETWORK = ("input", "network_def", "brain_only")
 """What inference must take over from the training of the checkpoint it uses."""
-BEFORE_CUBES = {"cube_mm": None, "planes": ["axial"], "mirrored": False}
-"""What runs read whose configuration is older than these settings."""
 MODULES_OF_OURS = ("networks.unet", "networks.packed", "networks.slabs")
+INPUTS = ("transforms.inputs.BrainCube", "transforms.inputs.AxialWindow")
 TUNED_SETTINGS = (
     *("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3"),
     *("expected_dice", "temperature"),
@@ -45,7 +39,8 @@ def settings_beside(checkpoint: str | Path, named: Collection[str] = ()) -> dict
     settings: dict[str, Any] = {}
     for file, names in ((RUN_CONFIGURATION, SETTINGS_OF_A_NETWORK), (TUNED_SETTINGS_FILE, TUNED_SETTINGS)):
         found = _json_beside(checkpoint, file)
-        found = {**BEFORE_CUBES, **found} if file == RUN_CONFIGURATION and found else found
+        if file == RUN_CONFIGURATION and found and "input" not in found:
+            found = _with_input(found)
         settings |= {name: found[name] for name in names if name in found and name not in named}
     for name, value in settings.items():
         if code := _code_in(value):
@@ -56,18 +51,29 @@ def settings_beside(checkpoint: str | Path, named: Collection[str] = ()) -> dict
     return settings
 
 
+def _with_input(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run from before there were inputs, as it would be written now."""
+    from transforms.inputs import definition_of_old_settings
+
+    network = configuration.get("network_def")
+    if isinstance(network, Mapping) and network.get("in_channels") in OLD_CHANNELS:
+        network = {**network, "in_channels": IN_CHANNELS}
+    given = {**configuration, "input": definition_of_old_settings(configuration)}
+    return {**given, "network_def": network} if network is not None else given
+
+
 def _code_in(value: object) -> str | None:
     """The first expression, macro or foreign class in a setting; None where there is none."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if key == "_target_" and not _is_network(inner):
+            if key == "_target_" and not (str(inner) in INPUTS or _is_network(inner)):
                 return str(inner)
             if (key.startswith("_") and key != "_target_") or (key != "_target_" and _code_in(inner)):
                 return _code_in(inner) or str(key)
         return None
     if isinstance(value, list):
         return next((code for code in map(_code_in, value) if code), None)
-    harmless = not isinstance(value, str) or value in EXPRESSIONS_OF_OURS or not value.startswith(("$", "%"))
+    harmless = not isinstance(value, str) or value == NONE or not value.startswith(("$", "%"))
     return None if harmless else str(value)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from workflows.messages.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    pass
+BASED_ON = "based_on"
+"""Under this key an overlay names the one that it changes, which is merged before it."""
 
 
 def bundle_root() -> str:
@@ -45,6 +44,9 @@ def config_files(name: str, variants: Iterable[str] = ()) -> list[str]:
         found = next((file for file in candidates if file.is_file()), None)
         if found is None:
             raise ConfigurationError(f"no overlay {variant!r}; there are {', '.join(overlays_of(name, folder))}.")
+        base = folder / f"{json.loads(found.read_text()).get(BASED_ON)}.json"
+        if base.is_file() and base not in (*files, found):
+            files.append(base)
         files.append(found)
     return [str(file) for file in files]
 

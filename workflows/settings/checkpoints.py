@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from workflows.files.run_folder import MODEL, run_configuration
+from workflows.files.run_folder import MODEL
 from workflows.messages.errors import ConfigurationError
-from workflows.settings.beside_checkpoint import SETTINGS_OF_A_NETWORK, settings_beside
-from workflows.settings.bundle_files import bundle_root, config_files
+from workflows.settings.bundle_files import bundle_root
 
 logger = logging.getLogger(__name__)
-
-INPUT_SETTINGS = tuple(
-    name for name in SETTINGS_OF_A_NETWORK if name not in ("network_def", "slice_range", "whole_brain")
-)
-"""What two runs must share for their networks to be asked about the same slices and to answer for the same voxels."""
 
 
 def named_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
@@ -46,37 +40,6 @@ def _files(path: Path) -> list[Path]:
     if not found:
         raise ConfigurationError(f"{path}: no {MODEL} in this folder or below it; name a checkpoint or a run's folder.")
     return found
-
-
-def check_same_input(first: str | Path, settings: Mapping[str, Any], more: Sequence[str | Path]) -> None:
-    """Compare the settings with which further checkpoints were trained with those of this prediction.
-
-    A checkpoint without its run's configuration beside it is taken to have the same.
-
-    Raises:
-        ConfigurationError: naming the first setting that differs.
-    """
-    defaults: dict[str, Any] = json.loads(Path(config_files("inference")[0]).read_text(encoding="utf-8"))
-    for checkpoint in more:
-        if not run_configuration(checkpoint):
-            continue
-        own = {**defaults, **settings_beside(checkpoint)}
-        for name in _compared(settings):
-            here, there = settings[name], own[name]
-            if _plain(here) != _plain(there):
-                raise ConfigurationError(
-                    f"{checkpoint}: cannot be averaged with {first}: {name} is {there} in its run and {here} here; "
-                    "average checkpoints that read the same input."
-                )
-
-
-def _compared(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The window matters to the input only where intensities are divided by its maximum."""
-    return (*INPUT_SETTINGS, *(("slice_range",) if settings["normalisation"] == "window_maximum" else ()))
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, list | tuple) else value
 
 
 def warn_of_trained_cases(split_file: str | Path, section: str, more: Sequence[str | Path]) -> None:

@@ -14,9 +14,17 @@ from workflows.settings.setting_checks import NONE, check_values
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
-from workflows.settings.bundle_files import bundle_root, known_settings
+from workflows.settings.bundle_files import BASED_ON, bundle_root, known_settings
 
 PATH_SETTINGS = ("dataset_dir", "run_dir", "split_file", "patient_dir", "output_dir", "checkpoint", "cache_dir")
+RENAMED = {
+    **{name: f"input#{name}" for name in ("modalities", "size_px", "planes", "mirrored")},
+    **{
+        name: f"input#{name}" for name in ("slice_range", "normalisation", "crop_to_brain", "neighbours", "whole_brain")
+    },
+    "cube_mm": "input#edge_mm",
+}
+"""Names of settings that nobody may give any more, and what they are called now."""
 PATH_LISTS = ("more_checkpoints",)
 
 
@@ -73,6 +81,9 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
     known = sorted(known)
     for name in names:
         top = name.replace("::", "#").split("#")[0]
+        if top in RENAMED:
+            axial = "; for axial slices use the overlay axial" if top == "cube_mm" else ""
+            raise ConfigurationError(f"{top} is now called {RENAMED[top]}{axial}.")
         if top not in known:
             near = difflib.get_close_matches(top, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(k for k in known if k[0] != '_')}."
@@ -84,8 +95,17 @@ def check_settings() -> None:
     show_errors_in_one_line()
     parser = running_parser()
     if parser is not None:
-        refuse_unknown(parser.get(), known_settings(bundle_root()))
+        given = {name for name, value in parser.get().items() if value != f"$@input.{name}"}  # ours refer to it
+        refuse_unknown(given, known_settings(bundle_root()))
+        _check_base(parser.get())
         check_values(parser, bundle_root())
+
+
+def _check_base(settings: Mapping[str, Any]) -> None:
+    """An overlay that says only how it differs from another one must not be merged without it."""
+    base, recipe = settings.get(BASED_ON), settings.get("recipe")
+    if base != recipe:
+        raise ConfigurationError(f"an overlay changes the recipe {base}; name {base}.json before it.")
 
 
 def running_parser() -> ConfigParser | None:

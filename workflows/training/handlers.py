@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine, Events
@@ -16,13 +16,14 @@ from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.engines import IterationEvents
 from monai.handlers import IgniteMetricHandler, LrScheduleHandler
 
+from transforms.inputs import Input, shown_itself
 from transforms.regions import background_outside_brain
-from transforms.slices import own_channels
 from workflows.machine.ranks import is_first
 from workflows.messages.errors import ConfigurationError
 from workflows.scoring.pixel_sums import CaseSums, case_dice, training_scores
 from workflows.settings.weights import write_checkpoint
 from workflows.training.losses import finest
+from workflows.training_data.slice_dataset import WHOLE_STACK
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class CaseScores(IgniteMetricHandler):
     Args:
         prefix: put before the names, e.g. "val_".
         brain_only: score what would be predicted if nothing outside the brain could be tumour.
-        neighbours, mirrored: what other channels an image has, see `transforms.slices.own_channels`.
+        input: what channels an image has.
         first_case: the number among the cases of all ranks that this one's case 0 has.
     """
 
@@ -44,12 +45,11 @@ class CaseScores(IgniteMetricHandler):
         self,
         prefix: str = "",
         brain_only: bool = False,
-        neighbours: int = 0,
-        mirrored: bool = False,
+        input: Input = WHOLE_STACK,
         first_case: int = 0,
     ) -> None:
         super().__init__(metric_fn=CaseSums(), save_details=False)
-        self.prefix, self.brain_only, self.neighbours, self.mirrored = prefix, brain_only, neighbours, mirrored
+        self.prefix, self.brain_only, self.input = prefix, brain_only, input
         self.first_case = first_case
 
     def state_dict(self) -> OrderedDict:
@@ -66,7 +66,7 @@ class CaseScores(IgniteMetricHandler):
         output, case = state.output, state.batch["case"] + self.first_case
         probabilities = finest(output["pred"], output["label"]).detach().float().softmax(dim=1)
         if self.brain_only:
-            image = own_channels(output["image"], self.neighbours, mirrored=self.mirrored)
+            image = shown_itself(self.input, output["image"])
             probabilities = background_outside_brain(probabilities, image, channel_dim=1)
         self.metric_fn(probabilities, output["label"], case=case)
 
@@ -147,6 +147,31 @@ class SaveCheckpoint:
         return -math.inf if math.isnan(score) else score
 
 
+def figure_to_maximise(figure: str, lower_is_better: bool = False) -> Callable[[Engine], float]:
+    """What early stopping follows: the higher, the better.
+
+    Args:
+        figure: its name in `engine.state.metrics`.
+    """
+    sign = -1.0 if lower_is_better else 1.0
+    return lambda engine: sign * engine.state.metrics[figure]
+
+
+def loss_of(output: Mapping[str, Any]) -> torch.Tensor:
+    """Of what a trainer gives for a batch."""
+    return output["loss"].detach()
+
+
+def number_of_slices(output: Mapping[str, Any]) -> int:
+    """In a batch."""
+    return len(output["pred"])
+
+
+def prediction_and_label(output: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Of what an evaluator gives for a batch."""
+    return output["pred"], output["label"]
+
+
 class ScheduleByValidation(LrScheduleHandler):
     """Steps a learning rate's schedule by a figure of the validation, after epochs that validated.
 
@@ -178,16 +203,18 @@ class ScheduleByValidation(LrScheduleHandler):
 class ClipGradients:
     """Limit the norm of the gradients before each step."""
 
-    def __init__(self, max_norm: float) -> None:
+    def __init__(self, max_norm: float | None) -> None:
         self.max_norm = max_norm
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+        """None limits nothing."""
+        if self.max_norm is not None:
+            engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
         if engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)
-        torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+        torch.nn.utils.clip_grad_norm_(engine.network.parameters(), cast(float, self.max_norm))
 
 
 class NoScalingOfBfloat16:

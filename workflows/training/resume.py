@@ -11,6 +11,7 @@ from typing import Any
 
 from workflows.files.run_folder import LAST, RUN_SPLIT_FILE, run_configuration
 from workflows.messages.errors import ConfigurationError
+from workflows.phantom.phantom import default_dataset
 from workflows.settings.weights import check_weights
 from workflows.training.train import current_configuration
 
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 WHERE_THINGS_ARE = ("run_dir", "dataset_dir", "split_file", "cache_dir", "resume", "_meta_")
 PART_OF_THE_STATE = (
-    *("modalities", "split_seed", "slices_per_step", "best_figure", "best_is_lowest", "scored_network"),
+    *("input#modalities", "split_seed", "slices_per_step", "best_figure", "best_is_lowest", "scored_network"),
     *("optimizer", "learning_rate", "lr_scheduler", "lr_steps_per_epoch", "lr_schedule", "all_cases"),
 )
 """Settings whose effect is in `last.pt`: another value would be overwritten by it in silence, or would not fit."""
@@ -29,16 +30,24 @@ def own_dataset_dir(run_dir: str) -> str | None:
     return run_configuration(Path(run_dir) / LAST).get("dataset_dir")
 
 
-def accept(run_dir: str, dataset_dir: str, split_file: str | None, network: Any, amp: bool) -> None:
+def dataset_of_run(run_dir: str) -> str | Path:
+    """The data folder of the run that is continued; of one that begins the generated data set."""
+    return own_dataset_dir(run_dir) or default_dataset()
+
+
+def accept(resume: bool, run_dir: str, dataset_dir: str, split_file: str | None, network: Any, amp: bool) -> None:
     """Compare the running configuration with the one the run was started with; say what has changed.
 
     Args:
+        resume: whether a run is to be continued; nothing is done otherwise.
         amp: whether the running one trains in bfloat16.
 
     Raises:
         ConfigurationError: naming the settings that cannot be changed within a run, or the first layer that differs.
     """
     folder = Path(run_dir)
+    if not resume:
+        return
     if not (folder / LAST).exists():
         logger.info(f"{folder} holds no {LAST} yet: starting afresh")
         return
@@ -85,7 +94,11 @@ def _is_part_of_the_state(name: str, before: Mapping[str, Any]) -> bool:
     # The length of a run shapes the learning rate of each step, if the schedule asks for it. A reference to a part of a
     # setting, which MONAI writes `@train::dataloader`, is not one to the whole.
     schedule = json.dumps(before.get("lr_scheduler", ""))
-    return top in PART_OF_THE_STATE or re.search(rf"@{re.escape(top)}(?![#:\w])", schedule) is not None
+    return (
+        top in PART_OF_THE_STATE
+        or name in PART_OF_THE_STATE
+        or re.search(rf"@{re.escape(top)}(?![#:\w])", schedule) is not None
+    )
 
 
 def _refuse_other_split(folder: Path, split_file: str | None) -> None:

@@ -29,6 +29,7 @@ from workflows.settings.overrides import refuse_unknown, run_workflow, running_p
 from workflows.settings.setting_checks import NONE
 
 if TYPE_CHECKING:
+    from transforms.inputs import Input
     from workflows.training.run_state import RunState
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ def current_configuration() -> dict[str, Any]:
     return {name: None if value == NONE else value for name, value in settings.items()}
 
 
-def check_network(network: Any, channels: int, size_px: int) -> None:
+def check_network(network: Any, input: Input) -> None:
     """Try the network on one empty slice before any patient is read.
 
     Raises:
@@ -150,13 +151,15 @@ def check_network(network: Any, channels: int, size_px: int) -> None:
     """
     import torch
 
+    from transforms.inputs import slice_shape
+
     was_training = network.training
     try:
         with torch.no_grad():
-            scores = network.eval()(torch.zeros(1, channels, size_px, size_px))
+            scores = network.eval()(torch.zeros(1, *slice_shape(input)))
     except (ValueError, RuntimeError) as error:
         raise ConfigurationError(
-            f"the network does not fit size_px {size_px} and {channels} input channels: {error}"
+            f"the network does not fit size_px {input.size_px} and {input.in_channels} input channels: {error}"
         ) from error
     finally:
         network.train(was_training)
@@ -164,13 +167,13 @@ def check_network(network: Any, channels: int, size_px: int) -> None:
         raise ConfigurationError(f"the network has {scores.shape[1]} classes; the labels have {NUM_CLASSES}.")
 
 
-def check_window(datalist: Mapping[str, Any], slice_range: Sequence[int] | None) -> None:
+def check_window(datalist: Mapping[str, Any], input: Input) -> None:
     """Compare the window of slices, if there is one, with every header, before any image is read.
 
     Raises:
         DatasetError: naming the first case whose volume the window leaves.
     """
-    if slice_range:
+    if slice_range := input.slice_range:
         cases = [case for section in SECTIONS for case in datalist[section]]
         from_first(lambda: _check_windows(cases, slice_range))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import psutil
 import torch
@@ -13,22 +12,6 @@ from workflows.machine.ranks import ranks_on_this_machine
 logger = logging.getLogger(__name__)
 MEMORY_SHARE_FOR_CACHE = 0.7  # the rest is for the network, its activations and everybody else
 GPU_MEMORY_SHARE_FOR_CACHE = 0.5  # the rest likewise, and activations take most of a GPU
-BRATS_SLICES = 155
-
-
-def bytes_per_case(modalities: int, size_px: int, slices: int, soft_labels: bool = False) -> int:
-    """Memory of one cached case: 16 bits per modality and pixel, 8 for the label map or 3 × 8 for soft labels."""
-    return slices * size_px**2 * (2 * modalities + (3 if soft_labels else 1))
-
-
-def slices_to_keep(
-    slice_range: Sequence[int], neighbours: int = 0, whole_brain: bool = False, cube_px: int | None = None
-) -> int:
-    """Cached slices of a case of 1 mm slices, at most; with `whole_brain` those of a whole volume of BraTS, of a cube
-    all."""
-    if cube_px is not None:
-        return cube_px
-    return (BRATS_SLICES if whole_brain else slice_range[1] - slice_range[0]) + 2 * neighbours
 
 
 def device_for_cache(device: torch.device, needed: int) -> torch.device:

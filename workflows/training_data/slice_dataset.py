@@ -1,4 +1,4 @@
-"""The cached training slices: which of them make a batch, and how much memory they take."""
+"""The cached training slices as one data set."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from monai.transforms import Randomizable
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from transforms.inputs import AxialWindow, BrainCube, Input
 from transforms.planes import AXIAL, as_volume, mirror_image, shown_slices, slice_of
 from transforms.slices import plain
 from transforms.soft_labels import expand_labels
@@ -29,6 +30,7 @@ from workflows.training_data.stored_cases import StoredCases
 logger = logging.getLogger(__name__)
 
 CASES_MIXED_WHEN_UNCACHED = 8
+WHOLE_STACK = AxialWindow()
 
 
 class SeededBatch(list[int]):
@@ -74,14 +76,14 @@ class SliceDataset(Dataset):
 
     Args:
         data: one dictionary per patient, as `transform` takes it.
-        transform: ends in {"image": (slices, C, H, W) float16, "label": (slices, 1 or more, H, W) uint8}.
-        expected_bytes_per_case: see `bytes_per_case`; decides how many patients fit in memory.
+        transform: ends in {"image": (slices, C, H, W) float16, "label": (slices, 1 or more, H, W) uint8}; with
+            `input.neighbours` it gives as many images more than labels on either side, and what is cached stays one
+            copy of each slice.
+        input: what a network is shown of these slices: of a cube those with any brain along its planes, of a window
+            all that `transform` gives.
+        whole_stack: of a cube too, all axial slices and no others.
+        expected_bytes_per_case: see `transforms.inputs.bytes_per_case`; decides how many patients fit in memory.
         augmentation: applied to whole batches.
-        neighbours: slices below and above whose channels go with those of a slice, see `with_neighbours`; `transform`
-            then gives so many images more than labels on either side, and what is cached stays one copy of each slice.
-        planes: of cached cubes, the slices that show any brain along these, see `transforms.planes`; None for the
-            whole stack of axial slices.
-        mirrored: with every slice goes its mirror image, see `transforms.planes.mirror_image`.
         device: keeps the preprocessed patients, if they fit there, and is where batches are put together: on a GPU
             nothing is copied to it while it trains.
         workers: threads that fill the cache.
@@ -93,18 +95,17 @@ class SliceDataset(Dataset):
         self,
         data: Sequence[dict[str, Any]],
         transform: Callable,
+        input: Input = WHOLE_STACK,
+        whole_stack: bool = False,
         expected_bytes_per_case: int = 0,
         augmentation: Callable | None = None,
-        neighbours: int = 0,
-        planes: Sequence[str] | None = None,
-        mirrored: bool = False,
         device: torch.device | str = "cpu",
         workers: int = 2,
         cache_dir: str | Path | None = None,
         cache_gb: float = 20,
     ) -> None:
-        self.augmentation, self.neighbours = augmentation, neighbours
-        self.planes, self.mirrored = planes, mirrored
+        self.augmentation, self.input = augmentation, input
+        self.planes = input.planes if isinstance(input, BrainCube) and not whole_stack else None
         self.names = [patient.get("case", str(number)) for number, patient in enumerate(data)]
         device = device_for_cache(torch.device(device), len(data) * expected_bytes_per_case)
         rate = 1.0 if device.type == "cuda" else affordable_cache_rate(len(data), expected_bytes_per_case)
@@ -180,8 +181,8 @@ class SliceDataset(Dataset):
     def _whole_stack(self, numbers: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor] | None:
         """Images and labels of one patient's slices in their order, as a batch of the study has them: they lie in
         memory as they are wanted. None for any other batch."""
-        case, slices = numbers[0][0], self.slices_per_case[numbers[0][0]]
-        if self.planes or self.neighbours or self.mirrored or numbers != [(case, number) for number in range(slices)]:
+        case, slices, input = numbers[0][0], self.slices_per_case[numbers[0][0]], self.input
+        if self.planes or input.neighbours or input.mirrored or numbers != [(case, number) for number in range(slices)]:
             return None
         patient = self.case(case)
         # Copies, since whoever gets the batch may change it.
@@ -202,11 +203,12 @@ class SliceDataset(Dataset):
     def _channels(self, images: Tensor, plane: str, position: int) -> Sequence[Tensor]:
         """(C, H, W) each: a slice's own channels among those of its neighbours, the lowest first, or before its mirror
         image's."""
-        if self.mirrored:
+        if self.input.mirrored:
             return slice_of(images, plane, position), mirror_image(images, plane, position)
-        if not self.neighbours:
+        neighbours = self.input.neighbours
+        if not neighbours:
             return (slice_of(images, plane, position),)
-        return tuple(images[position : position + 2 * self.neighbours + 1])
+        return tuple(images[position : position + 2 * neighbours + 1])
 
 
 def keep_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:

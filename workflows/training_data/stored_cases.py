@@ -30,10 +30,8 @@ from monai.transforms import Compose, RandomizableTrait, Transform
 from monai.utils import ensure_tuple
 from torch import Tensor
 
-import transforms
 from transforms.files import write_whole
 from transforms.slices import plain
-from workflows.data import nifti_files, reader
 from workflows.data.nifti_files import split_channel
 from workflows.messages.errors import ConfigurationError
 
@@ -46,10 +44,8 @@ IN_USE_S = 3600
 """What was used so lately may be another run's, and is not removed to make room."""
 
 _OURS = re.compile(r"(\.\d+\.partial\.)?[0-9a-f]{16}-[0-9a-f]{32}\.case\.npz")
-_CODE_OF_EVERY_CHAIN = (
-    *Path(str(transforms.__file__)).parent.glob("*.py"),
-    *(Path(str(module.__file__)) for module in (reader, nifti_files)),
-)
+_CODE = Path(__file__).resolve().parents[2]
+_READING = ("workflows/data/reader.py", "workflows/data/nifti_files.py")
 
 
 class StoredCases(Transform):
@@ -235,10 +231,8 @@ def _state(name: str | Path) -> list[Any]:
 
 def _digest_of_code(steps: Iterable[object]) -> str:
     """Of the text of all modules that make the steps or that they may call, in whatever folder they lie."""
-    files = {
-        *map(str, _CODE_OF_EVERY_CHAIN),
-        *(found for step in steps if (found := inspect.getsourcefile(type(step)))),
-    }
+    of_every_chain = [*(_CODE / "transforms").glob("*.py"), *(_CODE / name for name in _READING)]
+    files = {*map(str, of_every_chain), *(found for step in steps if (found := inspect.getsourcefile(type(step))))}
     return hashlib.sha256("".join(sorted(map(_digest_of_file, files))).encode()).hexdigest()
 
 
