@@ -17,11 +17,11 @@ from workflows.files.outputs import check_outputs
 from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.messages.text_tables import TextTable, cell
 from workflows.scoring.brats_scores import DISTINCT
-from workflows.scoring.per_case_table import DISTANCES, PER_CASE_FILE, SHARES, read_rows
+from workflows.scoring.per_case_table import PER_CASE_FILE, read_rows
+from workflows.scoring.scores import IN_SUMMARY, SCORES
 from workflows.scoring.statistics import INTERVAL_METHOD, interval_in_words, mean_interval
 
-COMPARED = (*SHARES, *DISTANCES)
-SHOWN = {"dice": ("Dice", 3), "hd95_mm": ("HD95 mm", 1), "lesion_dice": ("lesion Dice", 3)}
+COMPARED = tuple(score for score in IN_SUMMARY if score.compared)
 FEWEST_FOR_WILCOXON = 6  # with five pairs that differ the smallest two-sided p is 2 / 2**5, above 0.05
 SAME_VOLUME_ML = 1e-6
 DECIMALS = 12  # differences closer than this are ties, not rounding
@@ -80,8 +80,12 @@ def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
     regions: dict[str, dict[str, Any]] = {}
     for region in dict.fromkeys(region for _, region in shared):
         keys = [key for key in shared if key[1] == region]
-        pairs = {name: [(rows_a[key][name], rows_b[key][name]) for key in keys] for name in COMPARED}
-        regions[region] = {name: paired(of, name in DISTANCES) for name, of in pairs.items()}
+        regions[region] = {
+            score.name: paired(
+                [(rows_a[key][score.name], rows_b[key][score.name]) for key in keys], score.better == "lower"
+            )
+            for score in COMPARED
+        }
     return {
         "a": str(files[0].parent.resolve()),
         "b": str(files[1].parent.resolve()),
@@ -182,11 +186,16 @@ def _refuse_other_references(rows_a: Rows, rows_b: Rows, shared: Sequence[tuple[
 
 
 def tables_of(compared: Mapping[str, Any]) -> list[TextTable]:
-    """One table for each score of `SHOWN`."""
+    """One table for each score that is compared in one."""
     columns = ["region", "n", "A", "B", "B − A", "won, lost, tied", "p"]
     return [
-        TextTable(title, columns, [_table_row(name, of[score], digits) for name, of in _shown(compared)])
-        for score, (title, digits) in SHOWN.items()
+        TextTable(
+            score.title_and_unit,
+            columns,
+            [_table_row(name, of[score.name], score.decimals) for name, of in _shown(compared)],
+        )
+        for score in SCORES
+        if score.compared == "table"
     ]
 
 

@@ -16,32 +16,16 @@ from numpy.typing import NDArray
 
 from transforms.files import write_whole
 from workflows.messages.errors import ConfigurationError, DatasetError
-from workflows.scoring.brats_scores import RegionScores, Rules, score_case
+from workflows.scoring.brats_scores import Rules, score_case
+from workflows.scoring.scores import SCORES
 from workflows.scoring.surface_distances import Definition
 
 PER_CASE_FILE = "per_case.csv"
 
-SHARES = ("dice", "iou", "sensitivity", "specificity", "precision", "lesion_dice")
-DISTANCES = ("hd95_mm", "lesion_hd95_mm")
-VOLUMES = ("volume_ml", "reference_ml", "volume_error_ml")
-LESION_COUNTS = ("lesions_found", "lesions_missed", "lesions_invented")
-COLUMNS = (
-    "case",
-    "region",
-    "dice",
-    "iou",
-    "hd95_mm",
-    "sensitivity",
-    "specificity",
-    "precision",
-    *VOLUMES,
-    "lesion_dice",
-    "lesion_hd95_mm",
-    *LESION_COUNTS,
-    "empty",
-)
+COLUMNS = ("case", "region", *(score.name for score in SCORES), "empty")
 """Of `per_case.csv`; `empty` is one of `EMPTY_MASKS`."""
 
+SUMMED = {score.name for score in SCORES if score.over_cases == "sum"}
 EMPTY_MASKS = ("no", "both", "prediction", "reference")
 """Which of the two masks is empty: unless "no", a rule of BraTS gave the scores and not a measurement."""
 
@@ -56,7 +40,7 @@ def rows_of_case(
     rules: Rules = "2020",
     hd95: Definition = "brats",
 ) -> list[dict[str, Any]]:
-    """One row per region and class, in the order of `volume_scores.SCORED`; arguments as for `score_case`.
+    """One row per region and class, in the order of `brats_scores.SCORED`; arguments as for `score_case`.
 
     Raises:
         DatasetError: naming the case, where `score_case` refuses it.
@@ -65,12 +49,10 @@ def rows_of_case(
         scores = score_case(prediction, reference, spacing_mm, rules, hd95)
     except ValueError as error:
         raise DatasetError(f"{case_id}: {error}") from error
-    return [_row(case_id, region, of) for region, of in scores.items()]
-
-
-def _row(case_id: str, region: str, scores: RegionScores) -> dict[str, Any]:
-    named = {"case": case_id, "region": region, "empty": empty_mask(scores.volume_ml, scores.reference_ml)}
-    return {name: named[name] if name in named else getattr(scores, name) for name in COLUMNS}
+    return [
+        {"case": case_id, "region": region, **of, "empty": empty_mask(of.volume_ml, of.reference_ml)}
+        for region, of in scores.items()
+    ]
 
 
 def empty_mask(volume_ml: float, reference_ml: float) -> str:
@@ -131,7 +113,7 @@ def _figure(name: str, text: str) -> Any:
         if text not in EMPTY_MASKS:
             raise ValueError(f"{text!r} under empty is none of {', '.join(EMPTY_MASKS)}")
         return text
-    figure = int(text) if name in LESION_COUNTS else float(text)
+    figure = int(text) if name in SUMMED else float(text)
     if not math.isfinite(figure):
         raise ValueError(f"{text!r} under {name} is no figure")
     return figure
