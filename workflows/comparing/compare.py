@@ -63,6 +63,8 @@ def compare_runs(run_a: Path, run_b: Path, out: Path | None = None) -> dict[str,
 def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
     """The paired differences, B minus A, of every region and score over the cases that both hold.
 
+    A score whose column one table lacks, since an older version wrote it, is left out.
+
     Args:
         run_a, run_b: a folder with `per_case.csv`, one that holds exactly one such folder, or the file.
     Raises:
@@ -77,6 +79,8 @@ def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
         raise DatasetError(f"{files[0]} and {files[1]} share no case; compare evaluations of the same cases.")
     _refuse_other_references(rows_a, rows_b, shared)
     cases = {case for case, _ in shared}
+    missing_a, missing_b = _missing_scores(rows_a), _missing_scores(rows_b)
+    scores = [score for score in COMPARED if score.name not in {*missing_a, *missing_b}]
     regions: dict[str, dict[str, Any]] = {}
     for region in dict.fromkeys(region for _, region in shared):
         keys = [key for key in shared if key[1] == region]
@@ -84,7 +88,7 @@ def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
             score.name: paired(
                 [(rows_a[key][score.name], rows_b[key][score.name]) for key in keys], score.better == "lower"
             )
-            for score in COMPARED
+            for score in scores
         }
     return {
         "a": str(files[0].parent.resolve()),
@@ -92,6 +96,8 @@ def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
         "cases": len(cases),
         "only_in_a": sorted({case for case, _ in rows_a} - cases),
         "only_in_b": sorted({case for case, _ in rows_b} - cases),
+        "not_scored_in_a": missing_a,
+        "not_scored_in_b": missing_b,
         "regions": regions,
         "interval": {**INTERVAL_METHOD, "of": "the mean difference over cases"},
         "test": "Wilcoxon signed-rank, two-sided, equal pairs left out (scipy.stats.wilcoxon); "
@@ -155,6 +161,11 @@ def _by_case_and_region(file: Path) -> Rows:
     return {(row["case"], row["region"]): row for row in read_rows(file)}
 
 
+def _missing_scores(rows: Rows) -> list[str]:
+    """Those to compare that an older table has no column for."""
+    return [score.name for score in COMPARED if not all(score.name in row for row in rows.values())]
+
+
 def _refuse_other_settings(files: Sequence[Path]) -> None:
     settings = [_settings_beside(file) for file in files]
     for name in ("rules", "hd95"):
@@ -186,7 +197,8 @@ def _refuse_other_references(rows_a: Rows, rows_b: Rows, shared: Sequence[tuple[
 
 
 def tables_of(compared: Mapping[str, Any]) -> list[TextTable]:
-    """One table for each score that is compared in one."""
+    """One table for each score that is compared in one and that both sides have."""
+    missing = {*compared["not_scored_in_a"], *compared["not_scored_in_b"]}
     columns = ["region", "n", "A", "B", "B − A", "won, lost, tied", "p"]
     return [
         TextTable(
@@ -195,7 +207,7 @@ def tables_of(compared: Mapping[str, Any]) -> list[TextTable]:
             [_table_row(name, of[score.name], score.decimals) for name, of in _shown(compared)],
         )
         for score in SCORES
-        if score.compared == "table"
+        if score.compared == "table" and score.name not in missing
     ]
 
 
@@ -229,4 +241,6 @@ def sentences_of(compared: Mapping[str, Any]) -> list[str]:
     for side in ("a", "b"):
         if only := compared[f"only_in_{side}"]:
             lines.append(f"Not compared, since only {side.upper()} scored them ({len(only)}): {', '.join(only)}.")
+        if missing := compared[f"not_scored_in_{side}"]:
+            lines.append(f"Left out, since the older table of {side.upper()} has no such column: {', '.join(missing)}.")
     return lines

@@ -25,6 +25,9 @@ PER_CASE_FILE = "per_case.csv"
 COLUMNS = ("case", "region", *(score.name for score in SCORES), "empty")
 """Of `per_case.csv`; `empty` is one of `EMPTY_MASKS`."""
 
+NEWER = {score.name for score in SCORES if score.since}
+"""The columns that a table of an older version may lack."""
+
 SUMMED = {score.name for score in SCORES if score.over_cases == "sum"}
 EMPTY_MASKS = ("no", "both", "prediction", "reference")
 """Which of the two masks is empty: unless "no", a rule of BraTS gave the scores and not a measurement."""
@@ -76,7 +79,7 @@ def write_rows(rows: Iterable[Row], path: Path) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `per_case.csv`, figures as numbers.
+    """The rows of a `per_case.csv`, figures as numbers; without those of `NEWER` that an older table has no column for.
 
     Raises:
         DatasetError: if it cannot be read, lacks a column, holds a figure that is none, or a case and region twice.
@@ -84,7 +87,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8", newline="") as table:
             reader = csv.DictReader(table)
-            rows = [_checked(row, path, reader.line_num) for row in reader]
+            columns = [name for name in COLUMNS if name not in NEWER or name in (reader.fieldnames or ())]
+            rows = [_checked(row, columns, path, reader.line_num) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path}: cannot be read as a table of scores ({error}).") from error
     if not rows:
@@ -97,11 +101,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _checked(row: Mapping[str, str], path: Path, line: int) -> dict[str, Any]:
-    if missing := [name for name in COLUMNS if row.get(name) is None]:
+def _checked(row: Mapping[str, str], columns: Sequence[str], path: Path, line: int) -> dict[str, Any]:
+    if missing := [name for name in columns if row.get(name) is None]:
         raise DatasetError(f"{path}, line {line}: has no {', '.join(missing)}; evaluate again to get every column.")
     try:
-        return {name: _figure(name, row[name]) for name in COLUMNS}
+        return {name: _figure(name, row[name]) for name in columns}
     except ValueError as error:
         raise DatasetError(f"{path}, line {line}: {error}.") from error
 
