@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workflows.scoring.mask_pair import MaskPair
+from workflows.scoring.surface_distances import surface_dice
 
 EMPTY_HD95_MM: Mapping[str, float] = {
     "2020": math.sqrt(240**2 + 240**2 + 155**2),  # the diagonal of BraTS's images, 373.1287 mm
@@ -27,6 +28,7 @@ UNITS = ("", "mm", "ml", "lesions")
 
 TABLES = {
     "overlap": "Overlap and distance",
+    "surfaces": "Surfaces: means over cases",
     "voxels": "Voxels: means over cases",
     "lesions": "Lesion by lesion: means over cases, counts of all",
     "volumes": "Volumes: means over cases, the error is predicted minus true",
@@ -248,6 +250,19 @@ SCORES = (
         over_cases="sum",
         table="lesions",
         heading="invented",
+    ),
+    Score(
+        name="surface_dice_2mm",
+        title="surface Dice at 2 mm",
+        meaning="Share of the area of both surfaces that lies within 2 mm of the other surface.",
+        measure=lambda masks: surface_dice(*masks.surfaces, tolerance_mm=2.0),
+        both_empty=1.0,
+        one_empty=0.0,
+        table="surfaces",
+        with_interval=True,
+        with_median=True,
+        compared="table",
+        since=1,
     ),
 )
 """Every score, in the order of the columns of `per_case.csv` and of each table."""
