@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,9 +14,11 @@ import pytest
 
 from tests.scoring.test_statistics import row
 from tests.support import Started
-from workflows.comparing.compare import compare, paired, wilcoxon_test
+from workflows.comparing.compare import compare, compare_runs, paired, wilcoxon_test
 from workflows.evaluation.score_files import SUMMARY_FILE, summary_of
 from workflows.files.json_files import write_json
+from workflows.messages.errors import DatasetError
+from workflows.scoring import per_case_table
 from workflows.scoring.per_case_table import PER_CASE_FILE, write_rows
 
 Command = Callable[..., Started]
@@ -132,6 +135,51 @@ def test_what_cannot_be_compared_is_one_line(runs: tuple[Path, Path], command: C
     assert refused(command("compare", a, references)).startswith(
         "P1: its reference has 10 ml of WT in one evaluation and 11 ml in the other"
     )
+
+
+def without_column(file: Path, name: str) -> None:
+    """As an older version would have written it."""
+    with file.open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    with file.open("w", newline="") as table:
+        writer = csv.DictWriter(table, [column for column in rows[0] if column != name], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_newer_score_that_an_older_table_lacks_is_left_out_and_named(
+    runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(per_case_table, "NEWER", {"lesion_dice"})
+    whole = compare(*runs)
+    without_column(runs[0] / PER_CASE_FILE, "lesion_dice")
+    compared = compare_runs(*runs)
+    assert (compared["not_scored_in_a"], compared["not_scored_in_b"]) == (["lesion_dice"], [])
+    for region, scores in compared["regions"].items():
+        assert scores == {name: of for name, of in whole["regions"][region].items() if name != "lesion_dice"}
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "lesion" in line] == [
+        "Left out, since the older table of A has no such column: lesion_dice."
+    ]
+    without_column(runs[1] / PER_CASE_FILE, "lesion_dice")
+    assert compare(*runs)["not_scored_in_b"] == ["lesion_dice"]
+
+
+def test_a_newer_column_that_is_there_but_damaged_is_refused(runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(per_case_table, "NEWER", {"dice"})
+    file = runs[0] / PER_CASE_FILE
+    file.write_text(file.read_text().replace("0.2", "high", 1))
+    with pytest.raises(DatasetError, match=r"line 2: could not convert string to float: 'high'"):
+        compare(*runs)
+    file.write_text("case,region,dice\nP1,WT\n")  # the line ends before the column
+    with pytest.raises(DatasetError, match=r"line 2: has no dice, "):
+        compare(*runs)
+
+
+def test_an_old_column_that_is_missing_is_refused(runs: tuple[Path, Path]):
+    without_column(runs[0] / PER_CASE_FILE, "iou")
+    with pytest.raises(DatasetError, match=r"line 2: has no iou; evaluate again to get every column"):
+        compare(*runs)
 
 
 def test_another_ending_is_wrong_usage(runs: tuple[Path, Path], command: Command, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import pytest
 from tests.support import REPOSITORY
 from transforms.labels import OEDEMA
 from workflows.evaluation.score_figures import BY_RULE, MEASURED
-from workflows.evaluation.score_files import report_scores, summary_of, write_scores
+from workflows.evaluation.score_files import SCHEMA_VERSION, report_scores, summary_of, write_scores
+from workflows.evaluation.score_tables import score_tables
 from workflows.messages.errors import ConfigurationError
 from workflows.scoring.per_case_table import read_rows, rows_of_case
+from workflows.scoring.scores import IN_SUMMARY, SCORES
 
 DESCRIBED: dict[str, Any] = {"rules": "2020", "hd95": "brats", "source": {"predictions": "a <b>folder</b> | of two"}}
-SCHEMA = json.loads((REPOSITORY / "docs" / "summary.schema.json").read_text())
+SCHEMA_FILE = REPOSITORY / "docs" / "summary.schema.json"
 
 
 def rows(*cases: str) -> list[dict[str, Any]]:
@@ -38,6 +41,44 @@ def test_the_schema_is_a_schema_and_a_summary_keeps_to_it():
     jsonschema.validate(summary, SCHEMA)
     assert summary["mean_dice"]["WT"] == pytest.approx((1 + 2 / 3 + 2 / 4) / 3)
     assert summary["regions"]["ET"]["empty"]["both_empty"] == 3
+
+
+def current_schema() -> str:
+    """The schema file with what follows from `SCORES` brought up to date: the version, and the scores of a region."""
+    schema = json.loads(SCHEMA_FILE.read_text())
+    region = schema["$defs"]["region"]
+    own = {name: region["properties"][name] for name in ("cases", "empty", "worst")}
+    scores = {
+        score.name: {
+            "description": score.meaning + (f" Since version 1.{score.since}." if score.since else ""),
+            "$ref": "#/$defs/count" if score.over_cases == "sum" else "#/$defs/statistics",
+        }
+        for score in IN_SUMMARY
+    }
+    region["properties"] = {"cases": own.pop("cases"), **scores, **own}
+    newer = {score.name for score in IN_SUMMARY if score.since}  # older summaries keep to the schema as well
+    region["required"] = [name for name in region["properties"] if name not in newer]
+    schema["description"] = re.sub(r"^Version \d+\.\d+", f"Version {SCHEMA_VERSION}", schema["description"])
+    return json.dumps(schema, indent=4, ensure_ascii=False) + "\n"
+
+
+SCHEMA = json.loads(current_schema())
+
+
+def test_the_schema_lists_every_score(request: pytest.FixtureRequest):
+    current = current_schema()
+    if request.config.getoption("--write-docs"):
+        SCHEMA_FILE.write_text(current)
+    assert SCHEMA_FILE.read_text() == current, "run  python -m pytest tests/evaluation/test_score_files.py --write-docs"
+
+
+def test_every_score_is_a_column_an_entry_and_a_cell_of_a_table():
+    summary = summary_of(rows("A", "B"), **DESCRIBED)
+    shown = {heading for table in score_tables(summary) for heading in table.columns}
+    for score in SCORES:
+        assert all(score.name in row for row in rows("A"))
+        assert score.name in summary["regions"]["WT"]
+        assert (score.heading or score.title_and_unit) in shown
 
 
 @pytest.mark.parametrize(

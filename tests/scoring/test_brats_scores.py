@@ -8,7 +8,6 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from workflows.scoring import surface_distances
 from workflows.scoring.brats_scores import EMPTY_HD95_MM, SCORED, RegionScores, score_case
 from workflows.scoring.lesions import score_lesions
 from workflows.scoring.pixel_sums import region_dice
-from workflows.scoring.surface_distances import corner_areas_mm2, hd95_mm
+from workflows.scoring.surface_distances import Surface, corner_areas_mm2, hd95_mm, surface_dice
 
 MILLIMETRE = (1.0, 1.0, 1.0)
 SPACINGS = [MILLIMETRE, (1.0, 1.0, 2.0), (0.5, 1.0, 4.0)]
@@ -109,7 +108,7 @@ def test_regions_are_nested_and_classes_are_scored_by_name():
 @pytest.mark.parametrize("rules", ["2020", "2023"])
 def test_both_empty_is_perfect(rules: str):
     scores = enhancing(volume(), volume(), rules=rules)
-    perfect = RegionScores(1, 1, 0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 0)
+    perfect = dict(zip(scores, [1, 1, 0, 1, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1], strict=True))
     assert scores == perfect
     assert scores.touched_by_an_empty_rule
 
@@ -264,6 +263,35 @@ def test_hd95_leaves_out_the_farthest_twentieth_of_the_area():
     assert hd95_mm(spiked, plate, MILLIMETRE) > 15
 
 
+@pytest.mark.parametrize(
+    ("apart", "spacing_mm", "expected"),
+    [
+        (2, 1.0, 1),  # the corners of the one lie 2 mm and 1 mm from the nearest of the other
+        (3, 1.0, 1 / 2),  # 3 mm and 2 mm
+        (4, 1.0, 0),  # 4 mm and 3 mm
+        (4, 0.5, 1),
+        (1, 2.5, 1 / 2),  # 2.5 mm and, where the voxels touch, 0
+        (2, 2.5, 0),
+    ],
+)
+def test_surface_dice_counts_corners_up_to_two_mm_apart(apart: int, spacing_mm: float, expected: float):
+    scores = enhancing(volume((1, 4, 4)), volume((1 + apart, 4, 4)), spacing_mm=[spacing_mm] * 3)
+    assert scores.surface_dice_2mm == pytest.approx(expected)
+
+
+def test_surface_dice_of_one_empty_mask_is_zero_and_of_two_is_one():
+    assert [enhancing(*pair).surface_dice_2mm for pair in _one_empty()] == [0, 0]
+    assert enhancing(volume(), volume()).surface_dice_2mm == 1
+
+
+def test_surface_dice_weighs_by_area():
+    plate = np.zeros((30, 30, 12), np.uint8)
+    plate[:, :, :2] = ENHANCING  # 2040 mm² or a little less, since edges are bevelled
+    tower = plate.copy()
+    tower[10:20, 10:20, 2:12] = ENHANCING  # beyond 2 mm lie walls of about 40 · 8 mm² and a roof of 100 mm²
+    assert enhancing(tower, plate).surface_dice_2mm == pytest.approx(1 - 420 / (2040 + 2440), abs=0.02)
+
+
 def test_hd95_of_an_empty_mask_is_refused():
     with pytest.raises(ValueError, match="empty"):
         hd95_mm(volume() > 0, volume((1, 1, 1)) > 0, MILLIMETRE)
@@ -324,8 +352,9 @@ def test_scores_keep_their_bounds_and_their_symmetry(pair: tuple[np.ndarray, np.
     scores, swapped = score_case(*pair, spacing, rules), score_case(*pair[::-1], spacing, rules)
     for name, of in scores.items():
         assert (of.dice, of.iou, of.hd95_mm) == (swapped[name].dice, swapped[name].iou, swapped[name].hd95_mm)
+        assert of.surface_dice_2mm == pytest.approx(swapped[name].surface_dice_2mm)
         assert (of.sensitivity, of.volume_ml) == (swapped[name].precision, swapped[name].reference_ml)
-        shares = (of.dice, of.iou, of.sensitivity, of.specificity, of.precision, of.lesion_dice)
+        shares = (of.dice, of.iou, of.sensitivity, of.specificity, of.precision, of.lesion_dice, of.surface_dice_2mm)
         assert all(0 <= share <= 1 for share in shares)
         assert of.iou <= of.dice
         assert 0 <= of.hd95_mm <= EMPTY_HD95_MM[rules]
@@ -347,7 +376,7 @@ def test_background_around_a_case_changes_only_its_specificity(
 ):
     padded = [np.pad(array, (before, after)) for array in pair]
     for scores, around in zip(*(score_case(*arrays, MILLIMETRE).values() for arrays in (pair, padded)), strict=True):
-        assert {**asdict(scores), "specificity": 0} == {**asdict(around), "specificity": 0}
+        assert {**scores, "specificity": 0} == {**around, "specificity": 0}
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
@@ -450,6 +479,20 @@ def test_hd95_of_small_masks_is_the_packages(package: Any, pair: tuple[np.ndarra
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(pair=label_maps(), spacing=st.sampled_from(SPACINGS), tolerance_mm=st.sampled_from([0.0, 1.0, 2.0, 3.5]))
+def test_surface_dice_is_the_packages(
+    package: Any, pair: tuple[np.ndarray, np.ndarray], spacing: Any, tolerance_mm: float
+):
+    prediction, reference = (array > 0 for array in pair)
+    if prediction.any() and reference.any():
+        distances = package.compute_surface_distances(reference, prediction, spacing)
+        expected = package.compute_surface_dice_at_tolerance(distances, tolerance_mm)
+        surfaces = (Surface(mask, spacing) for mask in (prediction, reference))
+        assert surface_dice(*surfaces, tolerance_mm) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("seed", range(12))
 def test_hd95_is_the_packages_where_most_corners_are_never_measured(
     package: Any, seed: int, monkeypatch: pytest.MonkeyPatch
@@ -490,7 +533,7 @@ def test_real_pairs_get_what_the_organisers_code_printed(case: str):
     pair, spacing = read_pair(case)
     scores = score_case(*pair, spacing, rules="2023")
     for row in (row for row in expected_rows() if row["case"] == case):
-        of = asdict(scores[row["region"]])
+        of = scores[row["region"]]
         assert of["reference_ml"] * 1000 == pytest.approx(float(row["reference_mm3"]))
         for name in row.keys() - {"case", "region", "reference_mm3"}:
             assert of[name] == pytest.approx(float(row[name]), abs=TOLERANCE.get(name, 1e-4)), (row["region"], name)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows.scoring.per_case_table import COLUMNS, DISTANCES, LESION_COUNTS, SHARES, VOLUMES
+from workflows.scoring.per_case_table import COLUMNS
+from workflows.scoring.scores import SCORES
 from workflows.scoring.statistics import (
     RESAMPLES,
     count_empty,
@@ -24,7 +25,7 @@ from workflows.scoring.statistics import (
 
 def row(case: str, region: str = "WT", **figures: Any) -> dict[str, Any]:
     """Zeros, except for `figures`."""
-    zeros = {**dict.fromkeys((*SHARES, *DISTANCES, *VOLUMES), 0.0), **dict.fromkeys(LESION_COUNTS, 0)}
+    zeros = {score.name: 0 if score.over_cases == "sum" else 0.0 for score in SCORES}
     named = {"case": case, "region": region, "empty": "no", **zeros, **figures}
     return {name: named[name] for name in COLUMNS}
 

@@ -17,11 +17,11 @@ from workflows.files.outputs import check_outputs
 from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.messages.text_tables import TextTable, cell
 from workflows.scoring.brats_scores import DISTINCT
-from workflows.scoring.per_case_table import DISTANCES, PER_CASE_FILE, SHARES, read_rows
+from workflows.scoring.per_case_table import PER_CASE_FILE, read_rows
+from workflows.scoring.scores import IN_SUMMARY, SCORES
 from workflows.scoring.statistics import INTERVAL_METHOD, interval_in_words, mean_interval
 
-COMPARED = (*SHARES, *DISTANCES)
-SHOWN = {"dice": ("Dice", 3), "hd95_mm": ("HD95 mm", 1), "lesion_dice": ("lesion Dice", 3)}
+COMPARED = tuple(score for score in IN_SUMMARY if score.compared)
 FEWEST_FOR_WILCOXON = 6  # with five pairs that differ the smallest two-sided p is 2 / 2**5, above 0.05
 SAME_VOLUME_ML = 1e-6
 DECIMALS = 12  # differences closer than this are ties, not rounding
@@ -63,6 +63,8 @@ def compare_runs(run_a: Path, run_b: Path, out: Path | None = None) -> dict[str,
 def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
     """The paired differences, B minus A, of every region and score over the cases that both hold.
 
+    A score whose column one table lacks, since an older version wrote it, is left out.
+
     Args:
         run_a, run_b: a folder with `per_case.csv`, one that holds exactly one such folder, or the file.
     Raises:
@@ -77,17 +79,25 @@ def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
         raise DatasetError(f"{files[0]} and {files[1]} share no case; compare evaluations of the same cases.")
     _refuse_other_references(rows_a, rows_b, shared)
     cases = {case for case, _ in shared}
+    missing_a, missing_b = _missing_scores(rows_a), _missing_scores(rows_b)
+    scores = [score for score in COMPARED if score.name not in {*missing_a, *missing_b}]
     regions: dict[str, dict[str, Any]] = {}
     for region in dict.fromkeys(region for _, region in shared):
         keys = [key for key in shared if key[1] == region]
-        pairs = {name: [(rows_a[key][name], rows_b[key][name]) for key in keys] for name in COMPARED}
-        regions[region] = {name: paired(of, name in DISTANCES) for name, of in pairs.items()}
+        regions[region] = {
+            score.name: paired(
+                [(rows_a[key][score.name], rows_b[key][score.name]) for key in keys], score.better == "lower"
+            )
+            for score in scores
+        }
     return {
         "a": str(files[0].parent.resolve()),
         "b": str(files[1].parent.resolve()),
         "cases": len(cases),
         "only_in_a": sorted({case for case, _ in rows_a} - cases),
         "only_in_b": sorted({case for case, _ in rows_b} - cases),
+        "not_scored_in_a": missing_a,
+        "not_scored_in_b": missing_b,
         "regions": regions,
         "interval": {**INTERVAL_METHOD, "of": "the mean difference over cases"},
         "test": "Wilcoxon signed-rank, two-sided, equal pairs left out (scipy.stats.wilcoxon); "
@@ -151,6 +161,11 @@ def _by_case_and_region(file: Path) -> Rows:
     return {(row["case"], row["region"]): row for row in read_rows(file)}
 
 
+def _missing_scores(rows: Rows) -> list[str]:
+    """Those to compare that an older table has no column for."""
+    return [score.name for score in COMPARED if not all(score.name in row for row in rows.values())]
+
+
 def _refuse_other_settings(files: Sequence[Path]) -> None:
     settings = [_settings_beside(file) for file in files]
     for name in ("rules", "hd95"):
@@ -182,11 +197,17 @@ def _refuse_other_references(rows_a: Rows, rows_b: Rows, shared: Sequence[tuple[
 
 
 def tables_of(compared: Mapping[str, Any]) -> list[TextTable]:
-    """One table for each score of `SHOWN`."""
+    """One table for each score that is compared in one and that both sides have."""
+    missing = {*compared["not_scored_in_a"], *compared["not_scored_in_b"]}
     columns = ["region", "n", "A", "B", "B − A", "won, lost, tied", "p"]
     return [
-        TextTable(title, columns, [_table_row(name, of[score], digits) for name, of in _shown(compared)])
-        for score, (title, digits) in SHOWN.items()
+        TextTable(
+            score.title_and_unit,
+            columns,
+            [_table_row(name, of[score.name], score.decimals) for name, of in _shown(compared)],
+        )
+        for score in SCORES
+        if score.compared == "table" and score.name not in missing
     ]
 
 
@@ -220,4 +241,6 @@ def sentences_of(compared: Mapping[str, Any]) -> list[str]:
     for side in ("a", "b"):
         if only := compared[f"only_in_{side}"]:
             lines.append(f"Not compared, since only {side.upper()} scored them ({len(only)}): {', '.join(only)}.")
+        if missing := compared[f"not_scored_in_{side}"]:
+            lines.append(f"Left out, since the older table of {side.upper()} has no such column: {', '.join(missing)}.")
     return lines

@@ -10,9 +10,10 @@ from transforms.files import write_whole
 from workflows.evaluation.score_tables import OWN_ENTRIES, as_markdown, print_summary
 from workflows.files.json_files import write_json
 from workflows.messages.errors import ConfigurationError
-from workflows.scoring.brats_scores import EMPTY_HD95_MM, Rules
+from workflows.scoring.brats_scores import Rules
 from workflows.scoring.lesions import LESION_PENALTY_MM
 from workflows.scoring.per_case_table import PER_CASE_FILE, Row, write_rows
+from workflows.scoring.scores import EMPTY_HD95_MM, SCORES
 from workflows.scoring.statistics import INTERVAL_METHOD, mean_dice, summarise
 from workflows.scoring.surface_distances import Definition
 
@@ -21,8 +22,9 @@ DICE_PICTURE, VOLUMES_PICTURE = "dice_by_region.png", "volumes.png"
 SCORE_FILES = (PER_CASE_FILE, SUMMARY_FILE, SCORES_FILE, DICE_PICTURE, VOLUMES_PICTURE)
 """All that an evaluation writes beside label maps."""
 
-SCHEMA_VERSION = "1.0"
-"""Of `summary.json`, see docs/summary.schema.json: the first number changes where an entry goes or means another."""
+SCHEMA_VERSION = f"1.{max(score.since for score in SCORES)}"
+"""Of `summary.json`, see docs/summary.schema.json: the first number changes where an entry goes or means another, the
+second where one is added."""
 
 HD95_AS = {
     "brats": "BraTS takes it (surfaces weighed by area)",

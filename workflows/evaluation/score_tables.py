@@ -10,6 +10,7 @@ from transforms.labels import REGIONS
 from workflows.evaluation.section_tables import SECTION_TABLES
 from workflows.messages.text_tables import TextTable, cell, markdown_text, tables_of
 from workflows.scoring.brats_scores import DISTINCT
+from workflows.scoring.scores import SCORES, TABLES, Score
 from workflows.scoring.statistics import interval_in_words
 
 OWN_ENTRIES = {
@@ -31,7 +32,7 @@ Summary = Mapping[str, Any]
 
 def score_tables(summary: Summary) -> list[TextTable]:
     """Every table of a summary, in the order of reading."""
-    tables = [part(summary) for part in (_overlap, _voxels, _lesions, _volumes, _empty, _worst)]
+    tables = [*(_scores(summary, table) for table in TABLES), _empty(summary), _worst(summary)]
     if summary["skipped"]:
         rows = [[skipped["case"], skipped["reason"]] for skipped in summary["skipped"]]
         tables.append(TextTable("Left out", ["case", "why"], rows, words=["why"]))
@@ -77,56 +78,28 @@ def print_summary(summary: Summary) -> None:
     print("\n".join(explanations(summary)))
 
 
-def _overlap(summary: Summary) -> TextTable:
+def _scores(summary: Summary, table: str) -> TextTable:
+    """One of `TABLES`."""
+    scores = [score for score in SCORES if score.table == table]
+    headings = [heading for score in scores for heading in _headings(score)]
     rows = [
-        [
-            *_region(name, of),
-            _mean(of["dice"], 3),
-            cell(of["dice"]["median"], 3),
-            _mean(of["hd95_mm"], 1),
-            cell(of["hd95_mm"]["median"], 1),
-        ]
+        [*_region(name, of), *(text for score in scores for text in _cells(score, of[score.name]))]
         for name, of in _shown(summary)
     ]
-    return TextTable("Overlap and distance", ["region", "cases", "mean Dice", "median", "mean HD95 mm", "median"], rows)
+    return TextTable(TABLES[table], ["region", "cases", *headings], rows)
 
 
-def _voxels(summary: Summary) -> TextTable:
-    names = ("iou", "sensitivity", "specificity", "precision")
-    rows = [
-        [*_region(name, of), *(cell(of[score]["mean"], 4 if score == "specificity" else 3) for score in names)]
-        for name, of in _shown(summary)
-    ]
-    columns = ["region", "cases", "IoU", "sensitivity", "specificity", "precision"]
-    return TextTable("Voxels: means over cases", columns, rows)
+def _headings(score: Score) -> list[str]:
+    return [score.heading or score.title_and_unit, *(["median"] if score.with_median else [])]
 
 
-def _lesions(summary: Summary) -> TextTable:
-    rows = [
-        [
-            *_region(name, of),
-            _mean(of["lesion_dice"], 3),
-            cell(of["lesion_hd95_mm"]["mean"], 1),
-            *(str(of[f"lesions_{what}"]) for what in ("found", "missed", "invented")),
-        ]
-        for name, of in _shown(summary)
-    ]
-    columns = ["region", "cases", "mean Dice", "HD95 mm", "found", "missed", "invented"]
-    return TextTable("Lesion by lesion: means over cases, counts of all", columns, rows)
-
-
-def _volumes(summary: Summary) -> TextTable:
-    rows = [
-        [
-            *_region(name, of),
-            cell(of["volume_ml"]["mean"], 2),
-            cell(of["reference_ml"]["mean"], 2),
-            _mean(of["volume_error_ml"], 2),
-        ]
-        for name, of in _shown(summary)
-    ]
-    columns = ["region", "cases", "predicted ml", "true ml", "error ml"]
-    return TextTable("Volumes: means over cases, the error is predicted minus true", columns, rows)
+def _cells(score: Score, over_cases: Any) -> list[str]:
+    if score.over_cases == "sum":
+        return [str(over_cases)]
+    interval = over_cases["interval"] if score.with_interval else None
+    ends = f" [{', '.join(cell(end, score.decimals) for end in interval)}]" if interval else ""
+    median = [cell(over_cases["median"], score.decimals)] if score.with_median else []
+    return [f"{cell(over_cases['mean'], score.decimals)}{ends}", *median]
 
 
 def _empty(summary: Summary) -> TextTable:
@@ -154,8 +127,3 @@ def _shown(summary: Summary) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _region(name: str, of: Mapping[str, Any]) -> list[str]:
     return [name, str(of["cases"])]
-
-
-def _mean(of: Mapping[str, Any], digits: int) -> str:
-    interval = f" [{', '.join(cell(end, digits) for end in of['interval'])}]" if of["interval"] else ""
-    return f"{cell(of['mean'], digits)}{interval}"

@@ -1,4 +1,4 @@
-"""BraTS's scores of one case: whole volume, the patient's own grid, its rules for empty regions.
+"""All `workflows.scoring.scores` of one case: whole volume, the patient's own grid, BraTS's rules for empty regions.
 
 Light on purpose: NumPy and SciPy only, so that cases can be scored in parallel by processes that start at once.
 """
@@ -6,8 +6,7 @@ Light on purpose: NumPy and SciPy only, so that cases can be scored in parallel 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,16 +14,11 @@ from numpy.typing import NDArray
 
 from transforms.boxes import Box, bounding_box
 from transforms.labels import BACKGROUND, CLASS_NAMES, NUM_CLASSES, REGIONS
-from workflows.scoring.lesions import score_lesions
-from workflows.scoring.surface_distances import Definition, Mask, Spacing, hd95_mm
+from workflows.scoring.mask_pair import MaskPair
+from workflows.scoring.scores import EMPTY_HD95_MM, SCORES
+from workflows.scoring.surface_distances import Definition, Mask, Spacing
 
 Rules = Literal["2020", "2023"]
-
-EMPTY_HD95_MM: Mapping[str, float] = {
-    "2020": math.sqrt(240**2 + 240**2 + 155**2),  # the diagonal of BraTS's images, 373.1287 mm
-    "2023": 374.0,
-}
-"""HD95 where exactly one of the two masks is empty, by the year of the rules."""
 
 SCORED = {**REGIONS, **{name: (index,) for index, name in enumerate(CLASS_NAMES) if index != BACKGROUND}}
 """What is scored: the regions WT, TC and ET, then the classes by name; the class indices of each."""
@@ -33,38 +27,14 @@ DISTINCT = tuple(name for name, classes in SCORED.items() if name in REGIONS or 
 """The names of `SCORED` without those of classes that are a region too: tables and pictures show ET once."""
 
 
-@dataclass(frozen=True)
-class RegionScores:
-    """The scores of one region of one case.
+class RegionScores(dict[str, float]):
+    """The scores of one region of one case by name, in the order of `SCORES`; `scores.dice` is `scores["dice"]`."""
 
-    Attributes:
-        dice, iou: 1 where both masks are empty, 0 where one is.
-        hd95_mm: 0 where both masks are empty, `EMPTY_HD95_MM` where one is.
-        sensitivity, precision: 1 where both masks are empty, 0 where one is.
-        specificity: 0 where no voxel lies outside the reference.
-        volume_ml, reference_ml: predicted and true volume.
-        lesion_dice, lesion_hd95_mm, lesions_found, lesions_missed, lesions_invented: see `workflows.scoring.lesions`.
-            Only the rules of 2023 know them: their penalty is 374 mm under either.
-    """
-
-    dice: float
-    iou: float
-    hd95_mm: float
-    sensitivity: float
-    specificity: float
-    precision: float
-    volume_ml: float
-    reference_ml: float
-    lesion_dice: float
-    lesion_hd95_mm: float
-    lesions_found: int
-    lesions_missed: int
-    lesions_invented: int
-
-    @property
-    def volume_error_ml(self) -> float:
-        """Predicted minus true volume: above 0 where too much is predicted."""
-        return self.volume_ml - self.reference_ml
+    def __getattr__(self, name: str) -> float:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no score named {name!r}; there are {', '.join(self)}.") from None
 
     @property
     def touched_by_an_empty_rule(self) -> bool:
@@ -98,48 +68,9 @@ def score_case(
     scores: dict[tuple[int, ...], RegionScores] = {}  # ET is a region and a class: scored once
     for classes in SCORED.values():
         if classes not in scores:
-            masks = _mask(prediction, classes), _mask(reference, classes)
-            scores[classes] = _score_region(*masks, voxels, spacing, rules, hd95)
+            masks = MaskPair(_mask(prediction, classes), _mask(reference, classes), voxels, spacing, hd95)
+            scores[classes] = RegionScores({score.name: score.of(masks, rules) for score in SCORES})
     return {name: scores[classes] for name, classes in SCORED.items()}
-
-
-def _score_region(
-    prediction: Mask, reference: Mask, voxels: int, spacing_mm: Spacing, rules: Rules, hd95: Definition
-) -> RegionScores:
-    """Score two masks cut out of a volume of `voxels` voxels that holds nothing of either outside the cut."""
-
-    both, predicted, true = (int(np.count_nonzero(mask)) for mask in (prediction & reference, prediction, reference))
-    empty = 1.0 if predicted == true == 0 else 0.0
-    if predicted and true:
-        whole_mm = hd95_mm(prediction, reference, spacing_mm, hd95)
-    else:
-        whole_mm = (1 - empty) * EMPTY_HD95_MM[rules]
-
-    def part_mm(pieces: Mask, lesion: Mask) -> float:
-        parts = int(np.count_nonzero(pieces)), int(np.count_nonzero(lesion))
-        return whole_mm if parts == (predicted, true) else hd95_mm(pieces, lesion, spacing_mm, hd95)
-
-    lesions = score_lesions(prediction, reference, spacing_mm, part_mm)
-    voxel_ml = math.prod(spacing_mm) / 1000
-    return RegionScores(
-        dice=_ratio(2 * both, predicted + true, empty),
-        iou=_ratio(both, predicted + true - both, empty),
-        hd95_mm=whole_mm,
-        sensitivity=_ratio(both, true, empty),
-        specificity=_ratio(voxels - predicted - true + both, voxels - true, 0.0),
-        precision=_ratio(both, predicted, empty),
-        volume_ml=predicted * voxel_ml,
-        reference_ml=true * voxel_ml,
-        lesion_dice=lesions.dice,
-        lesion_hd95_mm=lesions.hd95_mm,
-        lesions_found=lesions.found,
-        lesions_missed=lesions.missed,
-        lesions_invented=lesions.invented,
-    )
-
-
-def _ratio(part: int, whole: int, if_nothing: float) -> float:
-    return part / whole if whole else if_nothing
 
 
 def _mask(class_indices: NDArray[np.uint8], classes: tuple[int, ...]) -> Mask:

@@ -16,32 +16,19 @@ from numpy.typing import NDArray
 
 from transforms.files import write_whole
 from workflows.messages.errors import ConfigurationError, DatasetError
-from workflows.scoring.brats_scores import RegionScores, Rules, score_case
+from workflows.scoring.brats_scores import Rules, score_case
+from workflows.scoring.scores import SCORES
 from workflows.scoring.surface_distances import Definition
 
 PER_CASE_FILE = "per_case.csv"
 
-SHARES = ("dice", "iou", "sensitivity", "specificity", "precision", "lesion_dice")
-DISTANCES = ("hd95_mm", "lesion_hd95_mm")
-VOLUMES = ("volume_ml", "reference_ml", "volume_error_ml")
-LESION_COUNTS = ("lesions_found", "lesions_missed", "lesions_invented")
-COLUMNS = (
-    "case",
-    "region",
-    "dice",
-    "iou",
-    "hd95_mm",
-    "sensitivity",
-    "specificity",
-    "precision",
-    *VOLUMES,
-    "lesion_dice",
-    "lesion_hd95_mm",
-    *LESION_COUNTS,
-    "empty",
-)
+COLUMNS = ("case", "region", *(score.name for score in SCORES), "empty")
 """Of `per_case.csv`; `empty` is one of `EMPTY_MASKS`."""
 
+NEWER = {score.name for score in SCORES if score.since}
+"""The columns that a table of an older version may lack."""
+
+SUMMED = {score.name for score in SCORES if score.over_cases == "sum"}
 EMPTY_MASKS = ("no", "both", "prediction", "reference")
 """Which of the two masks is empty: unless "no", a rule of BraTS gave the scores and not a measurement."""
 
@@ -56,7 +43,7 @@ def rows_of_case(
     rules: Rules = "2020",
     hd95: Definition = "brats",
 ) -> list[dict[str, Any]]:
-    """One row per region and class, in the order of `volume_scores.SCORED`; arguments as for `score_case`.
+    """One row per region and class, in the order of `brats_scores.SCORED`; arguments as for `score_case`.
 
     Raises:
         DatasetError: naming the case, where `score_case` refuses it.
@@ -65,12 +52,10 @@ def rows_of_case(
         scores = score_case(prediction, reference, spacing_mm, rules, hd95)
     except ValueError as error:
         raise DatasetError(f"{case_id}: {error}") from error
-    return [_row(case_id, region, of) for region, of in scores.items()]
-
-
-def _row(case_id: str, region: str, scores: RegionScores) -> dict[str, Any]:
-    named = {"case": case_id, "region": region, "empty": empty_mask(scores.volume_ml, scores.reference_ml)}
-    return {name: named[name] if name in named else getattr(scores, name) for name in COLUMNS}
+    return [
+        {"case": case_id, "region": region, **of, "empty": empty_mask(of.volume_ml, of.reference_ml)}
+        for region, of in scores.items()
+    ]
 
 
 def empty_mask(volume_ml: float, reference_ml: float) -> str:
@@ -94,7 +79,7 @@ def write_rows(rows: Iterable[Row], path: Path) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `per_case.csv`, figures as numbers.
+    """The rows of a `per_case.csv`, figures as numbers; without those of `NEWER` that an older table has no column for.
 
     Raises:
         DatasetError: if it cannot be read, lacks a column, holds a figure that is none, or a case and region twice.
@@ -102,7 +87,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8", newline="") as table:
             reader = csv.DictReader(table)
-            rows = [_checked(row, path, reader.line_num) for row in reader]
+            columns = [name for name in COLUMNS if name not in NEWER or name in (reader.fieldnames or ())]
+            rows = [_checked(row, columns, path, reader.line_num) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path}: cannot be read as a table of scores ({error}).") from error
     if not rows:
@@ -115,11 +101,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _checked(row: Mapping[str, str], path: Path, line: int) -> dict[str, Any]:
-    if missing := [name for name in COLUMNS if row.get(name) is None]:
+def _checked(row: Mapping[str, str], columns: Sequence[str], path: Path, line: int) -> dict[str, Any]:
+    if missing := [name for name in columns if row.get(name) is None]:
         raise DatasetError(f"{path}, line {line}: has no {', '.join(missing)}; evaluate again to get every column.")
     try:
-        return {name: _figure(name, row[name]) for name in COLUMNS}
+        return {name: _figure(name, row[name]) for name in columns}
     except ValueError as error:
         raise DatasetError(f"{path}, line {line}: {error}.") from error
 
@@ -131,7 +117,7 @@ def _figure(name: str, text: str) -> Any:
         if text not in EMPTY_MASKS:
             raise ValueError(f"{text!r} under empty is none of {', '.join(EMPTY_MASKS)}")
         return text
-    figure = int(text) if name in LESION_COUNTS else float(text)
+    figure = int(text) if name in SUMMED else float(text)
     if not math.isfinite(figure):
         raise ValueError(f"{text!r} under {name} is no figure")
     return figure

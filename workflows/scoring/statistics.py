@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workflows.scoring.per_case_table import DISTANCES, EMPTY_MASKS, LESION_COUNTS, SHARES, VOLUMES, Row
+from workflows.scoring.per_case_table import EMPTY_MASKS, Row
+from workflows.scoring.scores import IN_SUMMARY, Score
 
-DESCRIBED = (*SHARES, *DISTANCES, *VOLUMES)
+LESION_COUNTS = tuple(score.name for score in IN_SUMMARY if score.unit == "lesions")
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 0
@@ -41,11 +42,14 @@ def summarise(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
 def _summarise_region(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "cases": len(rows),
-        **{name: describe([row[name] for row in rows]) for name in DESCRIBED},
-        **{name: sum(row[name] for row in rows) for name in LESION_COUNTS},
+        **{score.name: _over_cases(score, [row[score.name] for row in rows]) for score in IN_SUMMARY},
         "empty": count_empty(rows),
         "worst": worst_cases(rows),
     }
+
+
+def _over_cases(score: Score, values: Sequence[float]) -> Any:
+    return sum(values) if score.over_cases == "sum" else describe(values)
 
 
 def describe(values: Iterable[float]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""How far the surfaces of two masks lie apart: the 95 % Hausdorff distance (HD95), as BraTS takes it or as MONAI does.
+"""How far the surfaces of two masks lie apart: the 95 % Hausdorff distance (HD95), as BraTS takes it or as MONAI does,
+and the share of the surfaces that lies within a tolerance (surface Dice).
 
 BraTS's organisers take HD95 from DeepMind's `surface-distance` (Nikolov et al. 2018, arXiv:1809.04430): the surface
 passes through the corners where voxels meet, and each corner counts with the area of the surface around it. The same
@@ -128,6 +129,44 @@ def _directed_mm(source: Surface, target: Surface, bounds: _Bounds, share: float
     distances = target.distances_mm(source.corners[bounds.undecided])
     areas = source.areas_mm2[bounds.undecided]
     return _weighted_percentile(distances, areas, share, bounds.below_mm2, float(source.areas_mm2.sum()))
+
+
+def surface_dice(one: Surface, other: Surface, tolerance_mm: float) -> float:
+    """The share of the area of both surfaces that lies within a tolerance of the other surface, from 0 to 1.
+
+    As `compute_surface_dice_at_tolerance` of DeepMind's `surface-distance` (Nikolov et al. 2018, arXiv:1809.04430).
+    """
+    beyond_mm2 = _beyond_mm2(one, other, tolerance_mm) + _beyond_mm2(other, one, tolerance_mm)
+    return 1 - beyond_mm2 / float(one.areas_mm2.sum() + other.areas_mm2.sum())
+
+
+def _beyond_mm2(source: Surface, target: Surface, tolerance_mm: float) -> float:
+    """The area of `source` farther than the tolerance from `target`.
+
+    Looks for a corner of `target` at every step that is short enough, the shortest first: it takes a third of the time
+    of looking up the distances in the KD-tree.
+    """
+    steps = _steps_within(tolerance_mm, source.spacing_mm)
+    reach = steps.max(axis=0)
+    low = np.minimum(source.corners.min(axis=0), target.corners.min(axis=0)) - reach
+    shape = np.maximum(source.corners.max(axis=0), target.corners.max(axis=0)) + reach + 1 - low
+    strides = np.array([shape[1] * shape[2], shape[2], 1])
+    is_target = np.zeros(int(shape.prod()), bool)
+    is_target[(target.corners - low) @ strides] = True
+    places, areas = (source.corners - low) @ strides, source.areas_mm2
+    for step in steps @ strides:
+        beyond = ~is_target[places + step]
+        places, areas = places[beyond], areas[beyond]
+    return float(areas.sum())
+
+
+def _steps_within(length_mm: float, spacing_mm: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The steps between corners that are no longer than `length_mm`, the shortest first, (N, 3)."""
+    most = (length_mm / spacing_mm).astype(int) + 1
+    steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in most), indexing="ij"), axis=-1).reshape(-1, 3)
+    lengths_mm = np.sqrt(((steps * spacing_mm) ** 2).sum(axis=1))
+    shortest_first = np.argsort(lengths_mm, kind="stable")
+    return steps[shortest_first[: np.count_nonzero(lengths_mm <= length_mm)]]
 
 
 def _weighted_percentile(
