@@ -15,7 +15,8 @@ from itertools import count
 from pathlib import Path
 
 from cache_cost import WAYS, fill, fill_by_folder, generated_cases, unpacked
-from measuring import in_turns, median, median_ratio, options, publish, table
+from measuring import in_turns, median, median_ratio, options, publish
+from results_page import table
 
 WRITTEN, READ = ".nii.gz, keeping the preprocessed cases", "preprocessed cases"
 

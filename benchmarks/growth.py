@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cache_cost import CacheCost, Line, fill_alone, generated_cases, line_through, many
-from measuring import in_turns, median, options, publish, table
+from measuring import in_turns, median, options, publish
+from results_page import table
 from training_step import NetworkAlone
 
 from networks.packed import PackedUNet

@@ -108,12 +108,6 @@ def conditions(device: torch.device, repeats: int) -> str:
     )
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; the first column is words, the others are figures."""
-    ruler = ["---", *["---:"] * (len(columns) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ruler, *rows))
-
-
 def publish(arguments: argparse.Namespace, title: str, command: str, rows: str, *remarks: str) -> None:
     """Print the section and put it into the page: what was measured on a GPU into one of its own.
 

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cache_cost import WAYS, CacheCost, fill_alone, generated_cases, line_through, many
-from measuring import options, publish, table
+from measuring import options, publish
+from results_page import table
 
 BRATS_2020_CASES = 369
 ALLOWED_MB_PER_PATIENT, ALLOWED_GB = 6.2, 2.6

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Cost, as_glibc_does, in_turns, median, median_ratio, options, publish, table
+from measuring import Cost, as_glibc_does, in_turns, median, median_ratio, options, publish
 from monai.bundle import ConfigWorkflow
 from monai.networks.nets import SegResNet
-from results_page import generate_phantoms
+from results_page import generate_phantoms, table
 
 from networks.unet import UNet2D
 from workflows.machine.allocation import keep_freed_memory

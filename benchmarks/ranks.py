@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from cache_cost import generated_cases, many, our_bytes
-from measuring import options, publish, table
+from measuring import options, publish
 from monai.bundle import ConfigWorkflow
-from results_page import ROOT
+from results_page import ROOT, table
 
 from workflows.machine import ranks
 from workflows.settings.bundle_files import config_files

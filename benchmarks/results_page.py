@@ -1,4 +1,4 @@
-"""The page of results that benchmarks write to, section by section."""
+"""What benchmarks and experiments write into a page of docs/: a section, with a table and the machine in words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,6 +48,12 @@ def processor() -> str:
 def paragraph(text: str) -> str:
     """Wrapped as the rest of the page is."""
     return textwrap.fill(" ".join(text.split()), LINE_LENGTH, break_long_words=False, break_on_hyphens=False)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; the first column is words, the others are figures."""
+    ruler = ["---", *["---:"] * (len(columns) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ruler, *rows))
 
 
 def replace_section(title: str, text: str, file: Path = RESULTS) -> None:

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from measuring import Cost, cost_of, in_turns, median, options, publish, table
+from measuring import Cost, cost_of, in_turns, median, options, publish
+from results_page import table
 
 from networks.packed import PackedUNet
 from workflows.prediction.runtimes import FASTEST_FIRST, TORCH, OnnxNetwork, Scores, described, obstacle_to

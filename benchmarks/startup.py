@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from measuring import options, publish, table
-from results_page import ROOT, generate_phantoms
+from measuring import options, publish
+from results_page import ROOT, generate_phantoms, table
 
 IMPORTS, PREDICT, TRAIN, WHOLE = "import torch, monai, ignite", "predict", "train", "the whole prediction"
 OPTIMISER = "and an optimiser of torch"

@@ -21,12 +21,13 @@ from typing import Any
 import torch
 from cache_cost import generated_cases, many
 from ignite.metrics import Loss
-from measuring import Cost, cost_of, options, publish, table
+from measuring import Cost, cost_of, options, publish
 from monai.bundle import ConfigWorkflow
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.handlers import ValidationHandler
 from plain_monai import plain_dataset, plain_trainer, slices_as_batch
+from results_page import table
 from torch.utils.data import Subset
 from training_step import MATRIX_EDGE, SELF_TIME, NetworkAlone, operator_times, profiled
 

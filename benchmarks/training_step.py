@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from measuring import as_glibc_does, cost_of, options, publish, table, wait_for
+from measuring import as_glibc_does, cost_of, options, publish, wait_for
 from monai.bundle import ConfigWorkflow
 from plain_monai import plain_dataset, plain_trainer
-from results_page import generate_phantoms
+from results_page import generate_phantoms, table
 from torch import nn
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import EventList

@@ -77,7 +77,8 @@ FLOORS = (
 LARGEST_ROOM = 13
 HIGHEST_FLOOR = 9
 FILES = [file for package in PACKAGES for file in sorted((REPOSITORY / package).rglob("*.py"))]
-EVERYTHING = [*FILES, *sorted((REPOSITORY / "benchmarks").rglob("*.py"))]
+MEASURING = [file for folder in ("benchmarks", "experiments") for file in sorted((REPOSITORY / folder).rglob("*.py"))]
+EVERYTHING = [*FILES, *MEASURING]
 
 
 def module_of(file: Path) -> str:
@@ -102,7 +103,7 @@ def imports_of(source: str) -> list[tuple[str, int]]:
 def ours_in(file: Path) -> set[str]:
     """The top-level packages and modules of this repository that a file imports."""
     top = {module.split(".")[0] for module, _ in imports_of(file.read_text())}
-    return top & {*PACKAGES, "bundle", "benchmarks", "tests", "conftest"}
+    return top & {*PACKAGES, "bundle", "benchmarks", "experiments", "tests", "conftest"}
 
 
 def test_imports_are_found_inside_functions_and_relative_ones_too():
@@ -118,6 +119,8 @@ def imported_modules(file: Path, modules: set[str]) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names} & modules or {node.module}
+    if file.parent.name == "benchmarks":  # scripts, which name each other without their folder
+        found |= {f"benchmarks.{module}" for module in found}
     return found & modules
 
 
@@ -164,6 +167,16 @@ def test_a_room_imports_only_rooms_below_it(graph: dict[str, set[str]]):
 
 def test_no_module_imports_itself_through_others(graph: dict[str, set[str]]):
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle
+
+
+def test_benchmarks_and_experiments_share_one_page_and_one_protocol(graph: dict[str, set[str]]):
+    def edges(of: str, to: str) -> set[tuple[str, str]]:
+        found = {(module, other) for module in graph for other in graph[module]}
+        return {edge for edge in found if edge[0].startswith(f"{of}.") and edge[1].startswith(f"{to}.")}
+
+    assert {module for module, _ in edges("benchmarks", "experiments")} == {"benchmarks.quality"}
+    assert {module for _, module in edges("experiments", "benchmarks")} == {"benchmarks.results_page"}
+    assert {"benchmarks.measuring", "benchmarks.cache_cost"} <= graph["benchmarks.memory"]  # scripts are seen through
 
 
 def test_the_house_has_at_most_nine_floors_of_rooms(graph: dict[str, set[str]]):
