@@ -380,7 +380,7 @@ def test_a_record_that_makes_no_sense_is_shown_as_far_as_it_does(tmp_path: Path)
     assert "&lt;b&gt;w.pt&lt;/b&gt;" in page
     (tmp_path / "out" / "P1_seg.json").write_text("[" * 5)
     assert (
-        "what produced it is not known"
+        "cannot say what produced it"
         in report_folder(patient.folder, tmp_path / "r.html", patient.prediction).read_text()
     )
 

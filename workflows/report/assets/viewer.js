@@ -35,7 +35,7 @@ function reach(state) {
 
 openReport().catch((error) => {
   element("failure").textContent =
-    `The images cannot be shown: ${error.message}. A browser from 2023 or later is needed.`;
+    `The page cannot show the images: ${error.message}. It needs a browser from 2023 or later.`;
   element("failure").hidden = false;
   document.documentElement.dataset.state = "failed";
   throw error;
