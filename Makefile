@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 
 BENCHMARKS := training_step memory first_epoch prediction runtimes startup growth study_on_gpu ranks
 
-.PHONY: demo test test-slow lint types bench bench-quality pack clean
+.PHONY: demo test test-slow lint lint-page types bench bench-quality pack clean
 
 demo: $(VENV)/installed  ## data, training, evaluation, one prediction (phantom), in minutes
 	$(BIN)/brats-unet demo
@@ -15,9 +15,17 @@ test: $(VENV)/installed-for-tests  ## the fast tests
 test-slow: $(VENV)/installed-for-tests  ## what takes longer than a minute or so
 	$(BIN)/python -m pytest -m slow
 
-lint: $(VENV)/installed-for-tests
+lint: $(VENV)/installed-for-tests lint-page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+ifneq ($(shell command -v npm),)
+lint-page: node_modules/installed  ## the report's scripts and style, and every JSON file
+	node_modules/.bin/biome check --error-on-warnings
+else
+lint-page:
+	@echo "lint of the report's scripts and style skipped: npm is not installed"
+endif
 
 types: $(VENV)/installed-for-tests
 	$(BIN)/mypy
@@ -40,5 +48,9 @@ $(VENV)/installed-for-tests: setup.cfg constraints.txt | $(VENV)/installed
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
 	touch $@
 
+node_modules/installed: package-lock.json
+	npm ci --no-audit --no-fund --silent
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo runs build dist
+	rm -rf $(VENV) node_modules demo runs build dist

@@ -24,6 +24,7 @@ from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.pictures.colours import CLASS_COLOURS
 from workflows.report.findings import largest_axial_diameter_mm, largest_diameter_mm, largest_lesions, measure_label_map
 from workflows.report.overview import thumbnail
+from workflows.report.page import ASSETS, SCRIPTS
 from workflows.report.report import Report, make_report, report_folder
 from workflows.report.volumes import Grid, pack_image, pack_levels
 from workflows.report.warnings import uncertain_voxels, warn_of_grid, warn_of_prediction
@@ -379,7 +380,7 @@ def test_a_record_that_makes_no_sense_is_shown_as_far_as_it_does(tmp_path: Path)
     assert "&lt;b&gt;w.pt&lt;/b&gt;" in page
     (tmp_path / "out" / "P1_seg.json").write_text("[" * 5)
     assert (
-        "what produced it is not known"
+        "cannot say what produced it"
         in report_folder(patient.folder, tmp_path / "r.html", patient.prediction).read_text()
     )
 
@@ -395,6 +396,20 @@ def test_the_page_loads_nothing_and_runs_only_its_own_program(page: str):
     assert policy is not None
     assert "default-src &#39;none&#39;" in policy[1] or "default-src 'none'" in policy[1]
     assert "unsafe" not in policy[1]
+
+
+def test_each_script_imports_from_those_before_it_and_no_two_declare_a_name(page: str):
+    declared: list[str] = []
+    for number, name in enumerate(SCRIPTS):
+        script = (ASSETS / name).read_text(encoding="utf-8")
+        assert set(re.findall(r'^import [^;]* from "\./(.+)";', script, re.MULTILINE)) <= set(SCRIPTS[:number])
+        for names in re.findall(
+            r"^(?:export )?(?:async )?(?:const|let|class|function) (\w+|{.+?})", script, re.MULTILINE
+        ):
+            declared += re.findall(r"\w+", names)
+    assert sorted(declared) == sorted(set(declared))
+    assert sorted(SCRIPTS) == sorted(file.name for file in ASSETS.glob("*.js"))
+    assert not re.search(r"^(?:import|export)\b", page, re.MULTILINE)
 
 
 def test_the_page_says_research_use_only_and_has_both_tables(page: str):

@@ -491,7 +491,7 @@ def test_a_damaged_page_says_so_in_words(patient: Lopsided, tmp_path: Path, brow
     page.goto((tmp_path / "damaged.html").as_uri())
     page.wait_for_selector("html[data-state=failed]", state="attached")
     assert page.is_visible("#failure")
-    assert "cannot be shown" in page.text_content("#failure")
+    assert "cannot show the images" in page.text_content("#failure")
     page.close()
 
 
