@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 from results_page import generate_phantoms
 
+from transforms.inputs import AxialWindow
 from transforms.labels import STUDY_MODALITIES
 from transforms.pipelines import training_preprocessing
 from transforms.windows import STUDY_WINDOW
@@ -93,7 +94,7 @@ def fill_by_folder(way: str, cases: Sequence[dict[str, Any]], size_px: int, fold
 
 def our_cache(cases: Sequence[dict[str, Any]], size_px: int, folder: Path | None = None) -> SliceDataset:
     values = dict(LABEL_CONVENTIONS[LABEL_CONVENTION].classes)
-    chain = training_preprocessing(size_px, STUDY_WINDOW, label_values=values, reader=CaseReader())
+    chain = training_preprocessing(AxialWindow(size_px=size_px), values, reader=CaseReader())
     return SliceDataset(cases, chain, cache_dir=folder)
 
 

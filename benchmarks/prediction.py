@@ -63,7 +63,7 @@ def main() -> None:
         ways = {
             OURS: predict,
             EVERYWHERE: prediction(*given, {**settings, "look_again_from": 0})[0],
-            AXIAL: prediction(*given, {**settings, "planes": ["axial"]})[0],
+            AXIAL: prediction(*given, {**settings, "input#planes": ["axial"]})[0],
             ZOO: given_back(zoo),
             ZOO_KEPT: zoo,
             STUDY: given_back(study_pass(arguments.device, arguments.study_slices)),

@@ -94,7 +94,7 @@ def measure_rank(folder: Path, size_px: int) -> None:
 
     datalist = {**lists, "testing": [], "label_values": dict(LABEL_CONVENTIONS["brats-to-2022"].classes)}
     (folder / "run").mkdir(exist_ok=True)
-    settings = {"run_dir": str(folder / "run"), "size_px": size_px, "max_epochs": 1, "device": "cpu"}
+    settings = {"run_dir": str(folder / "run"), "input#size_px": size_px, "max_epochs": 1, "device": "cpu"}
     workflow = ConfigWorkflow(config_files("train", ["axial", "multi_gpu_train"]), workflow_type="train", **settings)
     workflow.parser["datalist"] = datalist
     workflow.initialize()

@@ -11,7 +11,7 @@ from results_page import ROOT
 
 from workflows.phantom.phantom import generate_dataset
 
-SETTINGS = ("--size_px", "64", "--network_def#width", "8", "--slices_per_step", "4", "--device", "cpu")
+SETTINGS = ("--input#size_px", "64", "--network_def#width", "8", "--slices_per_step", "4", "--device", "cpu")
 SETTINGS += ("--early_stop#patience", "1000000", "--config", "axial")
 
 

@@ -71,7 +71,7 @@ def main() -> None:
 def study(work: Path, training: list[Any], validation: list[Any], arguments: argparse.Namespace) -> ConfigWorkflow:
     """The training of `seed`, on these patients."""
     (work / "run").mkdir()
-    named = {"dataset_dir": str(work / "data"), "run_dir": str(work / "run"), "size_px": arguments.size_px}
+    named = {"dataset_dir": str(work / "data"), "run_dir": str(work / "run"), "input#size_px": arguments.size_px}
     named |= {"device": str(arguments.device), "max_epochs": arguments.epochs, "network_def#width": arguments.width}
     patients = {"train#dataset#data": training, "validate#dataset#data": validation, "cache_dir": str(work / "cache")}
     workflow = ConfigWorkflow(config_files("train", ["seed"]), workflow_type="train", **named, **patients)

@@ -108,7 +108,10 @@ def measure(arguments: Any, work: Path) -> tuple[str, ...]:
     ema = workflow.parser.get_parsed_content("ema")
     ema.attach(ours)
     network = copy.deepcopy(workflow.parser.get_parsed_content("network_def"))
-    cases, window = workflow.parser.get_parsed_content("datalist")["training"], workflow.parser["slice_range"]
+    cases, window = (
+        workflow.parser.get_parsed_content("datalist")["training"],
+        workflow.parser.get_parsed_content("input").slice_range,
+    )
     slices_per_step = workflow.parser.get_parsed_content("slices_per_step")
     dataset = plain_dataset(cases, arguments.size_px, window, augment=True)
     plain, plain_kept = (plain_trainer(dataset, copy.deepcopy(network), device) for _ in range(2))
@@ -162,7 +165,7 @@ def our_workflow(work: Path, size_px: int, device: torch.device) -> ConfigWorkfl
     handlers = json.loads(Path(files[0]).read_text())["train"]["handlers"]
     kept = [handler for handler in handlers if handler["_target_"] in EVERY_STEP]
     (work / "run").mkdir()
-    settings = {"dataset_dir": str(work / "data"), "run_dir": str(work / "run"), "size_px": size_px}
+    settings = {"dataset_dir": str(work / "data"), "run_dir": str(work / "run"), "input#size_px": size_px}
     settings |= {"device": str(device), "max_epochs": 1, "lr_scheduler#total_steps": 1_000_000}
     workflow = ConfigWorkflow(files, workflow_type="train", **settings, **{"train#handlers": kept})
     workflow.initialize()

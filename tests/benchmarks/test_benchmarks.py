@@ -225,7 +225,9 @@ def test_a_prediction_is_measured_beside_two_network_passes(
     benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path, phantom_dir: Path
 ):
     small = ("--folder", phantom_dir, "--zoo-pass", 16, 16, 16, "--study-slices", 1, "--repeats", 1)
-    run(benchmark("prediction"), monkeypatch, "--device", "cpu", "--page", page, *small, "--setting", "size_px=64")
+    run(
+        benchmark("prediction"), monkeypatch, "--device", "cpu", "--page", page, *small, "--setting", "input#size_px=64"
+    )
     rows = rows_of(section(page, "Prediction, a folder of patients"))
     assert len(rows) == 6
     assert all(float(cell) >= 0 for cells in rows.values() for cell in cells)
@@ -295,7 +297,7 @@ def test_time_to_quality_trains_keeps_every_epoch_and_scores_whole_volumes(
 ):
     if not os.environ.get("BRATS_REAL_DATA"):
         pytest.skip("BRATS_REAL_DATA is unset: the folds name the real cases")
-    small = ["--setting", "max_epochs=2", "size_px=64", "slice_range=[90,100]"]
+    small = ["--setting", "max_epochs=2", "input#size_px=64", "input#slice_range=[90,100]"]
     run(benchmark("quality"), monkeypatch, "--ways", "plain", "--runs", tmp_path / "runs", "--page", page, *small)
     text = section(page, "Time to quality")
     assert re.search(r"^\| plain \| 2 \| \d\.\d \| 0\.\d{3} \| \d\.\d \| 1\.00 \|", text, re.M), text

@@ -49,25 +49,23 @@ def test_every_experiment_overrides_settings_that_there_are():
         refuse_unknown(experiment.evaluate, keys_of("inference"))
 
 
-def parsed(name: str, experiment: Any, neighbours: int) -> Any:
+def parsed(name: str, experiment: Any) -> Any:
     """What an experiment's configuration gives for a name."""
     from monai.bundle import ConfigParser
 
     parser = ConfigParser(ConfigParser.load_config_files(config_files("train", experiment.config)))
     for changed, value in experiment.train.items():
         parser[changed] = value
-    parser["neighbours"] = neighbours
-    names = ("modalities", "neighbours", "mirrored", "in_channels", "network_def")
-    return ConfigParser({needed: parser[needed] for needed in names}).get_parsed_content(name)
+    return ConfigParser({n: parser[n] for n in ("input", "in_channels", "network_def")}).get_parsed_content(name)
 
 
-def network_of(experiment: Any, neighbours: int) -> torch.nn.Module:
-    network: torch.nn.Module = parsed("network_def", experiment, neighbours)
+def network_of(experiment: Any) -> torch.nn.Module:
+    network: torch.nn.Module = parsed("network_def", experiment)
     return network
 
 
 def test_the_baseline_has_half_a_million_parameters():
-    network = network_of(load_experiment("plain"), neighbours=0)
+    network = network_of(load_experiment("plain"))
     assert sum(weights.numel() for weights in network.parameters()) == pytest.approx(0.5e6, rel=0.1)
     assert any(module.__class__.__name__ == "InstanceNorm2d" and module.affine for module in network.modules())
 
@@ -76,10 +74,9 @@ def test_every_experiment_has_a_network_for_its_slices():
     for experiment in map(load_experiment, names()):
         if experiment.command:
             continue
-        neighbours = experiment.train.get("neighbours", 0)
         with torch.no_grad():
-            network = network_of(experiment, neighbours).eval()
-            scores = network(torch.zeros(1, parsed("in_channels", experiment, neighbours), 64, 64))
+            network = network_of(experiment).eval()
+            scores = network(torch.zeros(1, parsed("in_channels", experiment), 64, 64))
         assert scores.shape == (1, 4, 64, 64), experiment.name
 
 
@@ -91,7 +88,7 @@ def test_what_differs_in_its_network_is_trained_anew(small_experiments: Path):
 
 
 def test_wide_is_the_baselines_network_with_twice_the_features():
-    networks = [network_of(load_experiment(name), neighbours=0) for name in ("plain", "wide")]
+    networks = [network_of(load_experiment(name)) for name in ("plain", "wide")]
     first = [next(network.parameters()).shape[0] for network in networks]
     assert type(networks[0]) is type(networks[1]) and first == [16, 32]
 
@@ -116,7 +113,7 @@ def small_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr("experiments.overlay.OVERLAYS", folder)
     monkeypatch.setattr("experiments.folds.FOLDS", folder.with_name("folds.json"))
-    write_experiment(folder, "plain", change="Plain.", train={"max_epochs": 3, "size_px": 32})
+    write_experiment(folder, "plain", change="Plain.", train={"max_epochs": 3, "input#size_px": 32})
     return folder
 
 
@@ -128,7 +125,7 @@ def test_an_experiment_has_the_settings_of_what_it_is_based_on_but_for_its_own(s
     write_experiment(small_experiments, "longer", change="Longer.", based_on="plain", train={"max_epochs": 5})
     write_experiment(small_experiments, "flips", change="Flips.", based_on="longer", evaluate={"test_time_flips": True})
     longer, flips = load_experiment("longer"), load_experiment("flips")
-    assert longer.train == flips.train == {"max_epochs": 5, "size_px": 32}
+    assert longer.train == flips.train == {"max_epochs": 5, "input#size_px": 32}
     assert (longer.evaluate, flips.evaluate) == ({}, {"test_time_flips": True})
 
 
@@ -210,7 +207,7 @@ def test_a_change_that_helps_one_case_and_harms_another_is_open():
 
 
 HELD_OUT = "BraTS20_Training_001"
-TINY = {"size_px": 64, "network_def#width": 4, "max_epochs": 1}
+TINY = {"input#size_px": 64, "network_def#width": 4, "max_epochs": 1}
 
 
 @pytest.fixture
