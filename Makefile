@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 
 BENCHMARKS := training_step memory first_epoch prediction runtimes startup growth study_on_gpu ranks
 
-.PHONY: demo test test-slow lint types bench bench-quality pack clean
+.PHONY: demo test test-slow lint types docs bench bench-quality pack clean
 
 demo: $(VENV)/installed  ## data, training, evaluation, one prediction (phantom), in minutes
 	$(BIN)/brats-unet demo
@@ -21,6 +21,9 @@ lint: $(VENV)/installed-for-tests
 
 types: $(VENV)/installed-for-tests
 	$(BIN)/mypy
+
+docs: $(VENV)/installed-for-docs  ## the documentation site: open site/index.html
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/installed  ## speed and memory on generated patients; writes docs/benchmarks.md
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py; done
@@ -40,5 +43,9 @@ $(VENV)/installed-for-tests: setup.cfg constraints.txt | $(VENV)/installed
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(VENV)/installed-for-docs: setup.cfg constraints.txt | $(VENV)/installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo runs build dist
+	rm -rf $(VENV) demo runs build dist site
