@@ -57,8 +57,10 @@ def on_files(files: Any, config: Any) -> None:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Lead the links of a page to pages of the site."""
+    """Make the links of a page lead to pages of the site."""
     name = page.file.src_uri
+    if name == "index.md":  # it has no neighbours to list beside it
+        page.meta["hide"] = ["navigation"]
     return relink(markdown, OUTSIDE.get(name, f"docs/{name}"), name)
 
 
@@ -101,19 +103,19 @@ def commands_page() -> str:
     """Every command with its arguments and options, from the typer application itself."""
     import typer
 
-    from workflows.cli import OVERRIDES, app
+    from workflows.cli import app
 
     group = typer.main.get_command(app)
     lines = [
         "# Commands",
         "",
-        f"This page is made from the program. {_sentence(group.help)}",
+        "This page is made from the program; `brats-unet COMMAND --help` shows the same on the terminal.",
         "",
-        "Hyphens and underscores in names are the same. `brats-unet COMMAND --help` shows the same on the terminal. "
-        "The status is 0 when all went well, 1 when something must be mended, which one line names, and 2 when the "
-        "command was typed wrongly.",
+        "Hyphens and underscores in names are the same. The status is 0 when all went well, 1 when something must be "
+        "mended, which one line names, and 2 when the command was typed wrongly.",
         "",
-        f"Commands marked with \\* also take settings. {OVERRIDES} The [settings](settings.md) list their names.",
+        "Commands marked with \\* also take [settings](settings.md) by their names, after the options: "
+        "`--max_epochs 6`.",
     ]
     by_panel: dict[str, list[tuple[str, Any]]] = {}
     functions = {each.name or str(each.callback.__name__): each.callback for each in app.registered_commands}
@@ -248,10 +250,12 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return f"`{value['_target_'].rpartition('.')[2]}` …" if "_target_" in value else "…"
     if isinstance(value, str) and value[:1] in ("$", "%"):
-        return f"`{value}`" if len(value) <= 24 else "…"
+        return "…"
+    if value == "":
+        return "empty"
     if isinstance(value, list) and any(isinstance(item, str) and item[:1] in "@$%" for item in value):
         return "…"
-    return f"`{value!r}`" if not isinstance(value, str) else f"`{value or repr(value)}`"
+    return f"`{value!r}`" if not isinstance(value, str) else f"`{value}`"
 
 
 def schema_page() -> str:
