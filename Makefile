@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 
 BENCHMARKS := training_step memory first_epoch prediction runtimes startup growth study_on_gpu ranks
 
-.PHONY: demo test test-slow lint lint-page types bench bench-quality pack clean
+.PHONY: demo test test-slow lint lint-page types docs bench bench-quality pack clean
 
 demo: $(VENV)/installed  ## data, training, evaluation, one prediction (phantom), in minutes
 	$(BIN)/brats-unet demo
@@ -30,6 +30,9 @@ endif
 types: $(VENV)/installed-for-tests
 	$(BIN)/mypy
 
+docs: $(VENV)/installed-for-docs  ## the documentation site: open site/index.html
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+
 bench: $(VENV)/installed  ## speed and memory on generated patients; writes docs/benchmarks.md
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py; done
 
@@ -52,5 +55,9 @@ node_modules/installed: package-lock.json
 	npm ci --no-audit --no-fund --silent
 	touch $@
 
+$(VENV)/installed-for-docs: setup.cfg constraints.txt | $(VENV)/installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) node_modules demo runs build dist
+	rm -rf $(VENV) node_modules demo runs build dist site

@@ -99,6 +99,8 @@ class AxialWindow:
         crop_to_brain: cut slices to the square around the brain before they are resized.
         neighbours: with each slice go the channels of so many below and above it, see `slices.with_neighbours`.
         whole_brain: train on all slices that show any brain instead of the window.
+        planes, mirrored: as in `BrainCube`, of which a window has no others than these, so that the same overlay fits
+            both.
     Raises:
         ValueError: naming the argument, and what it may be.
     """
@@ -110,12 +112,15 @@ class AxialWindow:
     crop_to_brain: bool = False
     neighbours: int = 0
     whole_brain: bool = False
-
-    planes = (AXIAL,)
-    mirrored = False
+    planes: Sequence[str] = (AXIAL,)
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
+        if list(self.planes) != [AXIAL]:
+            raise ValueError(f"planes is {list(self.planes)}; planes other than {AXIAL} need a BrainCube.")
+        if self.mirrored:
+            raise ValueError("mirrored is True; the brain's middle is known in a BrainCube only.")
         if self.normalisation not in (ZSCORE, WINDOW_MAXIMUM):
             raise ValueError(f"unknown normalisation {self.normalisation!r}: choose {ZSCORE} or {WINDOW_MAXIMUM}.")
         edges = tuple(self.slice_range)

@@ -20,23 +20,33 @@ if TYPE_CHECKING:
 
 HYPHENS_AND_UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
 WITH_OVERRIDES = {**HYPHENS_AND_UNDERSCORES, "allow_extra_args": True, "ignore_unknown_options": True}
-OVERRIDES = "Every setting of the configuration can be overridden by name after the options, e.g. --max_epochs 6."
+OVERRIDES = "After the options, any setting of the configuration can be given by its name, e.g. --max_epochs 6."
 
 app = typer.Typer(
-    help="Brain tumour segmentation on BraTS MRI with a 2D U-Net. Research use only, not a medical device.",
+    help="Segment brain tumours on BraTS MRI with a 2D U-Net. Research use only, not a medical device.",
     no_args_is_help=True,
     add_completion=False,
     context_settings=HYPHENS_AND_UNDERSCORES,
     pretty_exceptions_enable=False,
 )
 
-Folder = Annotated[Path, typer.Argument(help="Data folder; cases are found wherever they are below it.")]
+DATA, TRAINING, PREDICTION, SCORES, LOOKING = "Data", "Training", "Prediction", "Scores", "Looking"
+"""The groups of commands in `--help`, in which the documentation lists them too."""
+
+Folder = Annotated[Path, typer.Argument(help="Data folder; cases may lie anywhere below it.")]
 Modalities = Annotated[str, typer.Option(help="Modalities that every case must have, separated by commas.")]
 Variants = Annotated[
-    list[str] | None, typer.Option("--config", help="Overlay to merge, e.g. seed, residual_unet; may be repeated.")
+    list[str] | None,
+    typer.Option("--config", help="Overlay: a name such as seed or residual_unet, or a file; may be repeated."),
 ]
+Workers = Annotated[int | None, typer.Option(help="Number of processes; all cores if not given.")]
+SplitFile = Annotated[
+    Path | None, typer.Option("--split", "--split-file", help="Datalist; the run's own if not given.")
+]
+RunData = Annotated[Path | None, typer.Option(help="Data folder; the run's own if not given.")]
+Caption = Annotated[str, typer.Option(help="Words to add to the titles.")]
 DEFAULT_MODALITIES = "flair,t1ce"
-SEVERAL = "may be repeated, and a folder stands for each model.pt below it: probabilities are averaged"
+SEVERAL = "Several, or a folder of runs, are averaged, and each costs one prediction"
 
 
 class Size(StrEnum):
@@ -68,32 +78,32 @@ class PlaneName(StrEnum):
     sagittal = "sagittal"
 
 
-@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=DATA)
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to generate into.")],
-    cases: Annotated[int, typer.Option(help="Patients to generate.")] = 12,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    cases: Annotated[int, typer.Option(help="Number of patients.")] = 12,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files, byte by byte.")] = 0,
     size: Annotated[Size, typer.Option(help="240×240×155 at 1 mm, or 120×120×155 at 2×2×1 mm.")] = Size.full,
-    healthy: Annotated[int, typer.Option(help="How many of the patients have no tumour.")] = 0,
-    kaggle_quirks: Annotated[bool, typer.Option(help="Add what the Kaggle copy has besides.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+    healthy: Annotated[int, typer.Option(help="Number of patients without tumour.")] = 0,
+    kaggle_quirks: Annotated[bool, typer.Option(help="Add the oddities of the copy on Kaggle.")] = False,
+    workers: Workers = None,
 ) -> None:
-    """Generate a data set (phantom) in the layout and geometry of BraTS 2020."""
+    """Generate patients (phantoms) in the layout and geometry of BraTS 2020."""
     from workflows.phantom.phantom import generate_dataset
 
     folders = generate_dataset(out, cases, seed, size.value, healthy, kaggle_quirks, workers)
     typer.echo(f"{len(folders)} generated (phantom) cases in {out}")
 
 
-@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=DATA)
 def audit(
     folder: Folder,
-    out: Annotated[Path | None, typer.Option(help="Write everything found as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for everything found.")] = None,
     modalities: Modalities = DEFAULT_MODALITIES,
-    slice_range: Annotated[str, typer.Option(help="Window of axial slices of 1 mm, first:end.")] = "60:135",
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+    slice_range: Annotated[str, typer.Option(help="Window of axial slices of 1 mm, as FIRST:END.")] = "60:135",
+    workers: Workers = None,
 ) -> None:
-    """Find the cases below a folder and check every file; status 1 if a case is unusable."""
+    """Find the cases in a folder and check every file. Status 1 if a case cannot be used."""
     from workflows.audit.dataset_checks import audit_dataset
     from workflows.audit.table import print_table
     from workflows.files.outputs import check_outputs
@@ -108,27 +118,28 @@ def audit(
         raise typer.Exit(1)
 
 
-@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=DATA)
 def explore(
     folder: Folder,
-    out: Annotated[Path, typer.Option(help="Writes OUT/index.html and the pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for index.html and the pictures.")],
     case: Annotated[
         list[str] | None,
-        typer.Option(help="Draw this case and not the data set; may be repeated. 136 is enough of an id."),
+        typer.Option(help="Draw this case only; may be repeated. The end of its name is enough, e.g. 136."),
     ] = None,
     slice_index: Annotated[
         int | None,
         typer.Option(
-            "--slice", help="From the bottom, the front or the right, from 0; the one with most tumour if not given."
+            "--slice",
+            help="Slice, counted from 0 at the bottom, front or right; the one with most tumour if not given.",
         ),
     ] = None,
     plane: Annotated[PlaneName, typer.Option(help="Plane of the slice.")] = PlaneName.axial,
-    slice_range: Annotated[str, typer.Option(help="Window of axial slices of 1 mm, first:end.")] = "60:135",
-    modalities: Annotated[str, typer.Option(help="Modalities to look at, where a case has them.")] = "flair,t1ce,t1,t2",
-    caption: Annotated[str, typer.Option(help="Words for the titles.")] = "",
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+    slice_range: Annotated[str, typer.Option(help="Window of axial slices of 1 mm, as FIRST:END.")] = "60:135",
+    modalities: Annotated[str, typer.Option(help="Modalities to draw where a case has them.")] = "flair,t1ce,t1,t2",
+    caption: Caption = "",
+    workers: Workers = None,
 ) -> None:
-    """Look at the data: pictures of the data set and of a case, on one page."""
+    """Draw a data set, or single cases, on one page for a browser."""
     from workflows.data.oriented import Plane
     from workflows.explore.explore import explore as run_explore
     from workflows.explore.sections import View
@@ -145,19 +156,23 @@ def explore(
         typer.echo(line)
 
 
-@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=DATA)
 def split(
     folder: Folder,
-    out: Annotated[Path, typer.Option(help="Datalist to write.")],
+    out: Annotated[Path, typer.Option(help="Datalist to write, as JSON.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same split.")] = 42,
-    stratify: Annotated[bool, typer.Option(help="Keep the shares of grades from name_mapping.csv.")] = False,
+    stratify: Annotated[
+        bool, typer.Option(help="Keep the shares of tumour grades that name_mapping.csv gives.")
+    ] = False,
     folds: Annotated[int | None, typer.Option(help="Number of cross-validation folds.")] = None,
-    fold: Annotated[int, typer.Option(help="Which of them validates, from 0.")] = 0,
-    test_ids: Annotated[str | None, typer.Option(help="Case ids to test on, separated by commas.")] = None,
-    all_cases: Annotated[bool, typer.Option("--all-cases", help="Train on all, validate and test on none.")] = False,
+    fold: Annotated[int, typer.Option(help="Fold that validates, counted from 0.")] = 0,
+    test_ids: Annotated[str | None, typer.Option(help="Cases to test on, separated by commas.")] = None,
+    all_cases: Annotated[
+        bool, typer.Option("--all-cases", help="Train on all cases; validate and test on none.")
+    ] = False,
     modalities: Modalities = DEFAULT_MODALITIES,
 ) -> None:
-    """Split the labelled cases by patient into training, validation and testing."""
+    """Divide the labelled cases by patient into training, validation and testing."""
     from workflows.data.datalist import SECTIONS
     from workflows.data.find_cases import find_cases
     from workflows.data.split import make_split, write_split
@@ -180,25 +195,25 @@ def split(
     typer.echo(f"{', '.join(f'{len(made[section])} {section}' for section in SECTIONS)} cases in {out}")
 
 
-@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
+@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES, rich_help_panel=TRAINING)
 def train(
     context: typer.Context,
-    dataset_dir: Annotated[Path | None, typer.Option(help="Data folder; a small phantom set if not given.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; a new one below runs/ if not given.")] = None,
+    dataset_dir: Annotated[Path | None, typer.Option(help="Data folder; a small generated set if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run; a new one below runs/ if not given.")] = None,
     split_file: Annotated[
-        Path | None, typer.Option("--split", "--split-file", help="Datalist; made by itself if not given.")
+        Path | None, typer.Option("--split", "--split-file", help="Datalist; a new split if not given.")
     ] = None,
     all_cases: Annotated[
-        bool, typer.Option("--all-cases", help="Train on all cases and keep the weights after the last epoch.")
+        bool, typer.Option("--all-cases", help="Train on all cases and keep the weights of the last epoch.")
     ] = False,
     config: Variants = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or begin it.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in OUT, or begin it.")] = False,
     cache_dir: Annotated[
         Path | None,
-        typer.Option(help="Keep the preprocessed cases in this folder, from which the next run starts at once."),
+        typer.Option(help="Folder to keep preprocessed cases in; the next run starts from them."),
     ] = None,
 ) -> None:
-    """Train a network; RUN/model.pt holds the best weights, with --all-cases the last."""
+    """Train a network. OUT/model.pt holds the best weights, with --all-cases the last ones."""
     from workflows.training.train import train as run_training
 
     if resume and out is None:
@@ -208,30 +223,30 @@ def train(
     run_training(config or [], _overrides(named, [*flags, *context.args]), resume)
 
 
-@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
+@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES, rich_help_panel=PREDICTION)
 def predict(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="One patient's folder, or a folder of many.")],
-    out: Annotated[Path, typer.Option(help="Writes OUT/CASE/CASE_seg.nii.gz and OUT/volumes.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for OUT/CASE/CASE_seg.nii.gz and OUT/volumes.csv.")],
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option(help=f"Weights, e.g. RUN/model.pt; {SEVERAL}, at the cost of one prediction for each."),
+        typer.Option(help=f"Weights, e.g. RUN/model.pt; the starter weights if not given. {SEVERAL}."),
     ] = None,
     et_label: Annotated[int, typer.Option(help="Label of enhancing tumour: 4, or 3 as from BraTS 2023 on.")] = 4,
     save_probabilities: Annotated[bool, typer.Option(help="Write the class probabilities too.")] = False,
     save_uncertainty: Annotated[
-        bool, typer.Option(help="Write the entropy of the class probabilities, 0 to 1; the report shows it.")
+        bool, typer.Option(help="Write the entropy of the class probabilities too; the report shows it as heat.")
     ] = False,
     report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write a page per patient, to look at in a browser.")
+        bool, typer.Option("--report/--no-report", help="Write a page for every patient, to open in a browser.")
     ] = True,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Predict again what OUT holds from the same weights, settings and files."),
+        typer.Option("--overwrite", help="Predict patients again that OUT already holds."),
     ] = False,
     config: Variants = None,
 ) -> None:
-    """Segment patients: NIfTI label maps in their own geometry. The same command continues where it was stopped."""
+    """Segment patients and write NIfTI label maps in their own geometry. Given again, it continues where it stopped."""
     from workflows.prediction.predict import predict as run_prediction
     from workflows.settings.checkpoints import named_checkpoints
 
@@ -249,28 +264,36 @@ def predict(
     run_prediction(config or [], {**fixed, **_overrides(named, context.args)})
 
 
-@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
+@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES, rich_help_panel=SCORES)
 def evaluate(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder for scores, and for label maps where a checkpoint is scored.")],
+    out: Annotated[Path, typer.Option(help="Folder for the scores, and for the label maps of a checkpoint.")],
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option(help=f"Weights to predict with, e.g. RUN/model.pt; {SEVERAL}, each at its cost."),
+        typer.Option(help=f"Weights to predict with, e.g. RUN/model.pt. {SEVERAL}."),
     ] = None,
-    section: Annotated[str | None, typer.Option(help="training, validation or testing (if not given).")] = None,
-    dataset_dir: Annotated[Path | None, typer.Option(help="Data folder; the run's own if not given.")] = None,
-    split_file: Annotated[
-        Path | None, typer.Option("--split", "--split-file", help="Datalist; the run's own if not given.")
+    section: Annotated[
+        str | None, typer.Option(help="Section to score: training, validation or testing; testing if not given.")
     ] = None,
+    dataset_dir: RunData = None,
+    split_file: SplitFile = None,
     config: Variants = None,
-    predictions: Annotated[Path | None, typer.Option(help="Instead of a checkpoint: folder of label maps.")] = None,
-    references: Annotated[Path | None, typer.Option(help="Folder of the true label maps of --predictions.")] = None,
-    skip_bad: Annotated[bool, typer.Option(help="With --predictions: leave out cases that do not match.")] = False,
-    workers: Annotated[int | None, typer.Option(help="With --predictions: processes; all cores if not given.")] = None,
-    rules: Annotated[RulesOf | None, typer.Option(help="Year of BraTS's rules; 2020 if not given.")] = None,
-    hd95: Annotated[HD95 | None, typer.Option(help="Whose HD95; brats if not given.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder of label maps to score instead of a checkpoint.")
+    ] = None,
+    references: Annotated[Path | None, typer.Option(help="Folder of the true label maps for --predictions.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option(help="Leave out cases whose label maps do not match; with --predictions.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes, with --predictions; all cores if not given.")
+    ] = None,
+    rules: Annotated[
+        RulesOf | None, typer.Option(help="Year of BraTS whose rules score empty masks; 2020 if not given.")
+    ] = None,
+    hd95: Annotated[HD95 | None, typer.Option(help="Whose definition of HD95; brats if not given.")] = None,
 ) -> None:
-    """Score on the patients' own grids: a section of the split, or a folder of label maps against another."""
+    """Score weights on the cases of a split, or label maps of any program against true ones."""
     for_checkpoint = {"dataset_dir": dataset_dir, "split_file": split_file}
     if predictions or references:
         _refuse_mixture(
@@ -293,22 +316,22 @@ def evaluate(
     run_evaluation(config or [], {**fixed, **_overrides(named, context.args)})
 
 
-@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
+@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES, rich_help_panel=TRAINING)
 def tune(
     context: typer.Context,
-    checkpoint: Annotated[list[Path], typer.Option(help=f"Weights, e.g. RUN/model.pt; {SEVERAL}, each at its cost.")],
+    checkpoint: Annotated[list[Path], typer.Option(help=f"Weights, e.g. RUN/model.pt. {SEVERAL}.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for what is chosen; beside the weights if not given, of which one then.")
+        Path | None,
+        typer.Option(help="Folder for the choice; beside the weights if not given. Needed for several weights."),
     ] = None,
-    section: Annotated[str, typer.Option(help="validation or training, never testing.")] = "validation",
-    dataset_dir: Annotated[Path | None, typer.Option(help="Data folder; the run's own if not given.")] = None,
-    split_file: Annotated[
-        Path | None, typer.Option("--split", "--split-file", help="Datalist; the run's own if not given.")
-    ] = None,
+    section: Annotated[
+        str, typer.Option(help="Section to choose on: validation or training, never testing.")
+    ] = "validation",
+    dataset_dir: RunData = None,
+    split_file: SplitFile = None,
     config: Variants = None,
 ) -> None:
-    """Choose the post-processing, and a temperature that calibrates the probabilities, on validation cases; predict and
-    evaluate then use them with these weights."""
+    """Choose post-processing and calibration on validation cases. Predict and evaluate then use them."""
     from workflows.evaluation.tune import run_tuning
     from workflows.settings.checkpoints import named_checkpoints
 
@@ -317,13 +340,13 @@ def tune(
     run_tuning(config or [], {**fixed, **_overrides(named, context.args)})
 
 
-@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=SCORES)
 def compare(
-    run_a: Annotated[Path, typer.Argument(help="Folder that evaluate wrote, or a run folder that holds one.")],
-    run_b: Annotated[Path, typer.Argument(help="The same of another run; differences are B minus A.")],
-    out: Annotated[Path | None, typer.Option(help="Write the comparison, as .md or .json.")] = None,
+    run_a: Annotated[Path, typer.Argument(help="Folder that evaluate wrote, or a run folder with one in it.")],
+    run_b: Annotated[Path, typer.Argument(help="The same for another run; differences are B minus A.")],
+    out: Annotated[Path | None, typer.Option(help="File for the comparison, .md or .json.")] = None,
 ) -> None:
-    """Compare the scores of two evaluations case by case: differences, intervals, Wilcoxon's test."""
+    """Compare two evaluations case by case: differences, intervals, Wilcoxon's test."""
     if out and out.suffix not in (".md", ".json"):
         raise typer.BadParameter(f"{out}: give it a name that ends in .md or .json.", param_hint="--out")
     from workflows.comparing.compare import compare_runs
@@ -331,22 +354,28 @@ def compare(
     compare_runs(run_a, run_b, out)
 
 
-@app.command("compare-networks", context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
+@app.command("compare-networks", context_settings=WITH_OVERRIDES, epilog=OVERRIDES, rich_help_panel=TRAINING)
 def compare_networks(
     context: typer.Context,
     dataset_dir: Annotated[Path, typer.Option(help="Data folder.")],
-    out: Annotated[Path, typer.Option(help="Writes OUT/networks.csv, .json, .md and .png; what is there is skipped.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for networks.csv, .json, .md and .png; finished networks are skipped.")
+    ],
     networks: Annotated[
-        str | None, typer.Option(help="Overlays with a network, separated by commas; the bundle's eight if not given.")
+        str | None, typer.Option(help="Network overlays, separated by commas; the bundle's nine if not given.")
     ] = None,
-    minutes: Annotated[float, typer.Option(help="Of training per network: processor time, on a GPU wall clock.")] = 9,
+    minutes: Annotated[
+        float, typer.Option(help="Minutes of training per network: processor time, or wall clock on a GPU.")
+    ] = 9,
     split_file: Annotated[
-        Path | None, typer.Option("--split", "--split-file", help="Datalist; made by itself if not given.")
+        Path | None, typer.Option("--split", "--split-file", help="Datalist; a new split if not given.")
     ] = None,
-    section: Annotated[str, typer.Option(help="validation or testing; nothing is chosen on its cases.")] = "validation",
+    section: Annotated[
+        str, typer.Option(help="Section to score: validation or testing; nothing is chosen on its cases.")
+    ] = "validation",
     config: Variants = None,
 ) -> None:
-    """Train and score networks under one budget: Dice against parameters, time and memory."""
+    """Train and score several networks with the same budget of time."""
     from workflows.comparing.compare_networks import NETWORKS
     from workflows.comparing.compare_networks import compare_networks as run_comparison
 
@@ -355,35 +384,35 @@ def compare_networks(
     run_comparison(dataset_dir, out, chosen, minutes, split_file, section, config or [], overrides)
 
 
-@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=LOOKING)
 def curves(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.")],
-    out: Annotated[Path | None, typer.Option(help="PNG to write; RUN/curves.png if not given.")] = None,
+    run: Annotated[Path, typer.Argument(help="Folder of a run, which may still be going on.")],
+    out: Annotated[Path | None, typer.Option(help="PNG file to write; RUN/curves.png if not given.")] = None,
 ) -> None:
-    """Draw a run's training.log: training against validation, the best epoch marked."""
+    """Draw the curves of a run: training against validation, with the best epoch marked."""
     from workflows.monitoring.curves import draw_curves
 
     typer.echo(draw_curves(run, out))
 
 
-@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES)
+@app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES, rich_help_panel=LOOKING)
 def figures(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Folder of a run, with model.pt, config.json and split.json.")],
-    out: Annotated[Path, typer.Option(help="Folder for the PNGs; 01_… has most false positives.")],
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files; 01_… has most false positives.")],
     cases: Annotated[str | None, typer.Option(help="Test cases to draw, separated by commas.")] = None,
-    count: Annotated[int | None, typer.Option(help="So many random test cases; all if not given.", min=1)] = None,
+    count: Annotated[int | None, typer.Option(help="Number of random test cases; all if not given.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same random cases.")] = 0,
-    plane: Annotated[PlaneName, typer.Option(help="In which the slices lie.")] = PlaneName.axial,
+    plane: Annotated[PlaneName, typer.Option(help="Plane of the slices.")] = PlaneName.axial,
     slice_index: Annotated[
         int | None, typer.Option("--slice", help="Slice to draw; those with most false positives if not given.", min=0)
     ] = None,
     slices_per_case: Annotated[int, typer.Option(help="Slices to draw of each case.", min=1)] = 1,
-    dataset_dir: Annotated[Path | None, typer.Option(help="Data folder; the run's own if not given.")] = None,
-    caption: Annotated[str, typer.Option(help="Words for the titles.")] = "",
+    dataset_dir: RunData = None,
+    caption: Caption = "",
     config: Variants = None,
 ) -> None:
-    """Draw test cases: scan, reference, prediction and class probabilities, most false positives first."""
+    """Draw test cases, those with most false positives first."""
     from workflows.evaluation.prediction_figures import draw_figures
 
     chosen = {"cases": _listed(cases) if cases else None, "count": count, "figure_seed": seed}
@@ -392,41 +421,41 @@ def figures(
     draw_figures(run, config or [], {**chosen, **drawn, **named})
 
 
-@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=LOOKING)
 def report(
     folder: Annotated[Path, typer.Argument(help="One patient's folder.", metavar="CASE_FOLDER")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
     prediction: Annotated[
-        Path | None, typer.Option(help="Predicted label map; its record and probabilities beside it are shown too.")
+        Path | None, typer.Option(help="Label map to show; the record and probabilities beside it are shown too.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Label map to compare with; the patient's own if not given and there is one.")
+        Path | None, typer.Option(help="Label map to compare with; the patient's own, if there is one, if not given.")
     ] = None,
 ) -> None:
-    """Write one page to scroll through a patient in a browser: scans, label maps, sizes, scores, warnings."""
+    """Write one page to scroll through a patient in a browser."""
     from workflows.report.report import report_folder
 
     typer.echo(report_folder(folder, out, prediction, reference))
 
 
-@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=PREDICTION)
 def pack(
     out: Annotated[Path, typer.Argument(help="Zip file to write.")],
     checkpoint: Annotated[Path, typer.Option(help="Weights to pack, e.g. RUN/model.pt.")],
 ) -> None:
-    """Pack configurations, code and weights into a self-contained MONAI Bundle."""
+    """Pack configurations, code and weights into one MONAI Bundle that runs anywhere."""
     from workflows.pack import pack_bundle
 
     typer.echo(pack_bundle(out, checkpoint))
 
 
-@app.command(context_settings=HYPHENS_AND_UNDERSCORES)
+@app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=DATA)
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder for data, run and results; what is there is not done again.")
-    ] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for data, run and results; finished steps are skipped.")] = Path(
+        "demo"
+    ),
 ) -> None:
-    """Generate data, train, evaluate, predict one patient, and say where to look (phantom, minutes)."""
+    """Run everything once on generated data (phantoms), in minutes, and say where to look."""
     from workflows.demo import run_demo
 
     run_demo(out)
