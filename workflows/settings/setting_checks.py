@@ -83,7 +83,7 @@ def check_values(parser: ConfigParser, root: str | Path) -> None:
 def setting_types(root: str | Path) -> dict[str, set[type]]:
     """The types that the bundle's files give each of its plain settings; one that may be an object is left out."""
     kinds: dict[str, set[type]] = {}
-    objects: set[str] = set()
+    objects = {"save_execute_config"}  # False, True or a path; None or an expression once MONAI has read it
     for file in sorted((Path(root) / "configs").glob("*.json")):
         if file.name == "metadata.json":
             continue
