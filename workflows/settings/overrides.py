@@ -139,9 +139,10 @@ def running_workflow() -> ConfigWorkflow | None:
     """The MONAI workflow that is evaluating the expression from which this is called.
 
     It is on the call stack, and in MONAI 1.6.1 nowhere else that an expression can see. `@` alone, the configuration as
-    a whole, is built before it is handed over, with the expression itself in it: a circular reference. `%` alone copies
-    the configuration into itself without end. `initialize` runs before code packed beside `configs` can be imported,
-    and a workflow class of our own would have to be named in every `python -m monai.bundle run`.
+    a whole, is built before it is handed over, with the expression itself in it: MONAI refuses the circular reference.
+    `%` alone, a copy of the configuration, holds itself and is refused as well. `initialize` runs before code packed
+    beside `configs` can be imported, and a workflow class of our own would have to be named in every
+    `python -m monai.bundle run`.
     """
     from monai.bundle import ConfigWorkflow
 
