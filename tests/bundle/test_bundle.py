@@ -28,6 +28,7 @@ METADATA = CONFIGS / "metadata.json"
 DIFFERENT_BETWEEN_TRAINING_AND_INFERENCE = {
     "imports",  # each names the modules whose functions it calls
     "amp",  # in training, on a processor that has instructions for it too
+    "output_dir",  # of a training the run's folder
     "dataset_dir",  # generated cases to train on; to predict, the patient named
     "preprocessing",  # training adds the label map and keeps a window of slices
     "run",

@@ -85,21 +85,14 @@ def log_rows(run: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("number", [1, 2, 3, 8])
 @pytest.mark.parametrize("cases", [8, 9, 31])
-def test_shares_in_order_are_all_cases_in_order_and_differ_by_one_at_most(
-    cases: int, number: int, monkeypatch: pytest.MonkeyPatch
-):
-    datalist = {"training": list(range(cases))}
-    shares = []
-    for rank in range(number):
-        monkeypatch.setattr(ranks, "_here", ranks.Ranks(rank, number))
-        shares.append(ranks.share(datalist, "training"))
-        assert ranks.first_of_share(datalist, "training") == shares[-1][0]
-    assert [case for share in shares for case in share] == datalist["training"]
+def test_shares_in_order_are_all_cases_in_order_and_differ_by_one_at_most(cases: int, number: int):
+    shares = [range(*ranks.bounds(cases, rank, number)) for rank in range(number)]
+    assert [case for share in shares for case in share] == list(range(cases))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_more_processes_than_cases_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ranks, "_here", ranks.Ranks(0, 3))
+    monkeypatch.setattr(ranks, "number_of_ranks", lambda: 3)
     with pytest.raises(ranks.ConfigurationError, match=r"^2 validation cases are too few for 3 processes; start 2 at "):
         ranks.share({"validation": [1, 2]}, "validation")
 
@@ -107,6 +100,7 @@ def test_more_processes_than_cases_are_refused_in_one_line(monkeypatch: pytest.M
 def test_a_process_alone_is_the_first_and_the_torch_of_many_is_not_asked(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     ranks.begin("cpu")
+    ranks.wait_for_all()
     assert not torch.distributed.is_initialized()
     assert (ranks.rank(), ranks.number_of_ranks(), ranks.is_first()) == (0, 1, True)
     assert ranks.from_first(lambda: "done") == "done"
@@ -126,14 +120,72 @@ run = {"network": rank_handlers.averaging_gradients(torch.nn.Linear(2, 1), "cpu"
 run["itself"] = run
 run["network"](torch.ones(1, 2)).backward()
 sys.setswitchinterval(60)  # Gloo's thread gets Python's lock when this thread gives it away, not before
-ranks.wait_for_all()
+ranks.{last}
 """
 
 
-def test_who_leaves_just_after_a_message_neither_aborts_nor_hangs(tmp_path: Path):
-    (tmp_path / "leaving.py").write_text(LEAVING)
+@pytest.mark.parametrize("last", ["wait_for_all()", "gathered('é')"])
+def test_who_leaves_just_after_a_message_neither_aborts_nor_hangs(last: str, tmp_path: Path):
+    (tmp_path / "leaving.py").write_text(LEAVING.replace("{last}", last))
     launched = Launched(tmp_path / "output.txt", *TORCHRUN, tmp_path / "leaving.py")
     assert launched.ended().status == 0, launched.output.read_text()
+
+
+TALKING = """
+import sys, torch
+from ignite.engine import Engine
+from workflows.machine import ranks
+from workflows.monitoring.progress_handlers import EpochTable, ProgressBar, RunBar
+from workflows.monitoring.tensorboard_handlers import Scalars
+from workflows.training.rank_handlers import SameEverywhere, event_writer
+
+ranks.begin("cpu")
+here = ranks.rank()
+assert (ranks.number_of_ranks(), ranks.ranks_on_this_machine()) == (2, 2)
+assert ranks.gathered(here == 0) == [True, False] and ranks.gathered("é" * here) == ["", "é"]
+assert ranks.joined([here] * (1 + here)) == [0, 1, 1]
+assert ranks.largest(here + 5) == 6
+assert ranks.from_first(lambda: {"done by": here}) == {"done by": 0}
+assert ranks.continue_command("RUN") == "torchrun --nproc_per_node=2 -m workflows train --resume --out RUN"
+
+network = torch.nn.BatchNorm1d(2)
+network.running_mean += here
+network.num_batches_tracked += here
+engine = Engine(lambda engine, batch: batch)
+engine.state.metrics["dice"] = 0.5 + here
+SameEverywhere(network).attach(engine)
+sys.stderr.isatty = sys.stdout.isatty = lambda: True
+Scalars(event_writer(log_dir=sys.argv[1]), iteration_log=False).attach(engine)
+EpochTable(engine, "dice").attach(engine)
+ProgressBar("training").attach(engine)
+RunBar().attach(engine)
+engine.run([0], 1)
+assert engine.state.metrics["dice"] == 0.5
+assert network.running_mean.tolist() == [0, 0] and network.num_batches_tracked == 0
+
+try:
+    ranks.from_first(lambda: 1 / 0)
+except ZeroDivisionError:
+    assert here == 0
+except SystemExit as ended:
+    assert here == 1 and ended.code == 1
+else:
+    raise AssertionError
+"""
+
+
+def test_ranks_hear_of_each_other_and_the_first_alone_reports(tmp_path: Path):
+    (tmp_path / "talking.py").write_text(TALKING)
+    logs = ("--redirects", "3", "--log-dir", tmp_path / "logs")
+    ended = start(*TORCHRUN, *logs, tmp_path / "talking.py", tmp_path / "events", cwd=REPOSITORY)
+    first, second = (
+        "".join(log.read_text() for log in sorted((tmp_path / "logs").rglob(f"{rank}/std*.log"))) for rank in (0, 1)
+    )
+    assert ended.status == 0, ended.stderr + first + second
+    assert len(list((tmp_path / "events").iterdir())) == 1
+    shown = ("val loss", "best so far", "run [0/1 epochs]", "training[1/1]")
+    assert all(part in first for part in shown)
+    assert not any(part in second for part in shown)
 
 
 def three_patients(slices: Sequence[int]) -> SliceDataset:

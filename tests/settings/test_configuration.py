@@ -14,7 +14,7 @@ from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.settings import bundle_files
 from workflows.settings.beside_checkpoint import settings_beside
 from workflows.settings.bundle_files import bundle_root, config_files, known_settings, overlays_of
-from workflows.settings.overrides import parse_overrides, refuse_unknown, running_parser
+from workflows.settings.overrides import parse_overrides, refuse_unknown, running_workflow
 from workflows.settings.setting_checks import check_values
 from workflows.training.train import datalist
 
@@ -193,10 +193,10 @@ def test_an_expression_finds_the_configuration_that_it_stands_in(tmp_path: Path)
     asking = {
         "imports": ["$import workflows.settings.overrides as overrides"],
         "size_px": 64,
-        "run": ["$overrides.running_parser().get('size_px')"],
+        "run": ["$overrides.running_workflow().parser.get('size_px')"],
     }
     file.write_text(json.dumps(asking))
-    assert running_parser() is None
+    assert running_workflow() is None
     workflow = ConfigWorkflow(str(file), meta_file=None, logging_file=False, workflow_type="train")
     assert workflow.run() == [64]
 

@@ -1,8 +1,9 @@
 """One run in several processes, called ranks, on one machine or several: who does what, and what they tell each other.
 
-`torchrun` starts the ranks, PyTorch's DistributedDataParallel averages their gradients, and MONAI and Ignite gather
-their figures. Rank 0, the first, writes and prints. A process that nobody started as one of several is the first of
-one: every function here then does at once what it would without ranks, and torch.distributed is not touched.
+`torchrun` starts the ranks, PyTorch's DistributedDataParallel averages their gradients, and Ignite's `idist` does the
+talking. Here is what they lack: shares of cases, errors of the first rank told to all, one line where a rank has ended.
+Rank 0, the first, writes and prints. A process that nobody started as one of several is the first of one: every
+function here then does at once what it would without ranks, and imports neither torch nor Ignite.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from workflows.messages.errors import BratsError, ConfigurationError
@@ -32,39 +34,33 @@ GLOO_FREES_S = 0.5
 """Seconds that Gloo's thread is given to free the last message; it takes microseconds once it is scheduled."""
 
 
-@dataclass
-class Ranks:
-    """This process among those of its run.
-
-    Attributes:
-        on_this_machine: how many ranks share its memory.
-        words: the group over which ranks talk, on the CPU whatever they compute on.
-    """
-
-    rank: int = 0
-    number: int = 1
-    on_this_machine: int = 1
-    words: Any = None
-
-
-_here = Ranks()
+_words: Any = None
+"""The group over which ranks talk, on the CPU whatever they compute on; None in a process alone."""
 
 
 def rank() -> int:
-    return _here.rank
+    return 0 if _words is None else _idist().get_rank()
 
 
 def number_of_ranks() -> int:
-    return _here.number
+    return 1 if _words is None else _idist().get_world_size()
 
 
 def ranks_on_this_machine() -> int:
-    return _here.on_this_machine
+    """How many ranks share its memory."""
+    return 1 if _words is None else _idist().get_nproc_per_node()
 
 
 def is_first() -> bool:
     """Whether this process writes and prints for all."""
-    return _here.rank == 0
+    return rank() == 0
+
+
+def _idist() -> ModuleType:
+    """What Ignite has for ranks; it imports torch, which a process alone can do without."""
+    import ignite.distributed
+
+    return ignite.distributed
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -93,18 +89,18 @@ def begin(device: Any) -> None:
     Args:
         device: that this rank computes on; CPUs talk by Gloo, GPUs by NCCL.
     """
-    if _here.number > 1 or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    global _words
+    if _words is not None or int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return
     import torch
-    import torch.distributed as dist
 
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
-    _here.rank, _here.number = dist.get_rank(), dist.get_world_size()
-    _here.on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    _here.words = dist.new_group(backend="gloo") if on_gpu else dist.group.WORLD
+    # Not `idist.initialize`: Ignite 0.5.5 gives every rank a GPU if there are any, one that computes on the CPU too.
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+    _idist().sync()
+    _words = _idist().new_group(list(range(_idist().get_world_size())), backend="gloo")
     atexit.register(end)
     if not is_first():  # what it has to say the first says too, but for its share
         logging.getLogger("workflows").setLevel(logging.WARNING)
@@ -118,12 +114,11 @@ def end() -> None:
     meanwhile the process is aborted, and if the group is destroyed meanwhile each waits for the other for ever. It gets
     the lock as soon as this thread sleeps, and has nothing left to free when it wakes up.
     """
-    import torch.distributed as dist
-
-    if dist.is_initialized():
+    global _words
+    if _words is not None:
         time.sleep(GLOO_FREES_S)
-        dist.destroy_process_group()
-    _here.__init__()  # type: ignore[misc]
+        _idist().finalize()
+        _words = None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -131,7 +126,7 @@ def end() -> None:
 
 
 @contextmanager
-def _talking() -> Iterator[None]:
+def naming_lost_ranks() -> Iterator[None]:
     """Say in one line that another rank has ended; why, it has said itself."""
     try:
         yield
@@ -152,14 +147,10 @@ def lost(error: BaseException | None) -> bool:
 
 def gathered(value: Value) -> list[Value]:
     """The values of all ranks, in their order, on every one of them."""
-    if _here.number == 1:
+    if _words is None:
         return [value]
-    import torch.distributed as dist
-
-    values: list[Any] = [None] * _here.number
-    with _talking():
-        dist.all_gather_object(values, value, group=_here.words)
-    return values
+    with naming_lost_ranks():  # in a list, for Ignite makes a tensor on the GPU of a number or a text
+        return [of_one for (of_one,) in _idist().all_gather([value], group=_words)]
 
 
 def joined(values: Sequence[Value]) -> list[Value]:
@@ -173,38 +164,27 @@ def from_first(work: Callable[[], Value]) -> Value:
     Raises:
         SystemExit: on the others, if it failed.
     """
-    if _here.number == 1:
-        return work()
-    import torch.distributed as dist
-
-    told: list[Any] = [False, None]
+    told: Any = (False, None)
     try:
         if is_first():
-            told = [True, work()]
+            told = (True, work())
     finally:
-        with _talking():
-            dist.broadcast_object_list(told, src=0, group=_here.words)
-    if not told[0]:
+        done, result = gathered(told)[0]
+    if not done:
         raise SystemExit(1)
-    return told[1]
+    return result
 
 
 def wait_for_all() -> None:
     """Return when every rank has come here."""
-    gathered(None)
+    if _words is not None:
+        with naming_lost_ranks():
+            _idist().barrier()
 
 
 def largest(number: int) -> int:
     """The largest of the ranks' numbers."""
-    if _here.number == 1:
-        return number
-    import torch
-    import torch.distributed as dist
-
-    value = torch.tensor(number)
-    with _talking():
-        dist.all_reduce(value, dist.ReduceOp.MAX, group=_here.words)
-    return int(value)
+    return max(gathered(number))
 
 
 def check_equal_steps(steps: int | None) -> None:
@@ -220,9 +200,9 @@ def check_equal_steps(steps: int | None) -> None:
 # Who does what
 
 
-def bounds(cases: int) -> tuple[int, int]:
-    """The first case of this rank among all, and the one after its last; shares differ by one case at most."""
-    return tuple(cases * edge // _here.number for edge in (_here.rank, _here.rank + 1))  # type: ignore[return-value]
+def bounds(cases: int, rank: int, ranks: int) -> tuple[int, int]:
+    """The first case of a rank among all, and the one after its last; shares differ by one case at most."""
+    return cases * rank // ranks, cases * (rank + 1) // ranks
 
 
 def share(datalist: Mapping[str, Any], section: str) -> list[Any]:
@@ -231,20 +211,20 @@ def share(datalist: Mapping[str, Any], section: str) -> list[Any]:
     Raises:
         ConfigurationError: if there are some, but fewer than ranks.
     """
-    cases = datalist[section]
-    if 0 < len(cases) < _here.number:
+    cases, ranks = datalist[section], number_of_ranks()
+    if 0 < len(cases) < ranks:
         raise ConfigurationError(
-            f"{len(cases)} {section} cases are too few for {_here.number} processes; start {len(cases)} at most."
+            f"{len(cases)} {section} cases are too few for {ranks} processes; start {len(cases)} at most."
         )
-    first, after = bounds(len(cases))
-    if _here.number > 1:
-        logger.info(f"rank {rank()} of {_here.number}: {after - first} of {len(cases)} {section} cases")
+    first, after = bounds(len(cases), rank(), ranks)
+    if ranks > 1:
+        logger.info(f"rank {rank()} of {ranks}: {after - first} of {len(cases)} {section} cases")
     return list(cases[first:after])
 
 
 def first_of_share(datalist: Mapping[str, Any], section: str) -> int:
     """How many cases of a section the ranks before this one have."""
-    return bounds(len(datalist[section]))[0]
+    return bounds(len(datalist[section]), rank(), number_of_ranks())[0]
 
 
 @dataclass(frozen=True)
@@ -267,8 +247,8 @@ def own_seed(seed: int) -> int:
 
 def continue_command(run_dir: str | Path) -> str:
     """How a person continues a run with as many ranks."""
-    if _here.number == 1:
+    if number_of_ranks() == 1:
         return f"brats-unet train --resume --out {run_dir}"
-    machines = _here.number // _here.on_this_machine
+    machines = _idist().get_nnodes()
     several = f"--nnodes={machines} … " if machines > 1 else ""
-    return f"torchrun {several}--nproc_per_node={_here.on_this_machine} -m workflows train --resume --out {run_dir}"
+    return f"torchrun {several}--nproc_per_node={ranks_on_this_machine()} -m workflows train --resume --out {run_dir}"

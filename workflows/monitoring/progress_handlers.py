@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar as IgniteProgressBar
 from ignite.metrics import Frequency
@@ -25,6 +26,7 @@ class ProgressBar:
     def __init__(self, doing: str) -> None:
         self.bar = IgniteProgressBar(desc=doing, persist=False) if sys.stderr.isatty() else None
 
+    @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
         if self.bar is not None:
             # Ignite adds the number of the epoch, and a validation counts only those that were.
@@ -50,6 +52,7 @@ class RunBar:
     def __init__(self) -> None:
         self.bar = IgniteProgressBar(desc="run", bar_format=RUN_BAR_FORMAT) if sys.stderr.isatty() else None
 
+    @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
         if self.bar is not None:
             engine.add_event_handler(Events.STARTED, self._open)
@@ -78,6 +81,7 @@ class EpochTable:
         self.validator, self.score, self.sign = validator, score, -1.0 if lower_is_better else 1.0
         self.best_figure, self.begun = float("-inf"), False
 
+    @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
         if sys.stdout.isatty():
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)

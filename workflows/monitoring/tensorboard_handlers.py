@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from matplotlib.colors import ListedColormap
+from monai.handlers import TensorBoardStatsHandler
 from monai.visualize import blend_images
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
@@ -46,6 +48,14 @@ PLACES = ("dataset_dir", "run_dir", "split_file", "bundle_root", "device")
 SECTIONS_OF_SETTINGS = ("input", "network_def", "loss", "optimizer", "lr_scheduler", "ema", "early_stop")
 
 
+class Scalars(TensorBoardStatsHandler):
+    """MONAI's, on the first rank only."""
+
+    @idist.one_rank_only()
+    def attach(self, engine: Engine) -> None:
+        super().attach(engine)
+
+
 class RunDescription:
     """The settings of a run, charts of training against validation, and the network's graph.
 
@@ -61,6 +71,7 @@ class RunDescription:
         self.writer, self.network, self.slice_shape = writer, network, slice_shape(input)
         self.run_dir = Path(run_dir)
 
+    @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._describe)
         engine.add_event_handler(Events.EPOCH_COMPLETED(once=1), self._write_graph)
@@ -140,6 +151,7 @@ class SliceOverlays:
         self.writer, self.dataset, self.count, self.brain_only = writer, dataset, count, brain_only
         self.tags: dict[tuple[int, int], str] = {}
 
+    @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._choose)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write_watched)
@@ -214,6 +226,7 @@ class FallenCases:
         self.score, self.sign = score, -1.0 if lower_is_better else 1.0
         self.best_figure, self.best_epoch, self.best_dice = float("-inf"), 0, torch.empty(0)
 
+    @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 

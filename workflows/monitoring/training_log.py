@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 
@@ -36,6 +37,7 @@ class TrainingLog:
         self.rows: list[dict[str, Any]] = []
         self.started = time.monotonic()
 
+    @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)

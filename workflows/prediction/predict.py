@@ -21,7 +21,7 @@ from workflows.prediction.usable_cases import FAULT, entries_with_faults
 from workflows.settings.beside_checkpoint import TUNED_SETTINGS, settings_beside
 from workflows.settings.bundle_files import config_files
 from workflows.settings.checkpoints import MODEL_CARD, check_checkpoint, default_checkpoint
-from workflows.settings.overrides import own_settings, refuse_unknown, run_workflow
+from workflows.settings.overrides import own_settings, refuse_misspelt, run_workflow
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def predict(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
     variants = list(variants)
     files = config_files("inference", variants)
     known = ConfigParser.load_config_files(files)
-    refuse_unknown(overrides, known)
+    refuse_misspelt(overrides, known)
     checkpoint = overrides.get("checkpoint") or default_checkpoint()
     check_checkpoint(checkpoint)
     own = own_settings(variants, overrides) | set(TUNED_SETTINGS if overrides.get("more_checkpoints") else ())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from workflows.messages.errors import ConfigurationError, show_errors_in_one_lin
 from workflows.settings.setting_checks import NONE, check_values
 
 if TYPE_CHECKING:
-    from monai.bundle import ConfigParser
+    from monai.bundle import ConfigWorkflow
 from workflows.settings.bundle_files import BASED_ON, bundle_root, known_settings
 
 PATH_SETTINGS = ("dataset_dir", "run_dir", "split_file", "patient_dir", "output_dir", "checkpoint", "cache_dir")
@@ -36,10 +38,44 @@ def run_workflow(run_id: str, files: Sequence[str], overrides: Mapping[str, Any]
 
     for module in ("scripts", "workflows"):  # the second warns of files outside the bundle, as a resumed run's is
         logging.getLogger(f"monai.bundle.{module}").setLevel(logging.ERROR)
+    options = {name: overrides[name] for name in monai_options() & overrides.keys()}
     given = {name: NONE if value is None else value for name, value in overrides.items()}
     paths: dict[str, Any] = {name: literal_path(overrides[name]) for name in PATH_SETTINGS if overrides.get(name)}
     paths |= {name: list(map(literal_path, overrides[name])) for name in PATH_LISTS if overrides.get(name)}
-    run(run_id=run_id, config_file=list(files), **{**given, **paths})
+    run(**{"run_id": run_id, "config_file": list(files), **given, **paths, **options})
+
+
+def monai_options() -> set[str]:
+    """What `python -m monai.bundle run` takes beside settings, such as `tracking` and `logging_file`."""
+    from monai.bundle import ConfigWorkflow, create_workflow, run
+
+    taken = {
+        name for function in (run, create_workflow, ConfigWorkflow) for name in inspect.signature(function).parameters
+    }
+    return taken - {"config_file", "override", "kwargs"}
+
+
+def tracking_settings(tracking: Any) -> set[str]:
+    """The settings that MONAI adds to a configuration when it tracks a run.
+
+    Args:
+        tracking: "mlflow", a file of tracking settings or its content; None for none.
+    Raises:
+        ConfigurationError: if it is something else.
+    """
+    from monai.bundle import ConfigParser
+    from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
+
+    if tracking is None:
+        return set()
+    try:
+        by_name = isinstance(tracking, str) and tracking in DEFAULT_EXP_MGMT_SETTINGS
+        found: Any = DEFAULT_EXP_MGMT_SETTINGS[tracking] if by_name else ConfigParser.load_config_files(tracking)
+        return set(found["configs"]) - set(found["handlers_id"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"tracking is {tracking!r}; give mlflow, or a JSON file of MONAI's tracking settings ({error})."
+        ) from error
 
 
 def literal_path(path: str | Path) -> str:
@@ -90,15 +126,26 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
             raise ConfigurationError(f"no setting is called {top!r}; {hint}")
 
 
+def refuse_misspelt(overrides: Mapping[str, Any], settings: Iterable[str]) -> None:
+    """`refuse_unknown` for a command: settings of its configuration, options of MONAI and what its tracking adds."""
+    refuse_unknown(overrides, {*settings, *monai_options(), *tracking_settings(overrides.get("tracking"))})
+
+
 def check_settings() -> None:
     """The first step of every `run`: refuse a setting that cannot be meant before anything is read or written."""
     show_errors_in_one_line()
-    parser = running_parser()
-    if parser is not None:
-        given = {name for name, value in parser.get().items() if value != f"$@input.{name}"}  # ours refer to it
-        refuse_unknown(given, known_settings(bundle_root()))
-        _check_base(parser.get())
-        check_values(parser, bundle_root())
+    workflow = running_workflow()
+    if workflow is None:
+        return
+    settings = workflow.parser.get()
+    steps = (workflow.init_id, workflow.run_id, workflow.final_id)
+    referred = re.findall(r"@(\w+)", json.dumps(settings, default=str))  # as what MONAI's tracking adds is
+    given = {name for name, value in settings.items() if value != f"$@input.{name}"}  # ours refer to it
+    refuse_unknown(given, {*known_settings(bundle_root()), *steps, *referred})
+    if "tracking_uri" in settings and find_spec("mlflow") is None:
+        raise ConfigurationError("tracking needs MLflow, which is not installed: pip install -e '.[mlflow]'")
+    _check_base(settings)
+    check_values(workflow.parser, bundle_root())
 
 
 def _check_base(settings: Mapping[str, Any]) -> None:
@@ -108,10 +155,14 @@ def _check_base(settings: Mapping[str, Any]) -> None:
         raise ConfigurationError(f"an overlay changes the recipe {base}; name {base}.json before it.")
 
 
-def running_parser() -> ConfigParser | None:
-    """The parser of the MONAI workflow that is evaluating the expression from which this is called.
+def running_workflow() -> ConfigWorkflow | None:
+    """The MONAI workflow that is evaluating the expression from which this is called.
 
-    MONAI hands an expression the values it refers to, never the configuration as a whole; it is on the call stack.
+    It is on the call stack, and in MONAI 1.6.1 nowhere else that an expression can see. `@` alone, the configuration as
+    a whole, is built before it is handed over, with the expression itself in it: MONAI refuses the circular reference.
+    `%` alone, a copy of the configuration, holds itself and is refused as well. `initialize` runs before code packed
+    beside `configs` can be imported, and a workflow class of our own would have to be named in every
+    `python -m monai.bundle run`.
     """
     from monai.bundle import ConfigWorkflow
 
@@ -119,7 +170,7 @@ def running_parser() -> ConfigParser | None:
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, ConfigWorkflow):
-            return caller.parser
+            return caller
         frame = frame.f_back
     return None
 

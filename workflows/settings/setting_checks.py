@@ -85,6 +85,7 @@ def setting_types(root: str | Path) -> dict[str, set[type]]:
             if _is_plain(value):
                 kinds.setdefault(name, set()).add(type(value))
     plain = {name: found for name, found in kinds.items() if found != {type(None)}}
+    plain.pop("save_execute_config", None)  # False, True or a path; None or an expression once MONAI has read it
     return {name: found for name, found in plain.items() if not name.startswith(("+", "_"))}
 
 

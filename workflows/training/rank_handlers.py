@@ -1,14 +1,15 @@
-"""Training in several processes: whose gradients are averaged, which handlers run where, what all must share."""
+"""Training in several processes: whose gradients are averaged, what all must share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
-    from ignite.engine import Engine
-from workflows.machine.ranks import _here, _talking, from_first, is_first
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+
+from workflows.machine.ranks import from_first, is_first, naming_lost_ranks, number_of_ranks
 
 
 def averaging_gradients(network: torch.nn.Module, device: Any) -> torch.nn.Module:
@@ -16,30 +17,11 @@ def averaging_gradients(network: torch.nn.Module, device: Any) -> torch.nn.Modul
 
     Ranks must take equally many steps. Parts of the network without a gradient are left alone, as in one process.
     """
-    if _here.number == 1:
+    if number_of_ranks() == 1:
         return network
-    import torch
-    from torch.nn.parallel import DistributedDataParallel
-
+    # Not `idist.auto_model`: Ignite 0.5.5 names a GPU for a network on the CPU, if there are any, and PyTorch refuses.
     place = [device] if torch.device(device).type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=place, static_graph=True)
-
-
-def handlers_here(handlers: Sequence[Any], *first: Any) -> list[Any]:
-    """`first` and the handlers that this rank attaches: on all but the first rank, none that shows or logs."""
-    if _here.number == 1:
-        return list(handlers)
-    if is_first():
-        return [*first, *handlers]
-    from monai.handlers import TensorBoardStatsHandler
-
-    from workflows.monitoring.progress_handlers import EpochTable, ProgressBar, RunBar
-    from workflows.monitoring.tensorboard_handlers import FallenCases, RunDescription, SliceOverlays
-    from workflows.monitoring.training_log import TrainingLog
-
-    showing = (TrainingLog, EpochTable, ProgressBar, RunBar)
-    on_tensorboard = (TensorBoardStatsHandler, RunDescription, SliceOverlays, FallenCases)
-    return [*first, *(handler for handler in handlers if not isinstance(handler, (*showing, *on_tensorboard)))]
+    return torch.nn.parallel.DistributedDataParallel(network, device_ids=place, static_graph=True)
 
 
 def event_writer(**options: Any) -> Any:
@@ -71,18 +53,15 @@ class SameEverywhere:
         self.networks = networks
 
     def attach(self, engine: Engine) -> None:
-        from ignite.engine import Events
-
         engine.add_event_handler(Events.STARTED, self._share_buffers)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._share_figures)
 
     def _share_buffers(self) -> None:
-        import torch.distributed as dist
-
         for network in self.networks:
             for buffer in network.buffers():
-                with _talking():
-                    dist.broadcast(buffer, src=0)
+                with naming_lost_ranks():
+                    of_first: Any = idist.broadcast(buffer, src=0)  # a copy where Ignite sends it through a GPU
+                buffer.copy_(of_first)
 
     def _share_figures(self, engine: Engine) -> None:
         engine.state.metrics.update(from_first(lambda: dict(engine.state.metrics)))

@@ -172,9 +172,12 @@ class RunState:
         raise BratsError(f"{advice}; {kept}: continue with  {again}") from error
 
 
-def itself(handler: Any) -> Any:
-    """The handler. MONAI's check of a bundle's properties wants a `_target_` of every handler before the one that
-    validates, and a plain reference has none."""
+def identity_handler(handler: Any) -> Any:
+    """The handler as it is, for a trainer's list of handlers in JSON.
+
+    MONAI 1.6.1 looks for the `ValidationHandler` in that list when it checks a bundle's properties, and reads the
+    `_target_` of every entry; a plain reference such as "@run_state" has none, and the check ends in a TypeError.
+    """
     return handler
 
 
@@ -193,7 +196,10 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def _stateful(thing: Any) -> Any:
-    """MONAI's `EarlyStopHandler` keeps its state in an Ignite handler within, and has no `state_dict` itself."""
+    """What holds a thing's state: of MONAI's `EarlyStopHandler` the Ignite handler in it.
+
+    MONAI 1.6.1's has no `state_dict` of its own, and gives Ignite's no public name.
+    """
     return thing._handler if isinstance(thing, EarlyStopHandler) else thing
 
 

@@ -19,13 +19,13 @@ from workflows.data.label_conventions import LABEL_CONVENTIONS
 from workflows.data.nifti_files import axial_slices
 from workflows.data.split import obtain_datalist
 from workflows.files.outputs import check_outputs
-from workflows.files.run_folder import CURVES, LAST, LOG, MODEL, RUN_CONFIGURATION, RUN_SPLIT_FILE
+from workflows.files.run_folder import CURVES, LAST, LOG, MODEL, RUN_CONFIGURATION, RUN_SPLIT_FILE, run_configuration
 from workflows.machine.allocation import keep_freed_memory, spare_collector_the_imports
 from workflows.machine.ranks import continue_command, from_first, is_first, wait_for_all
 from workflows.machine.stopping import exit_status
 from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.settings.bundle_files import config_files
-from workflows.settings.overrides import refuse_unknown, run_workflow, running_parser
+from workflows.settings.overrides import refuse_misspelt, run_workflow, running_workflow
 from workflows.settings.setting_checks import NONE
 
 if TYPE_CHECKING:
@@ -51,9 +51,11 @@ def train(variants: Iterable[str], overrides: Mapping[str, Any], resume: bool = 
 
     if resume:
         own = Path(overrides["run_dir"]) / RUN_CONFIGURATION
+        if "tracking_uri" in run_configuration(own):  # tracked from its beginning, and it would be so twice
+            overrides = {name: value for name, value in overrides.items() if name != "tracking"}
         variants = [*([str(own)] if own.is_file() else []), *variants, RESUME]
     files = config_files("train", variants)
-    refuse_unknown(overrides, ConfigParser.load_config_files(files))
+    refuse_misspelt(overrides, ConfigParser.load_config_files(files))
     run_workflow("training", files, overrides)
 
 
@@ -69,6 +71,16 @@ def _new_run_dir() -> str:
         number += 1
         path = Path(f"{name}_{number}")
     return str(path)
+
+
+def outside_data(folder: str, dataset_dir: str) -> str:
+    """The folder, for what MONAI writes before a run's first step.
+
+    Raises:
+        ConfigurationError: if it lies in the data folder.
+    """
+    check_outputs([Path(folder) / "any"], [dataset_dir])
+    return folder
 
 
 def begin_run(
@@ -138,8 +150,8 @@ def save_configuration(run_dir: str | Path, dataset_dir: str, amp: bool | None =
 
 def current_configuration() -> dict[str, Any]:
     """The running workflow's configuration as JSON holds it; empty outside of one."""
-    parser = running_parser()
-    settings = json.loads(json.dumps(parser.get(), default=str)) if parser is not None else {}
+    workflow = running_workflow()
+    settings = json.loads(json.dumps(workflow.parser.get(), default=str)) if workflow is not None else {}
     return {name: None if value == NONE else value for name, value in settings.items()}
 
 
