@@ -47,8 +47,8 @@ def number_of_ranks() -> int:
 
 
 def ranks_on_this_machine() -> int:
-    """How many ranks share its memory."""
-    return 1 if _words is None else _idist().get_nproc_per_node()
+    """How many ranks share its memory, as `torchrun` says: Ignite 0.5.5 asks Slurm, which counts what it started."""
+    return 1 if _words is None else int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def is_first() -> bool:
@@ -249,6 +249,6 @@ def continue_command(run_dir: str | Path) -> str:
     """How a person continues a run with as many ranks."""
     if number_of_ranks() == 1:
         return f"brats-unet train --resume --out {run_dir}"
-    machines = _idist().get_nnodes()
+    machines = number_of_ranks() // ranks_on_this_machine()
     several = f"--nnodes={machines} … " if machines > 1 else ""
     return f"torchrun {several}--nproc_per_node={ranks_on_this_machine()} -m workflows train --resume --out {run_dir}"
