@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transforms.labels import STUDY_MODALITIES
-from workflows.comparing import network_runs
+from workflows.comparing import one_network
 from workflows.comparing.network_rows import network_row
 from workflows.comparing.network_tables import TABLES, print_table, write_tables
 from workflows.data.split import STUDY_SEED, obtain_datalist
@@ -102,16 +102,16 @@ def _compared(folder: Path, variants: list[str], settings: dict[str, Any], minut
         return
     if not steps.is_file():
         print("  measuring its steps", flush=True)
-        in_own_process(network_runs.measure_steps, variants, settings, steps)
+        in_own_process(one_network.measure_steps, variants, settings, steps)
     cost = json.loads(steps.read_text())
     epochs = epochs_within(minutes, cost["steps_per_epoch"], cost["seconds_per_step"])
     if not training.is_file():
         steps_in_words = f"{cost['steps_per_epoch']} steps of {cost['seconds_per_step']:.2f} s"
         print(f"  training {epochs} epochs of {steps_in_words}", flush=True)
         shutil.rmtree(folder / "run", ignore_errors=True)  # of a training that was broken off
-        in_own_process(network_runs.train_network, variants, settings, epochs, folder / "run", training)
+        in_own_process(one_network.train_network, variants, settings, epochs, folder / "run", training)
     print(f"  scoring the cases of {section}", flush=True)
-    in_own_process(network_runs.score_network, settings, folder / "run", section, scores)
+    in_own_process(one_network.score_network, settings, folder / "run", section, scores)
 
 
 def _overlays(networks: Sequence[str]) -> dict[str, str]:

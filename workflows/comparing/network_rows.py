@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from transforms.labels import REGIONS
-from workflows.evaluation.score_files import SUMMARY_FILE
-from workflows.scoring.per_case_table import PER_CASE_FILE, read_rows
+from workflows.evaluation.output_files import SUMMARY_FILE
+from workflows.scoring.per_case_csv import PER_CASE_FILE, read_rows
 
 COLUMNS = (
     *("network", "parameters", "epochs", "steps_per_epoch", "seconds_per_step", "seconds_are"),

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from transforms.files import PNG_METADATA, write_whole
 from transforms.labels import REGION_NAMES, REGIONS
-from workflows.scoring.brats_scores import DISTINCT
-from workflows.scoring.per_case_table import Row
+from workflows.scoring.per_case_csv import Row
+from workflows.scoring.score_case import DISTINCT
 
 MEASURED, BY_RULE = "#0072b2", "#d55e00"  # two of Okabe and Ito's colours
 DOT_SPREAD = 0.28  # of the distance between two boxes

@@ -14,8 +14,8 @@ from scipy.spatial.distance import pdist
 
 from transforms.boxes import bounding_box
 from transforms.labels import BACKGROUND
-from workflows.scoring.brats_scores import SCORED
 from workflows.scoring.lesions import SMALLEST_SCORED_MM3, TOUCHING
+from workflows.scoring.score_case import SCORED
 from workflows.scoring.surface_distances import Mask
 
 LISTED_LESIONS = 12

@@ -20,8 +20,8 @@ from workflows.pictures.colours import CLASS_COLOURS, DISAGREEMENT_COLOURS, HEAT
 from workflows.report.findings import Lesion, Measure
 from workflows.report.volumes import Grid, brain_box, pack_labels
 from workflows.report.warnings import UNCERTAIN_BELOW, Notice
-from workflows.scoring.brats_scores import SCORED, RegionScores
 from workflows.scoring.lesions import SMALLEST_SCORED_MM3
+from workflows.scoring.score_case import SCORED, RegionScores
 from workflows.scoring.surface_distances import Mask
 
 ASSETS = Path(__file__).with_name("assets")

@@ -33,7 +33,7 @@ from workflows.report.sources import (
     slice_range_of,
 )
 from workflows.report.warnings import Notice, warn_of_grid, warn_of_input, warn_of_prediction, warn_of_rounding
-from workflows.scoring.brats_scores import RegionScores, score_case
+from workflows.scoring.score_case import RegionScores, score_case
 from workflows.scoring.surface_distances import Mask
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workflows.scoring.per_case_table import EMPTY_MASKS, Row
-from workflows.scoring.scores import IN_SUMMARY, Score
+from workflows.scoring.per_case_csv import EMPTY_MASKS, Row
+from workflows.scoring.score_list import IN_SUMMARY, Score
 
 LESION_COUNTS = tuple(score.name for score in IN_SUMMARY if score.unit == "lesions")
 CONFIDENCE = 0.95

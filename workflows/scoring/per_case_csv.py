@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from transforms.files import write_whole
 from workflows.messages.errors import ConfigurationError, DatasetError
-from workflows.scoring.brats_scores import Rules, score_case
-from workflows.scoring.scores import SCORES
+from workflows.scoring.score_case import Rules, score_case
+from workflows.scoring.score_list import SCORES
 from workflows.scoring.surface_distances import Definition
 
 PER_CASE_FILE = "per_case.csv"
@@ -43,7 +43,7 @@ def rows_of_case(
     rules: Rules = "2020",
     hd95: Definition = "brats",
 ) -> list[dict[str, Any]]:
-    """One row per region and class, in the order of `brats_scores.SCORED`; arguments as for `score_case`.
+    """One row per region and class, in the order of `SCORED`; arguments as for `score_case`.
 
     Raises:
         DatasetError: naming the case, where `score_case` refuses it.

@@ -1,4 +1,4 @@
-"""All `workflows.scoring.scores` of one case: whole volume, the patient's own grid, BraTS's rules for empty regions.
+"""All `workflows.scoring.score_list` of one case: whole volume, the patient's own grid, BraTS's rules for empty regions.
 
 Light on purpose: NumPy and SciPy only, so that cases can be scored in parallel by processes that start at once.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transforms.boxes import Box, bounding_box
 from transforms.labels import BACKGROUND, CLASS_NAMES, NUM_CLASSES, REGIONS
 from workflows.scoring.mask_pair import MaskPair
-from workflows.scoring.scores import EMPTY_HD95_MM, SCORES
+from workflows.scoring.score_list import EMPTY_HD95_MM, SCORES
 from workflows.scoring.surface_distances import Definition, Mask, Spacing
 
 Rules = Literal["2020", "2023"]

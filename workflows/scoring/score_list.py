@@ -2,7 +2,7 @@
 
 From `SCORES` follow the columns of `per_case.csv`, the statistics in `summary.json` and their JSON schema, the tables
 of `scores.md` and of the terminal, and what `brats-unet compare` compares. A new score is one entry here and one test;
-`pytest tests/evaluation/test_score_files.py --write-docs` brings the schema up to date.
+`pytest tests/evaluation/test_output_files.py --write-docs` brings the schema up to date.
 
 Light on purpose: NumPy and SciPy only, so that cases can be scored in parallel by processes that start at once.
 """

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from transforms.files import write_whole
-from workflows.evaluation.score_tables import OWN_ENTRIES, as_markdown, print_summary
+from workflows.evaluation.scores_as_text import OWN_ENTRIES, as_markdown, print_summary
 from workflows.files.json_files import write_json
 from workflows.messages.errors import ConfigurationError
-from workflows.scoring.brats_scores import Rules
 from workflows.scoring.lesions import LESION_PENALTY_MM
-from workflows.scoring.per_case_table import PER_CASE_FILE, Row, write_rows
-from workflows.scoring.scores import EMPTY_HD95_MM, SCORES
+from workflows.scoring.per_case_csv import PER_CASE_FILE, Row, write_rows
+from workflows.scoring.score_case import Rules
+from workflows.scoring.score_list import EMPTY_HD95_MM, SCORES
 from workflows.scoring.statistics import INTERVAL_METHOD, mean_dice, summarise
 from workflows.scoring.surface_distances import Definition
 
@@ -43,7 +43,7 @@ def summary_of(
     """The content of `summary.json`.
 
     Args:
-        rows: of all scored cases, see `workflows.scoring.per_case_table`.
+        rows: of all scored cases, see `workflows.scoring.per_case_csv`.
         source: what was scored and where it came from, by name, in words.
         skipped: {"case", "reason"} of the cases left out.
         sections: further entries by name, each a mapping that JSON can hold; `tables_of` shows them.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from transforms.labels import BACKGROUND, CLASS_NAMES, REGIONS
-from workflows.evaluation.published_study import STUDY_FIGURES
+from workflows.evaluation.study_published import STUDY_FIGURES
 from workflows.scoring.pixel_sums import KERAS_EPSILON, SUM_NAMES, slice_sums, study_scores
 
 EXTRA_SUMS = ("cross_entropy", "tumour_cross_entropy", "tumour_pixels")

@@ -17,10 +17,10 @@ import pytest
 
 from tests.support import LPS, REPOSITORY, Started
 from transforms.labels import REGIONS
-from workflows.evaluation.folder_pairs import score_folders
-from workflows.evaluation.label_map_folders import find_label_maps
-from workflows.scoring.brats_scores import EMPTY_HD95_MM
-from workflows.scoring.per_case_table import COLUMNS, read_rows
+from workflows.evaluation.evaluate_folders import score_folders
+from workflows.evaluation.find_label_maps import find_label_maps
+from workflows.scoring.per_case_csv import COLUMNS, read_rows
+from workflows.scoring.score_case import EMPTY_HD95_MM
 
 PAIRS = os.environ.get("BRATS_EVALUATION_PAIRS")
 FILES = {"per_case.csv", "summary.json", "scores.md", "dice_by_region.png", "volumes.png"}

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from transforms.files import MARKDOWN_MARK, write_whole
-from workflows.evaluation.score_files import SUMMARY_FILE
+from workflows.evaluation.output_files import SUMMARY_FILE
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
 from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.messages.text_tables import TextTable, cell
-from workflows.scoring.brats_scores import DISTINCT
-from workflows.scoring.per_case_table import PER_CASE_FILE, read_rows
-from workflows.scoring.scores import IN_SUMMARY, SCORES
+from workflows.scoring.per_case_csv import PER_CASE_FILE, read_rows
+from workflows.scoring.score_case import DISTINCT
+from workflows.scoring.score_list import IN_SUMMARY, SCORES
 from workflows.scoring.statistics import INTERVAL_METHOD, interval_in_words, mean_interval
 
 COMPARED = tuple(score for score in IN_SUMMARY if score.compared)
