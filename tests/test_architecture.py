@@ -46,6 +46,7 @@ LIGHT = (
     "files.outputs",
     "files.prediction_names",
     "files.run_folder",
+    "files.text_files",
     "machine.processes",
     "machine.ranks",
     "messages.errors",
