@@ -376,12 +376,12 @@ def compare_networks(
     config: Variants = None,
 ) -> None:
     """Train and score several networks with the same budget of time."""
-    from workflows.comparing.compare_networks import NETWORKS
+    from workflows.comparing.compare_networks import NETWORKS, Conditions
     from workflows.comparing.compare_networks import compare_networks as run_comparison
 
     chosen = _listed(networks) if networks else NETWORKS
-    overrides = _overrides({}, context.args)
-    run_comparison(dataset_dir, out, chosen, minutes, split_file, section, config or [], overrides)
+    conditions = Conditions(minutes, section, config or [], _overrides({}, context.args))
+    run_comparison(dataset_dir, out, chosen, split_file, conditions)
 
 
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=LOOKING)

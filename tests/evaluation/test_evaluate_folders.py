@@ -320,7 +320,10 @@ def test_a_model_that_predicts_nothing_is_right_only_where_there_is_nothing(scor
     touched = {"both_empty": 2, "prediction_empty": 1, "reference_empty": 0, "no_lesion_scored": 3}  # ET is of 8 mm³
     assert summary["regions"]["ET"]["empty"] == touched
     assert summary["regions"]["WT"]["empty"] == {
-        **{"both_empty": 1, "prediction_empty": 2, "reference_empty": 0, "no_lesion_scored": 1}
+        "both_empty": 1,
+        "prediction_empty": 2,
+        "reference_empty": 0,
+        "no_lesion_scored": 1,
     }
 
 

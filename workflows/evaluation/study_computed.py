@@ -33,7 +33,8 @@ def case_sums(probabilities: Tensor, target: Tensor) -> Tensor:
 
 def study_figures(sums: Sequence[Tensor]) -> dict[str, float]:
     """The study's figures over the cases whose `case_sums` are given, by the names in `STUDY_FIGURES`, and
-    `tumour_loss`: cross-entropy over the reference's tumour pixels."""
+    `tumour_loss`: cross-entropy over the reference's tumour pixels.
+    """
     columns = torch.stack(list(sums)).unbind(1)
     by_name = dict(zip((*SUM_NAMES, *EXTRA_SUMS), columns, strict=True))
     scores = study_scores({name: by_name[name] for name in SUM_NAMES})
