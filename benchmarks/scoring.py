@@ -1,4 +1,4 @@
-"""How long scoring one case takes: everything in `workflows.scoring.brats_scores` against MONAI's plain metrics.
+"""How long scoring one case takes: everything in `workflows.scoring.score_case` against MONAI's plain metrics.
 
     [BRATS_EVALUATION_PAIRS=DIR] OMP_NUM_THREADS=1 python benchmarks/scoring.py [--repeats N] [--cases N]
 
@@ -29,7 +29,7 @@ from results_page import processor
 
 from transforms.labels import ENHANCING, ENHANCING_IN_FILES_TO_2022
 from transforms.regions import labels_to_regions
-from workflows.scoring.brats_scores import score_case
+from workflows.scoring.score_case import score_case
 
 Pair = tuple[str, np.ndarray, np.ndarray, tuple[float, ...]]
 

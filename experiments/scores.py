@@ -14,7 +14,7 @@ from experiments.folds import SECTION, fold_split
 from transforms.cleaning import cleaning_steps
 from transforms.labels import ENHANCING, REGIONS
 from workflows.data.label_conventions import LABEL_CONVENTIONS
-from workflows.scoring.brats_scores import score_case
+from workflows.scoring.score_case import score_case
 
 
 def score_fold(fold: int, data: Path, label_maps: Path) -> dict[str, Any]:

@@ -16,10 +16,10 @@ LIGHT = (
     "audit.case_checks",
     "audit.dataset_checks",
     "audit.table",
-    "comparing.compare",
+    "comparing.compare_evaluations",
     "comparing.compare_networks",
     "comparing.network_rows",
-    "comparing.network_runs",
+    "comparing.one_network",
     "comparing.network_tables",
     "data.brain",
     "data.case",
@@ -32,10 +32,10 @@ LIGHT = (
     "data.nifti_files",
     "data.oriented",
     "data.split",
-    "evaluation.folder_pairs",
-    "evaluation.label_map_folders",
-    "evaluation.score_files",
-    "evaluation.score_tables",
+    "evaluation.evaluate_folders",
+    "evaluation.find_label_maps",
+    "evaluation.output_files",
+    "evaluation.scores_as_text",
     "explore.data_in_words",
     "explore.explore",
     "explore.page",
@@ -46,6 +46,7 @@ LIGHT = (
     "files.outputs",
     "files.prediction_names",
     "files.run_folder",
+    "files.text_files",
     "machine.processes",
     "machine.ranks",
     "messages.errors",
@@ -56,11 +57,11 @@ LIGHT = (
     "prediction.records",
     "report.overview",
     "report.report",
-    "scoring.brats_scores",
+    "scoring.score_case",
     "scoring.lesions",
     "scoring.mask_pair",
-    "scoring.per_case_table",
-    "scoring.scores",
+    "scoring.per_case_csv",
+    "scoring.score_list",
     "scoring.statistics",
     "scoring.surface_distances",
     "settings.beside_checkpoint",
@@ -206,7 +207,7 @@ def test_light_modules_import_neither_torch_nor_monai():
 
 
 def test_a_prediction_without_reports_does_not_import_what_writes_them():
-    tree = ast.parse((REPOSITORY / "workflows" / "report" / "handler.py").read_text())
+    tree = ast.parse((REPOSITORY / "workflows" / "report" / "prediction_reports.py").read_text())
     at_once = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     assert "workflows.files.prediction_names" in at_once
     assert not at_once & {"workflows.report.report", "workflows.report.overview"}

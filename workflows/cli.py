@@ -15,7 +15,7 @@ from workflows.machine.stopping import exit_on_sigterm
 from workflows.messages.errors import BratsError, printable, root_cause
 
 if TYPE_CHECKING:
-    from workflows.scoring.brats_scores import Rules
+    from workflows.scoring.score_case import Rules
     from workflows.scoring.surface_distances import Definition
 
 HYPHENS_AND_UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
@@ -301,13 +301,13 @@ def evaluate(
         )
         if not (predictions and references):
             raise typer.BadParameter("--predictions and --references are folders of one evaluation: name both.")
-        from workflows.evaluation.folder_pairs import evaluate_folders
+        from workflows.evaluation.evaluate_folders import evaluate_folders
 
         year, whose = cast("Rules", str(rules or "2020")), cast("Definition", str(hd95 or "brats"))
         evaluate_folders(predictions, references, out, year, whose, skip_bad, workers)
         return
     _refuse_no_checkpoint(checkpoint, skip_bad, workers)
-    from workflows.evaluation.evaluate import run_evaluation
+    from workflows.evaluation.evaluate_checkpoint import run_evaluation
     from workflows.settings.checkpoints import named_checkpoints
 
     named = {"output_dir": out, **for_checkpoint}
@@ -349,7 +349,7 @@ def compare(
     """Compare two evaluations case by case: differences, intervals, Wilcoxon's test."""
     if out and out.suffix not in (".md", ".json"):
         raise typer.BadParameter(f"{out}: give it a name that ends in .md or .json.", param_hint="--out")
-    from workflows.comparing.compare import compare_runs
+    from workflows.comparing.compare_evaluations import compare_runs
 
     compare_runs(run_a, run_b, out)
 
@@ -376,12 +376,12 @@ def compare_networks(
     config: Variants = None,
 ) -> None:
     """Train and score several networks with the same budget of time."""
-    from workflows.comparing.compare_networks import NETWORKS
+    from workflows.comparing.compare_networks import NETWORKS, Conditions
     from workflows.comparing.compare_networks import compare_networks as run_comparison
 
     chosen = _listed(networks) if networks else NETWORKS
-    overrides = _overrides({}, context.args)
-    run_comparison(dataset_dir, out, chosen, minutes, split_file, section, config or [], overrides)
+    conditions = Conditions(minutes, section, config or [], _overrides({}, context.args))
+    run_comparison(dataset_dir, out, chosen, split_file, conditions)
 
 
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=LOOKING)

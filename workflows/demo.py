@@ -9,8 +9,8 @@ from pathlib import Path
 from transforms.labels import REGIONS, STUDY_MODALITIES
 from workflows.data.datalist import read_datalist
 from workflows.data.nifti_files import load_image
-from workflows.evaluation.evaluate import run_evaluation
-from workflows.evaluation.score_files import SCORES_FILE, SUMMARY_FILE
+from workflows.evaluation.evaluate_checkpoint import run_evaluation
+from workflows.evaluation.output_files import SCORES_FILE, SUMMARY_FILE
 from workflows.evaluation.tune import run_tuning
 from workflows.files.prediction_names import VOLUMES_FILE, map_name, report_name
 from workflows.files.run_folder import CURVES, MODEL, TUNED_SETTINGS_FILE

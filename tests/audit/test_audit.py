@@ -107,7 +107,7 @@ def test_audit_json_holds_one_object_per_case(tmp_path: Path) -> None:
     findings = audit(tmp_path / "data")
     findings.write(tmp_path / "out" / "audit.json")
     content = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert content == json.loads(findings.to_json())
+    assert content == json.loads(json.dumps(findings.to_dict()))
     assert content["label_convention"] == "brats-to-2022"
     assert content["stray_files"] == ["notes.txt"]
     assert [case["id"] for case in content["cases"]] == ["P1", "P2"]
@@ -119,7 +119,7 @@ def test_audit_json_holds_one_object_per_case(tmp_path: Path) -> None:
 def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
     for name in ("P1", "P2", "P3"):
         write_case(tmp_path, name)
-    assert audit(tmp_path, workers=2).to_json() == audit(tmp_path, workers=1).to_json()
+    assert audit(tmp_path, workers=2).to_dict() == audit(tmp_path, workers=1).to_dict()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])

@@ -15,7 +15,7 @@ from ignite.engine import Engine
 from matplotlib.image import imread
 
 from tests.support import REPOSITORY, Run, Started, listing
-from workflows.comparing.compare_networks import compare_networks, epochs_within
+from workflows.comparing.compare_networks import Conditions, compare_networks, epochs_within
 from workflows.comparing.network_costs import FIRST_STEPS, STEPS, StepCosts, peak_memory, seconds_per_step
 from workflows.comparing.network_figures import COLOURS, MARKERS, draw_networks, look
 from workflows.comparing.network_rows import COLUMNS
@@ -103,13 +103,13 @@ def test_a_folder_keeps_to_its_settings(tmp_path: Path, phantom_dir: Path, tiny_
     mine.write_text('{"network_def": {"_target_": "NoSuchNet"}}')
     split, out = tiny_run.folder / "split.json", tmp_path / "out"
     with pytest.raises(ConfigurationError, match=r"1 of 1 networks failed; .*\n  mine: network_def: no network"):
-        compare_networks(phantom_dir, out, [str(mine)], minutes=1, split_file=split)
+        compare_networks(phantom_dir, out, [str(mine)], split, Conditions(minutes=1))
     with pytest.raises(ConfigurationError, match=r"other settings \(minutes 1 → 2\); name another --out"):
-        compare_networks(phantom_dir, out, [str(mine)], minutes=2, split_file=split)
+        compare_networks(phantom_dir, out, [str(mine)], split, Conditions(minutes=2))
     other = tmp_path / "other.json"
     other.write_text(split.read_text() + "\n")
     with pytest.raises(ConfigurationError, match="holds a comparison on another split"):
-        compare_networks(phantom_dir, out, [str(mine)], minutes=1, split_file=other)
+        compare_networks(phantom_dir, out, [str(mine)], other, Conditions(minutes=1))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -119,10 +119,23 @@ def test_a_folder_keeps_to_its_settings(tmp_path: Path, phantom_dir: Path, tiny_
 def row(name: str, dice: float, millions: float = 1.0, **changes: Any) -> dict[str, Any]:
     regions = {f"{region}_dice": dice for region in ("wt", "tc", "et")}
     figures = {
-        **{"network": name, "parameters": int(millions * 1e6), "epochs": 10, "steps_per_epoch": 47},
-        **{"seconds_per_step": 1.125, "seconds_are": "CPU", "training_minutes": 9.96, "training_wall_minutes": 12.0},
-        **{"training_gb": 1.2 * millions, "prediction_seconds": 4.04 * millions, "prediction_gb": 2.5, "cases": 2},
-        **{"mean_dice": dice, **regions, "wt_hd95_mm": 5.25, "tc_hd95_mm": 6.0, "et_hd95_mm": 373.13},
+        "network": name,
+        "parameters": int(millions * 1e6),
+        "epochs": 10,
+        "steps_per_epoch": 47,
+        "seconds_per_step": 1.125,
+        "seconds_are": "CPU",
+        "training_minutes": 9.96,
+        "training_wall_minutes": 12.0,
+        "training_gb": 1.2 * millions,
+        "prediction_seconds": 4.04 * millions,
+        "prediction_gb": 2.5,
+        "cases": 2,
+        "mean_dice": dice,
+        **regions,
+        "wt_hd95_mm": 5.25,
+        "tc_hd95_mm": 6.0,
+        "et_hd95_mm": 373.13,
         "by_case": {"A": dict.fromkeys(("WT", "TC", "ET"), dice), "B": dict.fromkeys(("WT", "TC", "ET"), dice / 2)},
     }
     assert set(COLUMNS) == set(figures) - {"by_case"}

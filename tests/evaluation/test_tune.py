@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from tests.support import Run, Started
 from transforms.labels import ENHANCING, NECROTIC_CORE, OEDEMA
-from workflows.evaluation.evaluate import cut_to_tumour
+from workflows.evaluation.evaluate_checkpoint import cut_to_tumour
 from workflows.evaluation.tune import CANDIDATES, choose, choose_growth
 
 

@@ -24,8 +24,8 @@ from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.pictures.colours import CLASS_COLOURS
 from workflows.report.findings import largest_axial_diameter_mm, largest_diameter_mm, largest_lesions, measure_label_map
 from workflows.report.overview import thumbnail
-from workflows.report.page import ASSETS, SCRIPTS
-from workflows.report.report import Report, make_report, report_folder
+from workflows.report.page import ASSETS, SCRIPTS, Report
+from workflows.report.report import make_report, report_folder
 from workflows.report.volumes import Grid, pack_image, pack_levels
 from workflows.report.warnings import uncertain_voxels, warn_of_grid, warn_of_prediction
 

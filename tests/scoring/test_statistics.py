@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows.scoring.per_case_table import COLUMNS
-from workflows.scoring.scores import SCORES
+from workflows.scoring.per_case_csv import COLUMNS
+from workflows.scoring.score_list import SCORES
 from workflows.scoring.statistics import (
     RESAMPLES,
     count_empty,

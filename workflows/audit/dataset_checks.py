@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +76,6 @@ class Audit:
             "duplicates": [vars(duplicate) for duplicate in self.duplicates],
             "cases": [record.to_dict() for record in self.cases],
         }
-
-    def to_json(self) -> str:
-        """The text of `audit.json`."""
-        return json.dumps(self.to_dict(), indent=2)
 
     def write(self, path: Path | str) -> None:
         """Write `audit.json`, whole or not at all."""

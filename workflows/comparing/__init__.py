@@ -1,0 +1,1 @@
+"""Two evaluations, or many networks, side by side."""

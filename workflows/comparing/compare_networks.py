@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from transforms.labels import STUDY_MODALITIES
-from workflows.comparing import network_runs
+from workflows.comparing import one_network
 from workflows.comparing.network_rows import network_row
 from workflows.comparing.network_tables import TABLES, print_table, write_tables
 from workflows.data.split import STUDY_SEED, obtain_datalist
@@ -32,15 +33,29 @@ SETTINGS_FILE, STEPS_FILE, TRAINING_FILE = "comparison.json", "steps.json", "tra
 DECIDED_HERE = ("max_epochs", "val_interval", "resume", "run_dir", "network_def")
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """What is the same for all networks of a comparison.
+
+    Attributes:
+        minutes: the budget of each training, see `compare_networks`.
+        section: of the split, scored; training uses its section "training" alone.
+        variants: overlays that come before each network's.
+        overrides: settings of train.json.
+    """
+
+    minutes: float = 9
+    section: str = "validation"
+    variants: Sequence[str] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
 def compare_networks(
     dataset_dir: Path,
     out: Path,
     networks: Sequence[str] = NETWORKS,
-    minutes: float = 9,
     split_file: Path | None = None,
-    section: str = "validation",
-    variants: Iterable[str] = (),
-    overrides: Mapping[str, Any] | None = None,
+    conditions: Conditions = Conditions(),
 ) -> None:
     """Train every network for `minutes`, score it, and write networks.csv, .json, .md and .png into `out`.
 
@@ -53,26 +68,26 @@ def compare_networks(
     Args:
         networks: overlays of train.json that define a network, names of the bundle's or paths.
         split_file: datalist; without one the study's proportions are applied, once for all networks.
-        section: of the split, scored; training uses its section "training" alone.
-        variants: overlays that come before each network's.
-        overrides: settings of train.json for all.
     Raises:
         ConfigurationError: before any work, of what cannot be meant; at the end, naming the networks that failed.
     """
-    variants, overrides = list(variants), dict(overrides or {})
     overlays = _overlays(networks)
-    refuse_unknown(overrides, known_settings(bundle_root()))
-    _check(minutes, section, overrides)
+    _check(conditions)
     check_outputs([out / name for name in (RUN_SPLIT_FILE, *TABLES)], [dataset_dir])
-    _keep_split(dataset_dir, split_file, out, section, overrides)
-    described = {"dataset_dir": str(dataset_dir.resolve()), "minutes": minutes, "section": section}
-    _keep_settings({**described, "config": variants, "settings": overrides}, out)
-    common = {**overrides, "dataset_dir": str(dataset_dir), "split_file": str(out / RUN_SPLIT_FILE)}
+    _keep_split(dataset_dir, split_file, out, conditions)
+    described = {
+        "dataset_dir": str(dataset_dir.resolve()),
+        "minutes": conditions.minutes,
+        "section": conditions.section,
+    }
+    _keep_settings({**described, "config": conditions.variants, "settings": conditions.overrides}, out)
+    files = {"dataset_dir": str(dataset_dir), "split_file": str(out / RUN_SPLIT_FILE)}
+    in_all = replace(conditions, overrides={**conditions.overrides, **files})
     failed: dict[str, BratsError] = {}
     for number, (name, overlay) in enumerate(overlays.items(), start=1):
         print(f"{number}/{len(overlays)} {name}: {out / name}", flush=True)
         try:
-            _compared(out / name, [*variants, overlay], common, minutes, section)
+            _train_and_score(out / name, overlay, in_all)
         except BratsError as error:
             failed[name] = error
             print(f"{name}: {error}", flush=True)
@@ -94,24 +109,25 @@ def epochs_within(minutes: float, steps_per_epoch: int, seconds_per_step: float)
     return max(1, int(minutes * 60 / (steps_per_epoch * seconds_per_step)))
 
 
-def _compared(folder: Path, variants: list[str], settings: dict[str, Any], minutes: float, section: str) -> None:
+def _train_and_score(folder: Path, overlay: str, conditions: Conditions) -> None:
     """One network, skipping what its folder holds already."""
+    variants, settings, section = [*conditions.variants, overlay], conditions.overrides, conditions.section
     steps, training, scores = folder / STEPS_FILE, folder / TRAINING_FILE, folder / "scores"
     if network_row(folder):
         print("  is there, skipped", flush=True)
         return
     if not steps.is_file():
         print("  measuring its steps", flush=True)
-        in_own_process(network_runs.measure_steps, variants, settings, steps)
+        in_own_process(one_network.measure_steps, variants, settings, steps)
     cost = json.loads(steps.read_text())
-    epochs = epochs_within(minutes, cost["steps_per_epoch"], cost["seconds_per_step"])
+    epochs = epochs_within(conditions.minutes, cost["steps_per_epoch"], cost["seconds_per_step"])
     if not training.is_file():
         steps_in_words = f"{cost['steps_per_epoch']} steps of {cost['seconds_per_step']:.2f} s"
         print(f"  training {epochs} epochs of {steps_in_words}", flush=True)
         shutil.rmtree(folder / "run", ignore_errors=True)  # of a training that was broken off
-        in_own_process(network_runs.train_network, variants, settings, epochs, folder / "run", training)
+        in_own_process(one_network.train_network, variants, settings, epochs, folder / "run", training)
     print(f"  scoring the cases of {section}", flush=True)
-    in_own_process(network_runs.score_network, settings, folder / "run", section, scores)
+    in_own_process(one_network.score_network, settings, folder / "run", section, scores)
 
 
 def _overlays(networks: Sequence[str]) -> dict[str, str]:
@@ -120,36 +136,33 @@ def _overlays(networks: Sequence[str]) -> dict[str, str]:
     for network in networks:
         file = Path(config_files("train", [network])[1])
         if not any(name.split("#")[0] == "network_def" for name in json.loads(file.read_text())):
-            raise ConfigurationError(f"{network}: is no network; it has no network_def. Choose from {_listed()}.")
+            raise ConfigurationError(
+                f"{network}: is no network; it has no network_def. Choose from {', '.join(NETWORKS)}."
+            )
         if found.setdefault(file.stem, network) != network:
             raise ConfigurationError(f"{network} and {found[file.stem]} have one name; rename one.")
     return found
 
 
-def _listed() -> str:
-    return ", ".join(NETWORKS)
-
-
-def _check(minutes: float, section: str, overrides: Mapping[str, Any]) -> None:
-    if not minutes > 0:
-        raise ConfigurationError(f"minutes is {minutes}; it must be greater than 0.")
-    if section not in SECTIONS_TO_SCORE:
-        raise ConfigurationError(f"section is {section!r}; choose from {', '.join(SECTIONS_TO_SCORE)}.")
-    if decided := [name for name in overrides if name.replace("::", "#").split("#")[0] in DECIDED_HERE]:
+def _check(conditions: Conditions) -> None:
+    refuse_unknown(conditions.overrides, known_settings(bundle_root()))
+    if not conditions.minutes > 0:
+        raise ConfigurationError(f"minutes is {conditions.minutes}; it must be greater than 0.")
+    if conditions.section not in SECTIONS_TO_SCORE:
+        raise ConfigurationError(f"section is {conditions.section!r}; choose from {', '.join(SECTIONS_TO_SCORE)}.")
+    if decided := [name for name in conditions.overrides if name.replace("::", "#").split("#")[0] in DECIDED_HERE]:
         raise ConfigurationError(f"{', '.join(decided)}: the comparison decides this for each network; leave it out.")
 
 
-def _keep_split(
-    dataset_dir: Path, split_file: Path | None, out: Path, section: str, overrides: Mapping[str, Any]
-) -> None:
-    own = out / RUN_SPLIT_FILE
+def _keep_split(dataset_dir: Path, split_file: Path | None, out: Path, conditions: Conditions) -> None:
+    own, overrides = out / RUN_SPLIT_FILE, conditions.overrides
     if split_file and not split_file.is_file():
         raise ConfigurationError(f"{split_file}: no such file; make one by  brats-unet split.")
     if split_file and own.exists() and own.read_bytes() != split_file.read_bytes():
         raise ConfigurationError(f"{out}: holds a comparison on another split; name another --out.")
     modalities = overrides.get("input#modalities", STUDY_MODALITIES)
     split = obtain_datalist(dataset_dir, split_file, out, modalities, overrides.get("split_seed", STUDY_SEED))
-    if empty := [name for name in ("training", "validation", section) if not split[name]]:
+    if empty := [name for name in ("training", "validation", conditions.section) if not split[name]]:
         raise ConfigurationError(f"{split_file or dataset_dir}: no case is for {empty[0]}; make another split.")
 
 

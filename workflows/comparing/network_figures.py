@@ -56,15 +56,8 @@ def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], values: Sequence[
         means = [sum(dice.values()) / len(dice) for dice in row["by_case"].values()]
         colour, marker = look(number)
         axes.plot([value, value], [min(means), max(means)], color=colour, linewidth=1, alpha=0.5, zorder=1)
-        axes.plot(
-            *(value, row["mean_dice"], marker),
-            label=row["network"],
-            color=colour,
-            markersize=9,
-            fillstyle="none",
-            markeredgewidth=2,
-            zorder=3,
-        )
+        point = {"markersize": 9, "fillstyle": "none", "markeredgewidth": 2, "zorder": 3}
+        axes.plot(value, row["mean_dice"], marker, label=row["network"], color=colour, **point)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transforms.labels import REGIONS
-from workflows.evaluation.score_files import SUMMARY_FILE
-from workflows.scoring.per_case_table import PER_CASE_FILE, read_rows
+from workflows.evaluation.output_files import SUMMARY_FILE
+from workflows.scoring.per_case_csv import PER_CASE_FILE, read_rows
 
 COLUMNS = (
     *("network", "parameters", "epochs", "steps_per_epoch", "seconds_per_step", "seconds_are"),
@@ -31,6 +32,10 @@ def network_row(folder: Path) -> dict[str, Any] | None:
     summary = json.loads((folder / "scores" / SUMMARY_FILE).read_text())
     on_gpu = "gpu_memory_gb" in training
     memory = "gpu_memory_gb" if on_gpu else "memory_gb"
+    by_case: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in read_rows(folder / "scores" / PER_CASE_FILE):
+        if row["region"] in REGIONS:
+            by_case[row["case"]][row["region"]] = row["dice"]
     dice = {f"{region.lower()}_dice": summary["mean_dice"][region] for region in REGIONS}
     hd95 = {f"{region.lower()}_hd95_mm": summary["regions"][region]["hd95_mm"]["mean"] for region in REGIONS}
     return {
@@ -47,16 +52,8 @@ def network_row(folder: Path) -> dict[str, Any] | None:
         "mean_dice": sum(dice.values()) / len(dice),
         **dice,
         **hd95,
-        "by_case": _dice_by_case(folder / "scores" / PER_CASE_FILE),
+        "by_case": dict(by_case),
     }
-
-
-def _dice_by_case(file: Path) -> dict[str, dict[str, float]]:
-    by_case: dict[str, dict[str, float]] = {}
-    for row in read_rows(file):
-        if row["region"] in REGIONS:
-            by_case.setdefault(row["case"], {})[row["region"]] = row["dice"]
-    return by_case
 
 
 def cases_in_words(rows: Sequence[Mapping[str, Any]]) -> str:

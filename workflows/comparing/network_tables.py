@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transforms.files import MARKDOWN_MARK, write_whole
+from transforms.files import MARKDOWN_MARK
 from transforms.labels import REGIONS
 from workflows.comparing.network_rows import COLUMNS, cases_in_words
 from workflows.files.json_files import write_json
-from workflows.messages.errors import ConfigurationError
+from workflows.files.text_files import write_text
 from workflows.messages.text_tables import TextTable, cell
+from workflows.scoring.per_case_csv import write_rows
 
 TABLE_FILE, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE = "networks.csv", "networks.json", "networks.md", "networks.png"
 TABLES = (TABLE_FILE, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE)
@@ -38,11 +37,8 @@ def write_tables(rows: Sequence[Mapping[str, Any]], described: Mapping[str, Any]
     text = f"{MARKDOWN_MARK}\n{table.to_markdown()}\n{picture}\n\n{notes(rows, described)}"
     write_json({"schema_version": "1.0", **described, "networks": list(rows)}, out / JSON_FILE)
     draw_networks(rows, out / PICTURE_FILE)
-    try:
-        write_whole(out / TABLE_FILE, lambda path: path.write_text(_csv(rows), encoding="utf-8"))
-        write_whole(out / MARKDOWN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{out}: cannot be written to ({error.strerror or error}).") from error
+    write_rows([{name: row[name] for name in COLUMNS} for row in rows], out / TABLE_FILE, COLUMNS)
+    write_text(out / MARKDOWN_FILE, text)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
@@ -89,11 +85,3 @@ def notes(rows: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> st
         "learning rate and input are the same for all and were tuned to none but the default network; with more time "
         "larger networks may overtake smaller ones.\n"
     )
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

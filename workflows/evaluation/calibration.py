@@ -45,7 +45,8 @@ class Errors:
 @dataclass(frozen=True)
 class Calibration:
     """A fitted temperature, and the errors before and after it in the brain and in what is predicted as tumour; None
-    where that is nothing."""
+    where that is nothing.
+    """
 
     temperature: float
     before: Mapping[str, Errors | None]

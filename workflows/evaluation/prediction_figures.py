@@ -22,7 +22,7 @@ from skimage.feature import peak_local_max
 from transforms.labels import BACKGROUND, CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
 from transforms.slices import AXIAL_ORIENTATION
 from workflows.data.oriented import Plane, pixel_aspect, read_oriented, upright
-from workflows.evaluation.evaluate import run_evaluation
+from workflows.evaluation.evaluate_checkpoint import run_evaluation
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import MODEL
 from workflows.messages.errors import ConfigurationError, DatasetError

@@ -7,17 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from transforms.files import PNG_METADATA, write_whole
 from transforms.labels import REGION_NAMES, REGIONS
-from workflows.scoring.brats_scores import DISTINCT
-from workflows.scoring.per_case_table import Row
+from workflows.pictures.drawing import chart_figure, save
+from workflows.scoring.per_case_csv import Row
+from workflows.scoring.score_case import DISTINCT
 
 MEASURED, BY_RULE = "#0072b2", "#d55e00"  # two of Okabe and Ito's colours
 DOT_SPREAD = 0.28  # of the distance between two boxes
-DPI = 110
 
 
 def draw_dice(rows: Iterable[Row], path: Path) -> None:
@@ -25,7 +23,7 @@ def draw_dice(rows: Iterable[Row], path: Path) -> None:
     rows = list(rows)
     names = [name for name in DISTINCT if any(row["region"] == name for row in rows)]
     groups = [sorted((row for row in rows if row["region"] == name), key=lambda row: row["case"]) for name in names]
-    figure = _figure(width=1.6 + 1.25 * len(names), height=4.4)
+    figure = chart_figure(1.6 + 1.25 * len(names), 4.4)
     axes = figure.subplots()
     values = [[row["dice"] for row in group] for group in groups]
     axes.boxplot(values, widths=0.62, showfliers=False, medianprops={"color": "black", "linewidth": 1.6})
@@ -39,13 +37,13 @@ def draw_dice(rows: Iterable[Row], path: Path) -> None:
     axes.set_title("Dice per case, whole volumes", loc="left")
     axes.grid(axis="y", alpha=0.3)
     _legend(figure, axes)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_volumes(rows: Iterable[Row], path: Path) -> None:
     """Predicted against true volume of WT, TC and ET with the line of identity, one dot per case."""
     rows = list(rows)
-    figure = _figure(width=11, height=4.4)
+    figure = chart_figure(11, 4.4)
     panels = figure.subplots(1, len(REGIONS))
     for axes, region in zip(panels, REGIONS, strict=True):
         of_region = [row for row in rows if row["region"] == region]
@@ -59,7 +57,7 @@ def draw_volumes(rows: Iterable[Row], path: Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("prediction (ml)")
     _legend(figure, panels[0])
-    _save(figure, path)
+    save(figure, path)
 
 
 def _spread(count: int) -> Sequence[float]:
@@ -88,13 +86,3 @@ def _legend(figure: Figure, axes: Axes) -> None:
     kinds = {label: handle for of in figure.axes for handle, label in zip(*of.get_legend_handles_labels(), strict=True)}
     if len(kinds) > 1:
         figure.legend(kinds.values(), kinds.keys(), loc="outside lower center", ncols=len(kinds), frameon=False)
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    write_whole(path, lambda partial: figure.savefig(partial, dpi=DPI, metadata=PNG_METADATA))

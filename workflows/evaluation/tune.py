@@ -16,7 +16,7 @@ from transforms.cleaning import cleaning_steps
 from transforms.decision import BestExpectedDiced, reach
 from transforms.slices import plain
 from workflows.evaluation.calibration import CalibrationVoxels, calibration_table
-from workflows.evaluation.evaluate import cut_to_tumour, evaluation_settings
+from workflows.evaluation.evaluate_checkpoint import cut_to_tumour, evaluation_settings
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import TUNED_SETTINGS_FILE

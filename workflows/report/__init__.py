@@ -1,0 +1,1 @@
+"""The page that shows one patient, and the page over all patients."""

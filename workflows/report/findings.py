@@ -14,8 +14,8 @@ from scipy.spatial.distance import pdist
 
 from transforms.boxes import bounding_box
 from transforms.labels import BACKGROUND
-from workflows.scoring.brats_scores import SCORED
 from workflows.scoring.lesions import SMALLEST_SCORED_MM3, TOUCHING
+from workflows.scoring.score_case import SCORED
 from workflows.scoring.surface_distances import Mask
 
 LISTED_LESIONS = 12
@@ -80,10 +80,8 @@ def _measure(mask: Mask, spacing_mm: Sequence[float]) -> Measure:
         if _diagonal_mm(piece.shape[:2], spacing_mm) > axial_mm:
             axial_mm = max(axial_mm, largest_axial_diameter_mm(piece, spacing_mm))
     volume_ml = float(np.count_nonzero(mask)) * voxel_mm3 / 1000
-    nothing = not pieces
-    return Measure(
-        volume_ml, large, len(pieces) - large, None if nothing else diameter_mm, None if nothing else axial_mm
-    )
+    diameters = (diameter_mm, axial_mm) if pieces else (None, None)
+    return Measure(volume_ml, large, len(pieces) - large, *diameters)
 
 
 def largest_lesions(mask: Mask, spacing_mm: Sequence[float], count: int = LISTED_LESIONS) -> list[Lesion]:
@@ -110,18 +108,15 @@ def _pieces(mask: Mask) -> Iterator[tuple[tuple[slice, ...], int, Mask]]:
     labels, _ = ndimage.label(mask[outer], TOUCHING)
     for number, inner in enumerate(ndimage.find_objects(labels), start=1):
         piece = labels[inner] == number
-        box = tuple(
-            slice(whole.start + part.start, whole.start + part.stop) for whole, part in zip(outer, inner, strict=True)
-        )
+        parts = zip(outer, inner, strict=True)
+        box = tuple(slice(whole.start + part.start, whole.start + part.stop) for whole, part in parts)
         yield box, int(np.count_nonzero(piece)), piece
 
 
 def _deepest(piece: Mask, box: tuple[slice, ...], spacing_mm: Sequence[float]) -> tuple[int, int, int]:
     depth = ndimage.distance_transform_edt(np.pad(piece, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
-    x, y, z = (
-        int(index) + part.start
-        for index, part in zip(np.unravel_index(int(depth.argmax()), piece.shape), box, strict=True)
-    )
+    deepest = np.unravel_index(int(depth.argmax()), piece.shape)
+    x, y, z = (int(index) + part.start for index, part in zip(deepest, box, strict=True))
     return x, y, z
 
 

@@ -16,8 +16,7 @@ from transforms.labels import BACKGROUND, REGION_NAMES, REGIONS
 from workflows.data.oriented import GREY_PERCENTILES
 from workflows.files.prediction_names import OVERVIEW_FILE, report_name, thumbnail_name
 from workflows.pictures.colours import CLASS_COLOURS
-from workflows.report.page import render
-from workflows.report.report import Report
+from workflows.report.page import Report, render
 from workflows.report.volumes import brain_box
 
 OPACITY = 0.55
@@ -46,7 +45,7 @@ def thumbnail(report: Report) -> NDArray[np.uint8]:
         for index, colour in CLASS_COLOURS.items():
             picture[classes == index] *= 1 - OPACITY
             picture[classes == index] += OPACITY * np.asarray(colour)
-    return np.rint(picture).astype(np.uint8)
+    return np.asarray(np.rint(picture), np.uint8)
 
 
 def _sampled(first: int, last: int, spacing_mm: float) -> NDArray[np.intp]:
@@ -75,10 +74,8 @@ def write_overview(output_dir: Path, volumes_file: Path) -> Path | None:
         rows = [_row(row, output_dir) for row in csv.DictReader(table)]
     if len(rows) < 2:
         return None
-    page = render(
-        "overview.html", ("viewer.css",), (), rows=rows, regions=REGION_NAMES, folder=output_dir.resolve().name
-    )
-    out = output_dir / OVERVIEW_FILE
+    folder, out = output_dir.resolve().name, output_dir / OVERVIEW_FILE
+    page = render("overview.html", ("viewer.css",), (), rows=rows, regions=REGION_NAMES, folder=folder)
     write_whole(out, lambda path: path.write_text(page, encoding="utf-8", newline="\n"))
     return out
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,84 +17,89 @@ from numpy.typing import NDArray
 
 from transforms.labels import CLASS_NAMES, ENHANCING, MODALITY_TITLES, NECROTIC_CORE, OEDEMA, REGION_NAMES, REGIONS
 from transforms.windows import in_own_slices
+from workflows.data.case import Case
 from workflows.pictures.colours import CLASS_COLOURS, DISAGREEMENT_COLOURS, HEAT_COLOURS, Colour
-from workflows.report.findings import Lesion, Measure
-from workflows.report.volumes import Grid, brain_box, pack_labels
+from workflows.report.findings import Lesion, measure_label_map
+from workflows.report.sources import Scan, slice_range_of
+from workflows.report.volumes import brain_box, pack_labels
 from workflows.report.warnings import UNCERTAIN_BELOW, Notice
-from workflows.scoring.brats_scores import SCORED, RegionScores
 from workflows.scoring.lesions import SMALLEST_SCORED_MM3
+from workflows.scoring.score_case import SCORED, RegionScores
 from workflows.scoring.surface_distances import Mask
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = (
-    "tools.js",
-    "unpack.js",
-    "plane.js",
-    "state.js",
-    "colours.js",
-    "readout.js",
-    "profile.js",
-    "redraw.js",
-    "input.js",
-    "viewer.js",
+    *("tools.js", "unpack.js", "plane.js", "state.js", "colours.js", "readout.js", "profile.js", "redraw.js"),
+    *("input.js", "viewer.js"),
 )
 """Each stands after those that it imports from."""
 
 OUTLINES = {"WT": OEDEMA, "TC": NECROTIC_CORE, "ET": ENHANCING}
 """The class in whose colour a region is outlined: its own outermost."""
 
-JUMP_TITLES = {
-    "lesion": "Lesion",
-    "missed": "Miss",
-    "invented": "Invention",
-    "uncertain": "Uncertain area",
-}
+JUMP_TITLES = {"lesion": "Lesion", "missed": "Miss", "invented": "Invention", "uncertain": "Uncertain area"}
 INTENSITY_KEYS = ("low", "step", "exact", "window")
+MASKS = ("uncertain", "uncertainty")
 LAYER_TITLES = {"prediction": "Prediction", "reference": "Reference"}
 
 
-@dataclass(frozen=True)
-class PageContent:
-    """What a page shows; see `workflows.report.report.Report` for the parts."""
+@dataclass
+class Report:
+    """Everything that a report shows.
 
-    case: str
-    created: str
-    grid: Grid
-    images: Mapping[str, Mapping[str, Any]]
-    brain: Mask
-    label_maps: Mapping[str, NDArray[np.uint8]]
-    uncertain: Mask | None
-    uncertainty: NDArray[np.uint8] | None
-    measures: Mapping[str, Mapping[str, Measure]]
-    scores: Mapping[str, RegionScores] | None
-    jumps: Mapping[str, Sequence[Lesion]]
-    warnings: Sequence[Notice]
-    record: Mapping[str, Any]
-    slice_range: tuple[int, int] | None
+    Attributes:
+        prediction, reference: (x, y, z) class indices on the scan's grid.
+        uncertain: where the most probable class is not probable; None where no probabilities were saved.
+        uncertainty: (x, y, z) entropy of the class probabilities, 0 to 255; None where it was not saved.
+        record: what the prediction noted of itself, as it was read: not to be trusted.
+        jumps: largest first, by what they are: "lesion", "missed", "invented" or "uncertain".
+    """
+
+    case: Case
+    scan: Scan
+    prediction: NDArray[np.uint8] | None = None
+    reference: NDArray[np.uint8] | None = None
+    uncertain: Mask | None = None
+    uncertainty: NDArray[np.uint8] | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+    warnings: list[Notice] = field(default_factory=list)
+    jumps: dict[str, list[Lesion]] = field(default_factory=dict)
+    scores: Mapping[str, RegionScores] | None = None
+
+    @property
+    def label_maps(self) -> dict[str, NDArray[np.uint8]]:
+        """The prediction and the reference, as far as there are any."""
+        both = {"prediction": self.prediction, "reference": self.reference}
+        return {name: labels for name, labels in both.items() if labels is not None}
+
+    @property
+    def labels(self) -> NDArray[np.uint8] | None:
+        """The label map that the report is about: the prediction, or else the reference."""
+        return self.reference if self.prediction is None else self.prediction
 
 
-def render_page(content: PageContent) -> str:
+def render_page(report: Report) -> str:
     """The page as HTML. Its security policy allows its own program and style, by their digests, and nothing else."""
-    volumes = {name: image["data"] for name, image in content.images.items()}
-    volumes |= {name: pack_labels(labels) for name, labels in content.label_maps.items()}
-    if content.uncertain is not None:
-        volumes["uncertain"] = pack_labels(content.uncertain)
-    if content.uncertainty is not None:
-        volumes["uncertainty"] = pack_labels(content.uncertainty)
+    spacing_mm = report.scan.grid.spacing_mm
+    volumes = {name: image["data"] for name, image in report.scan.images.items()}
+    masks = {name: getattr(report, name) for name in MASKS}
+    volumes |= {name: pack_labels(shown) for name, shown in (report.label_maps | masks).items() if shown is not None}
     return render(
         "report.html",
         ("viewer.css",),
         SCRIPTS,
-        content=content,
+        report=report,
+        created=time.strftime("%Y-%m-%d %H:%M"),
+        measured={name: measure_label_map(labels, spacing_mm) for name, labels in report.label_maps.items()},
         volumes=volumes,
-        settings=_settings(content),
+        settings=_settings(report),
         regions={name: REGION_NAMES.get(name, name) for name in SCORED},
         modality_titles=MODALITY_TITLES,
         layer_titles=LAYER_TITLES,
         jump_titles=JUMP_TITLES,
         classes=_legend({CLASS_NAMES[index]: colour for index, colour in CLASS_COLOURS.items()}),
         outlines=[{"name": name, "title": REGION_NAMES[name]} for name in REGIONS],
-        provenance=provenance(content.record),
+        provenance=provenance(report.record),
         smallest_mm3=SMALLEST_SCORED_MM3,
         uncertain_below=UNCERTAIN_BELOW,
     )
@@ -101,12 +107,9 @@ def render_page(content: PageContent) -> str:
 
 def render(template: str, styles: Sequence[str], scripts: Sequence[str], **context: Any) -> str:
     """Fill a template of `assets`; what is filled in is escaped."""
+    loader = FileSystemLoader(ASSETS)
     environment = Environment(
-        loader=FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     style = _colour_rules() + _asset(*styles)
     script = _as_one_module(_asset(*scripts))
@@ -145,19 +148,19 @@ def _legend(named: Mapping[str, Colour]) -> list[dict[str, str]]:
     return [{"name": name, "css": _css_name(name)} for name in named]
 
 
-def _settings(content: PageContent) -> dict[str, Any]:
+def _settings(report: Report) -> dict[str, Any]:
     """What the viewer is told, as JSON."""
-    spacing = content.grid.spacing_mm[2]
+    spacing, slice_range = report.scan.grid.spacing_mm[2], slice_range_of(report.record)
     return {
-        **content.grid.for_page(),
-        "box": brain_box(content.brain, content.grid),
-        "start": _start(content),
+        **report.scan.grid.for_page(),
+        "box": brain_box(report.scan.brain, report.scan.grid),
+        "start": _start(report),
         "modalities": [
             {"name": name, "title": MODALITY_TITLES[name], **{key: image[key] for key in INTENSITY_KEYS}}
-            for name, image in content.images.items()
+            for name, image in report.scan.images.items()
         ],
-        "layers": list(content.label_maps),
-        "masks": [name for name in ("uncertain", "uncertainty") if getattr(content, name) is not None],
+        "layers": list(report.label_maps),
+        "masks": [name for name in MASKS if getattr(report, name) is not None],
         "heat": HEAT_COLOURS,
         "classes": [{"name": name, "colour": CLASS_COLOURS.get(index)} for index, name in enumerate(CLASS_NAMES)],
         "regions": [
@@ -165,24 +168,25 @@ def _settings(content: PageContent) -> dict[str, Any]:
             for name, classes in REGIONS.items()
         ],
         "disagreement": DISAGREEMENT_COLOURS,
-        "trainedOn": in_own_slices(content.slice_range, spacing) if content.slice_range else None,
+        "trainedOn": in_own_slices(slice_range, spacing) if slice_range else None,
     }
 
 
-def _start(content: PageContent) -> Sequence[int]:
+def _start(report: Report) -> Sequence[int]:
     """The largest lesion, or the middle of the brain."""
-    lesions = content.jumps.get("lesion")
+    lesions = report.jumps.get("lesion")
     if lesions:
         return lesions[0].point
-    return [(first + last) // 2 for first, last in brain_box(content.brain, content.grid)]
+    return [(first + last) // 2 for first, last in brain_box(report.scan.brain, report.scan.grid)]
 
 
 def provenance(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What produced a prediction, for people: whatever of it the record holds, as text."""
-    settings = record.get("settings") if isinstance(record.get("settings"), dict) else {}
-    versions = record.get("versions") if isinstance(record.get("versions"), dict) else {}
-    others = record.get("averaged_with") if isinstance(record.get("averaged_with"), list) else []
-    averaged = [str(other.get("checkpoint")) for other in others or [] if isinstance(other, dict)]
+    settings, versions = (
+        stated if isinstance(stated := record.get(name), dict) else {} for name in ("settings", "versions")
+    )
+    others = stated if isinstance(stated := record.get("averaged_with"), list) else []
+    averaged = [str(other.get("checkpoint")) for other in others if isinstance(other, dict)]
     rows = {
         "Label map": record.get("label_map"),
         "Predicted": record.get("created"),
@@ -190,8 +194,8 @@ def provenance(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         "Weights": record.get("checkpoint"),
         "Weights, SHA-256": record.get("checkpoint_sha256"),
         "Averaged with": ", ".join(averaged),
-        **{f"Setting: {str(name).replace('_', ' ')}": _text(value) for name, value in dict(settings or {}).items()},
-        "Packages": ", ".join(f"{name} {version}" for name, version in dict(versions or {}).items()),
+        **{f"Setting: {str(name).replace('_', ' ')}": _text(value) for name, value in settings.items()},
+        "Packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
     return [(name, str(value)) for name, value in rows.items() if value not in (None, "")]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from workflows.report.volumes import Grid, pack_image
 from workflows.report.warnings import Notice, uncertain_voxels
 from workflows.scoring.surface_distances import Mask
 
-_SEGMENTATION_NAME = re.compile(r"(?P<stem>.+)[_-]seg\.nii(?:\.gz)*", re.IGNORECASE)
+_SEGMENTATION_NAME = re.compile(r"(?P<case>.+)[_-]seg\.nii(?:\.gz)*", re.IGNORECASE)
 
 
 @dataclass
@@ -74,9 +75,8 @@ def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
             text = f"{MODALITY_TITLES[modality]} is not shown: it lies on another grid than the others."
             warnings.append(Notice("problem", text))
     if scan is None:
-        raise DatasetError(
-            f"{case.id}: no image that can be shown in {case.folder}. {' '.join(w.text for w in warnings)}"
-        )
+        reasons = " ".join(warning.text for warning in warnings)
+        raise DatasetError(f"{case.id}: no image that can be shown in {case.folder}. {reasons}")
     return scan
 
 
@@ -115,9 +115,8 @@ def read_uncertainty(prediction: Path, grid: Grid, record: Mapping[str, Any]) ->
     Raises:
         DatasetError: if it belongs to another scan, or is no entropy.
     """
-    stem = stem_of(prediction)
-    file = prediction.with_name(map_name(str(stem), UNCERTAINTY))
-    if stem is None or not file.is_file() or record.get("uncertainty_map", file.name) is None:
+    file = _beside(prediction, functools.partial(map_name, kind=UNCERTAINTY))
+    if file is None or record.get("uncertainty_map", file.name) is None:
         return None
     image = load_image(file)
     own = Grid.of(image)
@@ -129,18 +128,18 @@ def read_uncertainty(prediction: Path, grid: Grid, record: Mapping[str, Any]) ->
     return np.ascontiguousarray(own.turned(np.rint(voxels * 255).astype(np.uint8)))
 
 
-def stem_of(prediction: Path) -> str | None:
-    """`P1` of `P1_seg.nii.gz`, the name that its record and its probabilities share with it; None otherwise."""
+def _beside(prediction: Path, name_of: Callable[[str], str]) -> Path | None:
+    """What was written beside `P1_seg.nii.gz`, named after its case P1; None where there is no such file."""
     match = _SEGMENTATION_NAME.fullmatch(prediction.name)
-    return match["stem"] if match else None
+    file = prediction.with_name(name_of(match["case"])) if match else None
+    return file if file and file.is_file() else None
 
 
 def read_record(prediction: Path) -> dict[str, Any]:
     """What the prediction recorded beside its label map; empty where there is nothing, or nothing sensible."""
-    stem = stem_of(prediction)
-    file = prediction.with_name(record_name(str(stem)))
+    file = _beside(prediction, record_name)
     try:
-        record = json.loads(file.read_text(encoding="utf-8")) if stem and file.is_file() else {}
+        record = json.loads(file.read_text(encoding="utf-8")) if file else {}
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
@@ -176,9 +175,8 @@ def read_uncertain(prediction: Path, grid: Grid) -> Mask | None:
     Raises:
         DatasetError: if they belong to another scan.
     """
-    stem = stem_of(prediction)
-    file = prediction.with_name(map_name(str(stem), PROBABILITIES))
-    if stem is None or not file.is_file():
+    file = _beside(prediction, functools.partial(map_name, kind=PROBABILITIES))
+    if file is None:
         return None
     image = load_image(file)
     own = Grid.of(image)

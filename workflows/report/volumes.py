@@ -58,7 +58,7 @@ class Grid:
 
     def turned(self, voxels: NDArray[Any]) -> NDArray[Any]:
         """An array along the file's axes, along this grid's; further axes stay last."""
-        return nib.orientations.apply_orientation(voxels, self.turn)
+        return np.asarray(nib.orientations.apply_orientation(voxels, self.turn))
 
     def agrees(self, other: Grid) -> bool:
         """Whether voxels with equal indices are at the same place."""

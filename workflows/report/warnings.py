@@ -51,17 +51,14 @@ def warn_of_grid(grid: Grid) -> list[Notice]:
     warnings = []
     if any(abs(edge - BRATS_SPACING_MM) > 0.01 for edge in grid.spacing_mm):
         edges = " × ".join(f"{edge:g}" for edge in np.round(grid.spacing_mm, 3))
-        warnings.append(
-            Notice("caution", f"A voxel measures {edges} mm; scans as BraTS prepares them measure 1 × 1 × 1 mm.")
-        )
+        text = f"A voxel measures {edges} mm; scans as BraTS prepares them measure 1 × 1 × 1 mm."
+        warnings.append(Notice("caution", text))
     if grid.tilt_degrees > TILT_DEGREES:
-        warnings.append(
-            Notice(
-                "note",
-                f"The scan is tilted by {grid.tilt_degrees:.0f}°: slices follow the scan, and L, R, A, P, S and I name "
-                "the nearest direction. Millimetres are exact.",
-            )
+        text = (
+            f"The scan is tilted by {grid.tilt_degrees:.0f}°: slices follow the scan, and L, R, A, P, S and I name "
+            "the nearest direction. Millimetres are exact."
         )
+        warnings.append(Notice("note", text))
     return warnings
 
 
@@ -87,13 +84,11 @@ def warn_of_prediction(
     """
     tumour = prediction != BACKGROUND
     if not tumour.any():
-        return [
-            Notice(
-                "caution",
-                "No tumour was found. That is a statement of the network, not a finding: a small or unusual tumour "
-                "may have been missed.",
-            )
-        ]
+        text = (
+            "No tumour was found. That is a statement of the network, not a finding: a small or unusual tumour "
+            "may have been missed."
+        )
+        return [Notice("caution", text)]
     warnings = _warn_of_slices(tumour, grid, slice_range) if slice_range else []
     if uncertain is not None:
         warnings += _warn_of_uncertainty(tumour, uncertain, grid)
@@ -142,4 +137,4 @@ def uncertain_voxels(probabilities: NDArray[Any]) -> Mask:
     Args:
         probabilities: (x, y, z, classes).
     """
-    return probabilities.max(axis=-1) < UNCERTAIN_BELOW
+    return np.asarray(probabilities.max(axis=-1) < UNCERTAIN_BELOW)

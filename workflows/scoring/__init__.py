@@ -1,0 +1,1 @@
+"""Scores of one case and statistics over many, without knowing who predicted."""

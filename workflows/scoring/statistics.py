@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workflows.scoring.per_case_table import EMPTY_MASKS, Row
-from workflows.scoring.scores import IN_SUMMARY, Score
+from workflows.scoring.per_case_csv import EMPTY_MASKS, Row
+from workflows.scoring.score_list import IN_SUMMARY
 
 LESION_COUNTS = tuple(score.name for score in IN_SUMMARY if score.unit == "lesions")
 CONFIDENCE = 0.95
@@ -33,28 +34,24 @@ def summarise(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
     """The statistics of each region, by its name: number of cases, `describe` of every score, lesions, empty masks,
     worst cases. The order of the cases changes nothing.
     """
-    by_region: dict[str, list[Row]] = {}
+    by_region: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        by_region.setdefault(row["region"], []).append(row)
-    return {region: _summarise_region(of_region) for region, of_region in by_region.items()}
-
-
-def _summarise_region(rows: Sequence[Row]) -> dict[str, Any]:
+        by_region[row["region"]].append(row)
+    over_cases: dict[str, Callable[[Sequence[float]], Any]] = {"sum": sum, "statistics": describe}
     return {
-        "cases": len(rows),
-        **{score.name: _over_cases(score, [row[score.name] for row in rows]) for score in IN_SUMMARY},
-        "empty": count_empty(rows),
-        "worst": worst_cases(rows),
+        region: {
+            "cases": len(cases),
+            **{score.name: over_cases[score.over_cases]([row[score.name] for row in cases]) for score in IN_SUMMARY},
+            "empty": count_empty(cases),
+            "worst": worst_cases(cases),
+        }
+        for region, cases in by_region.items()
     }
 
 
-def _over_cases(score: Score, values: Sequence[float]) -> Any:
-    return sum(values) if score.over_cases == "sum" else describe(values)
-
-
-def describe(values: Iterable[float]) -> dict[str, Any]:
+def describe(values: Sequence[float]) -> dict[str, Any]:
     """Mean, median, quartiles (linear interpolation, Hyndman and Fan's type 7), extremes and interval of the mean."""
-    ordered = np.sort(np.array(list(values), dtype=float))  # sorted: the interval must not depend on the cases' order
+    ordered = np.sort(np.array(values, dtype=float))  # sorted: the interval must not depend on the cases' order
     first, median, third = np.quantile(ordered, (0.25, 0.5, 0.75))
     return {
         "mean": math.fsum(ordered) / len(ordered),
@@ -94,9 +91,8 @@ def interval_in_words(cases: int, of: str) -> str:
     return f"In brackets: 95 % interval of {of}, {INTERVAL_METHOD['method']}.{few}"
 
 
-def count_empty(rows: Iterable[Row]) -> dict[str, int]:
+def count_empty(rows: Sequence[Row]) -> dict[str, int]:
     """How many cases each rule for empty masks gave their scores, and how many have no lesion to score."""
-    rows = list(rows)
     counts = {f"{which}_empty": sum(row["empty"] == which for row in rows) for which in EMPTY_MASKS if which != "no"}
     return counts | {"no_lesion_scored": sum(not any(row[name] for name in LESION_COUNTS) for row in rows)}
 
@@ -105,8 +101,3 @@ def worst_cases(rows: Iterable[Row], how_many: int = WORST_CASES) -> list[dict[s
     """The cases of the lowest Dice, worst first; of equal ones those of the greater HD95."""
     ordered = sorted(rows, key=lambda row: (row["dice"], -row["hd95_mm"], row["case"]))
     return [{name: row[name] for name in ("case", "dice", "hd95_mm", "empty")} for row in ordered[:how_many]]
-
-
-def mean_dice(regions: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Mean Dice by region, from `summarise`."""
-    return {region: of["dice"]["mean"] for region, of in regions.items()}

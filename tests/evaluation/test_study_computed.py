@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from workflows.evaluation.published_study import STUDY_FIGURES
-from workflows.evaluation.study_table import case_sums, study_figures, study_table, tumour_accuracy
+from workflows.evaluation.study_computed import case_sums, study_figures, study_table, tumour_accuracy
+from workflows.evaluation.study_published import STUDY_FIGURES
 
 
 def shares(*pixels: tuple[float, float, float, float]) -> Tensor:

@@ -17,14 +17,14 @@ from transforms.windows import STUDY_WINDOW
 from workflows.data.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, summarise_labels
 from workflows.data.nifti_files import format_shape, load_image, read_voxels
 from workflows.data.oriented import as_classes
-from workflows.evaluation.label_map_folders import LabelMapFolder, find_label_maps
-from workflows.evaluation.score_files import SCORE_FILES, report_scores
+from workflows.evaluation.find_label_maps import LabelMapFolder, find_label_maps
+from workflows.evaluation.output_files import SCORE_FILES, report_scores
 from workflows.files.outputs import check_outputs
 from workflows.machine.processes import in_processes
 from workflows.messages.errors import DatasetError
-from workflows.scoring.brats_scores import Rules
 from workflows.scoring.false_positives import FalsePositives, false_positives
-from workflows.scoring.per_case_table import rows_of_case
+from workflows.scoring.per_case_csv import rows_of_case
+from workflows.scoring.score_case import Rules
 from workflows.scoring.surface_distances import Definition
 
 PREDICTION, REFERENCE = "prediction", "reference"
@@ -64,7 +64,7 @@ class ScoredFolders:
     """The scores of two folders.
 
     Attributes:
-        rows: see `workflows.scoring.per_case_table`.
+        rows: see `workflows.scoring.per_case_csv`.
         skipped: {"case", "reason"} of each case left out.
         enhancing: the value of enhancing tumour in the files, by side; None where no file holds any.
         false_positives: by case.
@@ -127,7 +127,7 @@ def evaluate_folders(
     """`score_folders`, written into `out` and printed.
 
     Returns:
-        The summary, see `workflows.evaluation.score_files`.
+        The summary, see `workflows.evaluation.output_files`.
     Raises:
         ConfigurationError: if `out` lies in one of the two folders, or holds scores that somebody else wrote.
     """

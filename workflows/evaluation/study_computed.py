@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from transforms.labels import BACKGROUND, CLASS_NAMES, REGIONS
-from workflows.evaluation.published_study import STUDY_FIGURES
+from workflows.evaluation.study_published import STUDY_FIGURES
 from workflows.scoring.pixel_sums import KERAS_EPSILON, SUM_NAMES, slice_sums, study_scores
 
 EXTRA_SUMS = ("cross_entropy", "tumour_cross_entropy", "tumour_pixels")
@@ -33,7 +33,8 @@ def case_sums(probabilities: Tensor, target: Tensor) -> Tensor:
 
 def study_figures(sums: Sequence[Tensor]) -> dict[str, float]:
     """The study's figures over the cases whose `case_sums` are given, by the names in `STUDY_FIGURES`, and
-    `tumour_loss`: cross-entropy over the reference's tumour pixels."""
+    `tumour_loss`: cross-entropy over the reference's tumour pixels.
+    """
     columns = torch.stack(list(sums)).unbind(1)
     by_name = dict(zip((*SUM_NAMES, *EXTRA_SUMS), columns, strict=True))
     scores = study_scores({name: by_name[name] for name in SUM_NAMES})

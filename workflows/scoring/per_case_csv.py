@@ -8,16 +8,17 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from transforms.files import write_whole
-from workflows.messages.errors import ConfigurationError, DatasetError
-from workflows.scoring.brats_scores import Rules, score_case
-from workflows.scoring.scores import SCORES
+from workflows.files.text_files import write_text
+from workflows.messages.errors import DatasetError
+from workflows.scoring.score_case import EMPTY_MASKS, Rules, score_case
+from workflows.scoring.score_list import SCORES
 from workflows.scoring.surface_distances import Definition
 
 PER_CASE_FILE = "per_case.csv"
@@ -29,9 +30,6 @@ NEWER = {score.name for score in SCORES if score.since}
 """The columns that a table of an older version may lack."""
 
 SUMMED = {score.name for score in SCORES if score.over_cases == "sum"}
-EMPTY_MASKS = ("no", "both", "prediction", "reference")
-"""Which of the two masks is empty: unless "no", a rule of BraTS gave the scores and not a measurement."""
-
 Row = Mapping[str, Any]
 
 
@@ -43,7 +41,7 @@ def rows_of_case(
     rules: Rules = "2020",
     hd95: Definition = "brats",
 ) -> list[dict[str, Any]]:
-    """One row per region and class, in the order of `brats_scores.SCORED`; arguments as for `score_case`.
+    """One row per region and class, in the order of `SCORED`; arguments as for `score_case`.
 
     Raises:
         DatasetError: naming the case, where `score_case` refuses it.
@@ -53,29 +51,18 @@ def rows_of_case(
     except ValueError as error:
         raise DatasetError(f"{case_id}: {error}") from error
     return [
-        {"case": case_id, "region": region, **of, "empty": empty_mask(of.volume_ml, of.reference_ml)}
-        for region, of in scores.items()
+        {"case": case_id, "region": region, **of_region, "empty": of_region.empty_mask}
+        for region, of_region in scores.items()
     ]
 
 
-def empty_mask(volume_ml: float, reference_ml: float) -> str:
-    """Which mask is empty, as in `EMPTY_MASKS`."""
-    if volume_ml and reference_ml:
-        return "no"
-    return "prediction" if reference_ml else "reference" if volume_ml else "both"
-
-
-def write_rows(rows: Iterable[Row], path: Path) -> None:
-    """Write `per_case.csv`, whole or not at all; figures keep all their digits."""
+def write_rows(rows: Iterable[Row], path: Path, columns: Sequence[str] = COLUMNS) -> None:
+    """Write `per_case.csv`, or another table, whole or not at all; figures keep all their digits."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    content = text.getvalue()
-    try:
-        write_whole(path, lambda partial: partial.write_text(content, encoding="utf-8", newline=""))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    write_text(path, text.getvalue())
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -93,11 +80,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise DatasetError(f"{path}: cannot be read as a table of scores ({error}).") from error
     if not rows:
         raise DatasetError(f"{path}: holds no scores; evaluate again.")
-    seen = set()
-    for row in rows:
-        if (key := (row["case"], row["region"])) in seen:
-            raise DatasetError(f"{path}: holds {row['region']} of {row['case']} twice.")
-        seen.add(key)
+    (case, region), times = Counter((row["case"], row["region"]) for row in rows).most_common(1)[0]
+    if times > 1:
+        raise DatasetError(f"{path}: holds {region} of {case} twice.")
     return rows
 
 

@@ -28,17 +28,17 @@ from transforms.soft_labels import expand_labels
 from transforms.windows import slice_window
 from workflows.data.datalist import SECTIONS, read_datalist, samples
 from workflows.data.label_conventions import LABEL_CONVENTIONS
-from workflows.evaluation.score_files import SCORE_FILES, report_scores
-from workflows.evaluation.study_table import case_sums, study_figures, study_table, tumour_accuracy
+from workflows.evaluation.output_files import SCORE_FILES, report_scores
+from workflows.evaluation.study_computed import case_sums, study_figures, study_table, tumour_accuracy
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import run_configuration
 from workflows.machine.ranks import from_first, joined
 from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.prediction.predict import check_predictions, predict
-from workflows.scoring.brats_scores import Rules
 from workflows.scoring.false_positives import FalsePositives, false_positives, pooled
-from workflows.scoring.per_case_table import rows_of_case
+from workflows.scoring.per_case_csv import rows_of_case
 from workflows.scoring.pixel_sums import region_dice
+from workflows.scoring.score_case import Rules
 from workflows.scoring.surface_distances import Definition
 from workflows.settings.checkpoints import check_checkpoint, warn_of_trained_cases
 
@@ -119,14 +119,14 @@ class Evaluation:
     """Scores each case as it is predicted, and at the end writes and prints the tables.
 
     Args:
-        output_dir: for the files that `workflows.evaluation.score_files` names.
+        output_dir: for the files that `workflows.evaluation.output_files` names.
         cleaning: the post-processing steps that are switched on, by name, see `transforms.cleaning`.
         expected_dice: whether label maps have grown after these, see `transforms.decision`.
         input: what the network is shown. The study's figures are computed on its window of axial slices; of a cube,
             whose grid has no such slices, on those of the final probabilities.
         soft_labels: as in training.
         brain_only: as in prediction.
-        rules, hd95: see `workflows.scoring.brats_scores`.
+        rules, hd95: see `workflows.scoring.score_case`.
         source: what was scored, by name, in words.
     """
 

@@ -48,12 +48,13 @@ class PredictionReports:
         self.background, self.done = background or Background(enabled=False), done
 
     def attach(self, engine: Engine) -> None:
+        """Report each patient after its prediction, and all patients at the end."""
         if self.enabled:
             engine.add_event_handler(Events.STARTED, self._start)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._report_batch)
             engine.add_event_handler(Events.COMPLETED, self._finish)
 
-    def _start(self, engine: Engine) -> None:
+    def _start(self) -> None:
         self.cases = {case.id: case for case in find_cases(self.data_dir, self.modalities).cases}
         for case in self.done:
             if not self._is_written(case):
@@ -89,16 +90,13 @@ class PredictionReports:
         write_thumbnail(report, folder / thumbnail_name(case))
         return out
 
-    def _finish(self, engine: Engine) -> None:
+    def _finish(self) -> None:
         if is_first():  # which by now has the table of all
-            self.background.submit(self._say_overview)
+            self.background.submit(partial(self._write_overview, say=True))
 
-    def _say_overview(self) -> None:
-        out = self._write_overview()
-        if out:
-            logger.info(f"all patients at a glance: {out.resolve()}")
-
-    def _write_overview(self) -> Path | None:
+    def _write_overview(self, say: bool = False) -> None:
         from workflows.report.overview import write_overview
 
-        return write_overview(self.output_dir, self.output_dir / VOLUMES_FILE)
+        out = write_overview(self.output_dir, self.output_dir / VOLUMES_FILE)
+        if out and say:
+            logger.info(f"all patients at a glance: {out.resolve()}")

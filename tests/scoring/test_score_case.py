@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from transforms.labels import ENHANCING, NECROTIC_CORE, OEDEMA, REGIONS
 from workflows.scoring import surface_distances
-from workflows.scoring.brats_scores import EMPTY_HD95_MM, SCORED, RegionScores, score_case
 from workflows.scoring.lesions import score_lesions
 from workflows.scoring.pixel_sums import region_dice
+from workflows.scoring.score_case import EMPTY_HD95_MM, SCORED, RegionScores, score_case
 from workflows.scoring.surface_distances import Surface, corner_areas_mm2, hd95_mm, surface_dice
 
 MILLIMETRE = (1.0, 1.0, 1.0)
@@ -323,7 +323,7 @@ def test_what_cannot_be_scored_is_named(change: dict[str, Any], message: str):
 
 
 def test_the_module_imports_neither_torch_nor_monai():
-    code = "import sys, workflows.scoring.brats_scores; assert not {'torch', 'monai', 'skimage'} & set(sys.modules)"
+    code = "import sys, workflows.scoring.score_case; assert not {'torch', 'monai', 'skimage'} & set(sys.modules)"
     root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 

@@ -9,8 +9,8 @@ import pytest
 
 from transforms.labels import OEDEMA
 from workflows.messages.errors import DatasetError
-from workflows.scoring.brats_scores import SCORED
-from workflows.scoring.per_case_table import COLUMNS, read_rows, rows_of_case, write_rows
+from workflows.scoring.per_case_csv import COLUMNS, read_rows, rows_of_case, write_rows
+from workflows.scoring.score_case import SCORED
 
 MILLIMETRE = (1.0, 1.0, 1.0)
 HERE = (1, 1, 1)

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transforms.files import write_whole
-from workflows.evaluation.score_tables import OWN_ENTRIES, as_markdown, print_summary
+from workflows.evaluation.scores_as_text import OWN_ENTRIES, as_markdown, print_summary
 from workflows.files.json_files import write_json
-from workflows.messages.errors import ConfigurationError
-from workflows.scoring.brats_scores import Rules
+from workflows.files.text_files import write_text
 from workflows.scoring.lesions import LESION_PENALTY_MM
-from workflows.scoring.per_case_table import PER_CASE_FILE, Row, write_rows
-from workflows.scoring.scores import EMPTY_HD95_MM, SCORES
-from workflows.scoring.statistics import INTERVAL_METHOD, mean_dice, summarise
+from workflows.scoring.per_case_csv import PER_CASE_FILE, Row, write_rows
+from workflows.scoring.score_case import Rules
+from workflows.scoring.score_list import EMPTY_HD95_MM, SCORES
+from workflows.scoring.statistics import INTERVAL_METHOD, summarise
 from workflows.scoring.surface_distances import Definition
 
 SUMMARY_FILE, SCORES_FILE = "summary.json", "scores.md"
@@ -43,7 +42,7 @@ def summary_of(
     """The content of `summary.json`.
 
     Args:
-        rows: of all scored cases, see `workflows.scoring.per_case_table`.
+        rows: of all scored cases, see `workflows.scoring.per_case_csv`.
         source: what was scored and where it came from, by name, in words.
         skipped: {"case", "reason"} of the cases left out.
         sections: further entries by name, each a mapping that JSON can hold; `tables_of` shows them.
@@ -67,7 +66,7 @@ def summary_of(
             "grid": "whole volumes on the patients' own grids",
         },
         "source": dict(source),
-        "mean_dice": mean_dice(regions),
+        "mean_dice": {name: region["dice"]["mean"] for name, region in regions.items()},
         "regions": regions,
         "interval": INTERVAL_METHOD,
         **sections,
@@ -90,12 +89,9 @@ def write_scores(rows: Sequence[Row], out: Path, **described: Any) -> dict[str, 
     pictures = {"Dice per case and region": DICE_PICTURE, "Predicted against true volume": VOLUMES_PICTURE}
     text = as_markdown(summary, pictures)
     write_rows(rows, out / PER_CASE_FILE)
-    try:
-        draw_dice(rows, out / DICE_PICTURE)
-        draw_volumes(rows, out / VOLUMES_PICTURE)
-        write_whole(out / SCORES_FILE, lambda partial: partial.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{out}: cannot be written to ({error.strerror or error}).") from error
+    draw_dice(rows, out / DICE_PICTURE)
+    draw_volumes(rows, out / VOLUMES_PICTURE)
+    write_text(out / SCORES_FILE, text)
     write_json(summary, out / SUMMARY_FILE)
     return summary
 

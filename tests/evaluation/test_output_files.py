@@ -14,12 +14,12 @@ import pytest
 
 from tests.support import REPOSITORY
 from transforms.labels import OEDEMA
+from workflows.evaluation.output_files import SCHEMA_VERSION, report_scores, summary_of, write_scores
 from workflows.evaluation.score_figures import BY_RULE, MEASURED
-from workflows.evaluation.score_files import SCHEMA_VERSION, report_scores, summary_of, write_scores
-from workflows.evaluation.score_tables import score_tables
+from workflows.evaluation.scores_as_text import score_tables
 from workflows.messages.errors import ConfigurationError
-from workflows.scoring.per_case_table import read_rows, rows_of_case
-from workflows.scoring.scores import IN_SUMMARY, SCORES
+from workflows.scoring.per_case_csv import read_rows, rows_of_case
+from workflows.scoring.score_list import IN_SUMMARY, SCORES
 
 DESCRIBED: dict[str, Any] = {"rules": "2020", "hd95": "brats", "source": {"predictions": "a <b>folder</b> | of two"}}
 SCHEMA_FILE = REPOSITORY / "docs" / "summary.schema.json"
@@ -69,7 +69,9 @@ def test_the_schema_lists_every_score(request: pytest.FixtureRequest):
     current = current_schema()
     if request.config.getoption("--write-docs"):
         SCHEMA_FILE.write_text(current)
-    assert SCHEMA_FILE.read_text() == current, "run  python -m pytest tests/evaluation/test_score_files.py --write-docs"
+    assert SCHEMA_FILE.read_text() == current, (
+        "run  python -m pytest tests/evaluation/test_output_files.py --write-docs"
+    )
 
 
 def test_every_score_is_a_column_an_entry_and_a_cell_of_a_table():

@@ -2,7 +2,7 @@
 
 From `SCORES` follow the columns of `per_case.csv`, the statistics in `summary.json` and their JSON schema, the tables
 of `scores.md` and of the terminal, and what `brats-unet compare` compares. A new score is one entry here and one test;
-`pytest tests/evaluation/test_score_files.py --write-docs` brings the schema up to date.
+`pytest tests/evaluation/test_output_files.py --write-docs` brings the schema up to date.
 
 Light on purpose: NumPy and SciPy only, so that cases can be scored in parallel by processes that start at once.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from workflows.scoring.mask_pair import MaskPair
@@ -77,6 +78,7 @@ class Score:
 
     @property
     def title_and_unit(self) -> str:
+        """E.g. "HD95 mm"; without a unit the title alone."""
         return f"{self.title} {self.unit}".rstrip()
 
     def of(self, masks: MaskPair, rules: str) -> float:
@@ -93,8 +95,13 @@ def _specificity(masks: MaskPair) -> float:
     return (outside - masks.predicted + masks.both) / outside if outside else 0.0
 
 
+_VOXELS = partial(Score, both_empty=1.0, one_empty=0.0, table="voxels", compared="file")
+_VOLUME = partial(Score, unit="ml", better=None, table="volumes", decimals=2)
+_LESIONS = partial(Score, unit="lesions", over_cases="sum", table="lesions")
+_SPREAD = partial(Score, with_interval=True, with_median=True, compared="table")
+
 SCORES = (
-    Score(
+    _SPREAD(
         name="dice",
         title="Dice",
         meaning="Of voxels: twice the overlap as a share of the two volumes.",
@@ -103,21 +110,14 @@ SCORES = (
         one_empty=0.0,
         table="overlap",
         heading="mean Dice",
-        with_interval=True,
-        with_median=True,
-        compared="table",
     ),
-    Score(
+    _VOXELS(
         name="iou",
         title="IoU",
         meaning="Of voxels: the overlap as a share of what belongs to either.",
         measure=lambda masks: masks.both / (masks.predicted + masks.true - masks.both),
-        both_empty=1.0,
-        one_empty=0.0,
-        table="voxels",
-        compared="file",
     ),
-    Score(
+    _SPREAD(
         name="hd95_mm",
         title="HD95",
         meaning="95 % Hausdorff distance of the two surfaces.",
@@ -129,71 +129,48 @@ SCORES = (
         table="overlap",
         heading="mean HD95 mm",
         decimals=1,
-        with_interval=True,
-        with_median=True,
-        compared="table",
     ),
-    Score(
+    _VOXELS(
         name="sensitivity",
         title="sensitivity",
         meaning="Share of the true voxels that is predicted.",
         measure=lambda masks: masks.both / masks.true,
-        both_empty=1.0,
-        one_empty=0.0,
-        table="voxels",
-        compared="file",
     ),
-    Score(
+    _VOXELS(
         name="specificity",
         title="specificity",
         meaning="Share of the voxels outside the reference that is not predicted; 0 where none lie outside.",
         measure=_specificity,
-        table="voxels",
+        both_empty=None,
+        one_empty=None,
         decimals=4,
-        compared="file",
     ),
-    Score(
+    _VOXELS(
         name="precision",
         title="precision",
         meaning="Share of the predicted voxels that is true.",
         measure=lambda masks: masks.both / masks.predicted,
-        both_empty=1.0,
-        one_empty=0.0,
-        table="voxels",
-        compared="file",
     ),
-    Score(
+    _VOLUME(
         name="volume_ml",
         title="predicted volume",
         meaning="Predicted volume.",
         measure=lambda masks: masks.predicted * masks.voxel_ml,
-        unit="ml",
-        better=None,
-        table="volumes",
         heading="predicted ml",
-        decimals=2,
     ),
-    Score(
+    _VOLUME(
         name="reference_ml",
         title="true volume",
         meaning="True volume.",
         measure=lambda masks: masks.true * masks.voxel_ml,
-        unit="ml",
-        better=None,
-        table="volumes",
         heading="true ml",
-        decimals=2,
     ),
-    Score(
+    _VOLUME(
         name="volume_error_ml",
         title="volume error",
         meaning="Predicted minus true volume: above 0 where too much is predicted.",
         measure=lambda masks: masks.predicted * masks.voxel_ml - masks.true * masks.voxel_ml,
-        unit="ml",
-        better=None,
-        table="volumes",
         heading="error ml",
-        decimals=2,
         with_interval=True,
     ),
     # Lesion by lesion: only the rules of 2023 know these scores, and their penalty is 374 mm under either.
@@ -219,39 +196,30 @@ SCORES = (
         decimals=1,
         compared="file",
     ),
-    Score(
+    _LESIONS(
         name="lesions_found",
         title="lesions found",
         meaning="Lesions of the reference whose surroundings hold a part of the prediction.",
         measure=lambda masks: masks.lesions.found,
-        unit="lesions",
-        over_cases="sum",
-        table="lesions",
         heading="found",
     ),
-    Score(
+    _LESIONS(
         name="lesions_missed",
         title="lesions missed",
         meaning="Lesions of the reference whose surroundings hold none.",
         measure=lambda masks: masks.lesions.missed,
-        unit="lesions",
         better="lower",
-        over_cases="sum",
-        table="lesions",
         heading="missed",
     ),
-    Score(
+    _LESIONS(
         name="lesions_invented",
         title="lesions invented",
         meaning="Connected pieces of the prediction in no lesion's surroundings.",
         measure=lambda masks: masks.lesions.invented,
-        unit="lesions",
         better="lower",
-        over_cases="sum",
-        table="lesions",
         heading="invented",
     ),
-    Score(
+    _SPREAD(
         name="surface_dice_2mm",
         title="surface Dice at 2 mm",
         meaning="Share of the area of both surfaces that lies within 2 mm of the other surface.",
@@ -259,9 +227,6 @@ SCORES = (
         both_empty=1.0,
         one_empty=0.0,
         table="surfaces",
-        with_interval=True,
-        with_median=True,
-        compared="table",
         since=1,
     ),
 )

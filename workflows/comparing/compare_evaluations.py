@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from transforms.files import MARKDOWN_MARK, write_whole
-from workflows.evaluation.score_files import SUMMARY_FILE
+from transforms.files import MARKDOWN_MARK
+from workflows.evaluation.output_files import SUMMARY_FILE
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
-from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.files.text_files import write_text
+from workflows.messages.errors import DatasetError
 from workflows.messages.text_tables import TextTable, cell
-from workflows.scoring.brats_scores import DISTINCT
-from workflows.scoring.per_case_table import PER_CASE_FILE, read_rows
-from workflows.scoring.scores import IN_SUMMARY, SCORES
+from workflows.scoring.per_case_csv import PER_CASE_FILE, read_rows
+from workflows.scoring.score_case import DISTINCT
+from workflows.scoring.score_list import IN_SUMMARY, SCORES
 from workflows.scoring.statistics import INTERVAL_METHOD, interval_in_words, mean_interval
 
 COMPARED = tuple(score for score in IN_SUMMARY if score.compared)
@@ -47,16 +49,9 @@ def compare_runs(run_a: Path, run_b: Path, out: Path | None = None) -> dict[str,
     if out and out.suffix == ".json":
         write_json(compared, out)
     elif out:
-        parts = [
-            MARKDOWN_MARK.rstrip(),
-            "# Comparison",
-            *sentences,
-            *(table.to_markdown().rstrip() for table in tables),
-        ]
-        try:
-            write_whole(out, lambda partial: partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
-        except OSError as error:
-            raise ConfigurationError(f"{out}: cannot be written ({error.strerror or error}).") from error
+        shown = (table.to_markdown().rstrip() for table in tables)
+        parts = [MARKDOWN_MARK.rstrip(), "# Comparison", *sentences, *shown]
+        write_text(out, "\n\n".join(parts) + "\n")
     return compared
 
 
@@ -72,7 +67,7 @@ def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
             references.
     """
     files = [find_scores(run) for run in (run_a, run_b)]
-    rows_a, rows_b = (_by_case_and_region(file) for file in files)
+    rows_a, rows_b = ({(row["case"], row["region"]): row for row in read_rows(file)} for file in files)
     _refuse_other_settings(files)
     shared = [key for key in rows_a if key in rows_b]
     if not shared:
@@ -81,15 +76,13 @@ def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
     cases = {case for case, _ in shared}
     missing_a, missing_b = _missing_scores(rows_a), _missing_scores(rows_b)
     scores = [score for score in COMPARED if score.name not in {*missing_a, *missing_b}]
-    regions: dict[str, dict[str, Any]] = {}
-    for region in dict.fromkeys(region for _, region in shared):
-        keys = [key for key in shared if key[1] == region]
-        regions[region] = {
-            score.name: paired(
-                [(rows_a[key][score.name], rows_b[key][score.name]) for key in keys], score.better == "lower"
-            )
-            for score in scores
-        }
+    pairs: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+    for key in shared:
+        pairs[key[1]].append((rows_a[key], rows_b[key]))
+    regions = {
+        region: {s.name: paired([(a[s.name], b[s.name]) for a, b in both], s.better == "lower") for s in scores}
+        for region, both in pairs.items()
+    }
     return {
         "a": str(files[0].parent.resolve()),
         "b": str(files[1].parent.resolve()),
@@ -126,7 +119,7 @@ def paired(pairs: Sequence[tuple[float, float]], less_is_better: bool) -> dict[s
 
 
 def wilcoxon_test(differences: Any) -> dict[str, Any]:
-    """p of differences (N,), none of them 0; None, and why, where there are too few for one below 0.05."""
+    """The p value of differences (N,), none of them 0; None, and why, where there are too few for one below 0.05."""
     if len(differences) < FEWEST_FOR_WILCOXON:
         few = f"{len(differences)} pairs differ, fewer than {FEWEST_FOR_WILCOXON} cannot reach 0.05"
         return {"p": None, "no_p_because": few if len(differences) else "all pairs are equal"}
@@ -147,18 +140,12 @@ def find_scores(run: Path) -> Path:
         raise DatasetError(f"{run}: no such folder.")
     found = [run / PER_CASE_FILE] if (run / PER_CASE_FILE).is_file() else sorted(run.glob(f"*/{PER_CASE_FILE}"))
     if not found:
-        raise DatasetError(
-            f"{run}: holds no {PER_CASE_FILE}; run  brats-unet evaluate  first, with --out {run}/scores."
-        )
+        first = f"run  brats-unet evaluate  first, with --out {run}/scores"
+        raise DatasetError(f"{run}: holds no {PER_CASE_FILE}; {first}.")
     if len(found) > 1:
-        raise DatasetError(
-            f"{run}: holds {len(found)} evaluations; name one: {', '.join(str(f.parent) for f in found)}."
-        )
+        folders = ", ".join(str(file.parent) for file in found)
+        raise DatasetError(f"{run}: holds {len(found)} evaluations; name one: {folders}.")
     return found[0]
-
-
-def _by_case_and_region(file: Path) -> Rows:
-    return {(row["case"], row["region"]): row for row in read_rows(file)}
 
 
 def _missing_scores(rows: Rows) -> list[str]:
@@ -169,12 +156,10 @@ def _missing_scores(rows: Rows) -> list[str]:
 def _refuse_other_settings(files: Sequence[Path]) -> None:
     settings = [_settings_beside(file) for file in files]
     for name in ("rules", "hd95"):
-        a, b = (of.get(name) for of in settings)
+        a, b = (of_one.get(name) for of_one in settings)
         if a and b and a != b:
-            raise DatasetError(
-                f"{files[0].parent} was scored with --{name} {a}, {files[1].parent} with --{name} {b}; "
-                "score both alike."
-            )
+            scored = f"{files[0].parent} was scored with --{name} {a}, {files[1].parent} with --{name} {b}"
+            raise DatasetError(f"{scored}; score both alike.")
 
 
 def _settings_beside(file: Path) -> Mapping[str, Any]:
@@ -200,31 +185,26 @@ def tables_of(compared: Mapping[str, Any]) -> list[TextTable]:
     """One table for each score that is compared in one and that both sides have."""
     missing = {*compared["not_scored_in_a"], *compared["not_scored_in_b"]}
     columns = ["region", "n", "A", "B", "B − A", "won, lost, tied", "p"]
+    regions = {name: scores for name, scores in compared["regions"].items() if name in DISTINCT}
     return [
         TextTable(
             score.title_and_unit,
             columns,
-            [_table_row(name, of[score.name], score.decimals) for name, of in _shown(compared)],
+            [_table_row(name, scores[score.name], score.decimals) for name, scores in regions.items()],
         )
         for score in SCORES
         if score.compared == "table" and score.name not in missing
     ]
 
 
-def _shown(compared: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(name, of) for name, of in compared["regions"].items() if name in DISTINCT]
-
-
-def _table_row(region: str, of: Mapping[str, Any], digits: int) -> list[str]:
-    interval = f" [{', '.join(f'{end:.{digits}f}' for end in of['interval'])}]" if of["interval"] else ""
+def _table_row(region: str, figures: Mapping[str, Any], digits: int) -> list[str]:
+    interval = f" [{', '.join(f'{end:.{digits}f}' for end in figures['interval'])}]" if figures["interval"] else ""
     return [
-        region,
-        str(of["cases"]),
-        cell(of["mean_a"], digits),
-        cell(of["mean_b"], digits),
-        f"{of['mean_difference']:+.{digits}f}{interval}",
-        f"{of['b_better']}, {of['b_worse']}, {of['equal']}",
-        cell(of["p"], 3),
+        *(region, str(figures["cases"])),
+        *(cell(figures[mean], digits) for mean in ("mean_a", "mean_b")),
+        f"{figures['mean_difference']:+.{digits}f}{interval}",
+        f"{figures['b_better']}, {figures['b_worse']}, {figures['equal']}",
+        cell(figures["p"], 3),
     ]
 
 

@@ -1,4 +1,4 @@
-"""All `workflows.scoring.scores` of one case: whole volume, the patient's own grid, BraTS's rules for empty regions.
+"""All scores of one case: whole volume, the patient's own grid, BraTS's rules for empty regions.
 
 Light on purpose: NumPy and SciPy only, so that cases can be scored in parallel by processes that start at once.
 """
@@ -12,11 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.boxes import Box, bounding_box
+from transforms.boxes import bounding_box
 from transforms.labels import BACKGROUND, CLASS_NAMES, NUM_CLASSES, REGIONS
 from workflows.scoring.mask_pair import MaskPair
-from workflows.scoring.scores import EMPTY_HD95_MM, SCORES
-from workflows.scoring.surface_distances import Definition, Mask, Spacing
+from workflows.scoring.score_list import EMPTY_HD95_MM, SCORES
+from workflows.scoring.surface_distances import Definition, Spacing
 
 Rules = Literal["2020", "2023"]
 
@@ -25,6 +25,10 @@ SCORED = {**REGIONS, **{name: (index,) for index, name in enumerate(CLASS_NAMES)
 
 DISTINCT = tuple(name for name, classes in SCORED.items() if name in REGIONS or classes not in REGIONS.values())
 """The names of `SCORED` without those of classes that are a region too: tables and pictures show ET once."""
+
+
+EMPTY_MASKS = ("no", "both", "prediction", "reference")
+"""Which of the two masks is empty: unless "no", a rule of BraTS gave the scores and not a measurement."""
 
 
 class RegionScores(dict[str, float]):
@@ -37,9 +41,11 @@ class RegionScores(dict[str, float]):
             raise AttributeError(f"no score named {name!r}; there are {', '.join(self)}.") from None
 
     @property
-    def touched_by_an_empty_rule(self) -> bool:
-        """Whether one mask is empty, or both, so that a rule and not a measurement gave the scores."""
-        return self.volume_ml == 0 or self.reference_ml == 0
+    def empty_mask(self) -> str:
+        """Which mask is empty, one of `EMPTY_MASKS`."""
+        if self.volume_ml and self.reference_ml:
+            return "no"
+        return "prediction" if self.reference_ml else "reference" if self.volume_ml else "both"
 
 
 def score_case(
@@ -63,29 +69,19 @@ def score_case(
     prediction, reference = np.asarray(prediction), np.asarray(reference)
     spacing = _checked(prediction, reference, spacing_mm, rules, hd95)
     voxels = prediction.size
-    box = _tumour_box(prediction, reference)
+    tumour = (prediction != BACKGROUND) | (reference != BACKGROUND)
+    box = bounding_box(tumour) if tumour.any() else (slice(0, 1),) * tumour.ndim
     prediction, reference = _class_indices(prediction[box], "prediction"), _class_indices(reference[box], "reference")
     scores: dict[tuple[int, ...], RegionScores] = {}  # ET is a region and a class: scored once
     for classes in SCORED.values():
         if classes not in scores:
-            masks = MaskPair(_mask(prediction, classes), _mask(reference, classes), voxels, spacing, hd95)
+            masks = MaskPair(np.isin(prediction, classes), np.isin(reference, classes), voxels, spacing, hd95)
             scores[classes] = RegionScores({score.name: score.of(masks, rules) for score in SCORES})
     return {name: scores[classes] for name, classes in SCORED.items()}
 
 
-def _mask(class_indices: NDArray[np.uint8], classes: tuple[int, ...]) -> Mask:
-    belongs = np.zeros(NUM_CLASSES, bool)
-    belongs[list(classes)] = True
-    return belongs[class_indices]
-
-
-def _tumour_box(prediction: NDArray[Any], reference: NDArray[Any]) -> Box:
-    tumour = (prediction != BACKGROUND) | (reference != BACKGROUND)
-    return bounding_box(tumour) if tumour.any() else (slice(0, 1),) * tumour.ndim
-
-
 def _class_indices(values: NDArray[Any], whose: str) -> NDArray[np.uint8]:
-    """As uint8, so that a mask is a look-up."""
+    """As uint8, the type in which masks are found fastest."""
     known = (values >= 0) & (values < NUM_CLASSES) & (values == np.floor(values))
     if not known.all():
         strange = ", ".join(f"{value:g}" for value in np.unique(values[~known])[:5])

@@ -50,7 +50,7 @@ def score_network(settings: Mapping[str, Any], run: Path, section: str, out: Pat
     """
     from monai.bundle import ConfigParser
 
-    from workflows.evaluation.evaluate import run_evaluation
+    from workflows.evaluation.evaluate_checkpoint import run_evaluation
 
     known = ConfigParser.load_config_files(config_files("inference", ["evaluate"]))
     shared = {name: value for name, value in settings.items() if name.replace("::", "#").split("#")[0] in known}

@@ -20,12 +20,12 @@ from networks.packed import PackedUNet
 from tests.support import REPOSITORY, Run, Started
 from transforms.labels import REGIONS
 from transforms.regions import background_outside_brain
-from workflows.evaluation.evaluate import run_evaluation
-from workflows.evaluation.published_study import STUDY_FIGURES
+from workflows.evaluation.evaluate_checkpoint import run_evaluation
+from workflows.evaluation.study_published import STUDY_FIGURES
 from workflows.phantom.phantom import generate_dataset
-from workflows.scoring.brats_scores import SCORED
-from workflows.scoring.per_case_table import COLUMNS
+from workflows.scoring.per_case_csv import COLUMNS
 from workflows.scoring.pixel_sums import region_dice
+from workflows.scoring.score_case import SCORED
 from workflows.training.train import train
 
 VALUES = {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}  # in the files

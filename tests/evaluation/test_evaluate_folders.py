@@ -17,10 +17,10 @@ import pytest
 
 from tests.support import LPS, REPOSITORY, Started
 from transforms.labels import REGIONS
-from workflows.evaluation.folder_pairs import score_folders
-from workflows.evaluation.label_map_folders import find_label_maps
-from workflows.scoring.brats_scores import EMPTY_HD95_MM
-from workflows.scoring.per_case_table import COLUMNS, read_rows
+from workflows.evaluation.evaluate_folders import score_folders
+from workflows.evaluation.find_label_maps import find_label_maps
+from workflows.scoring.per_case_csv import COLUMNS, read_rows
+from workflows.scoring.score_case import EMPTY_HD95_MM
 
 PAIRS = os.environ.get("BRATS_EVALUATION_PAIRS")
 FILES = {"per_case.csv", "summary.json", "scores.md", "dice_by_region.png", "volumes.png"}
@@ -320,7 +320,10 @@ def test_a_model_that_predicts_nothing_is_right_only_where_there_is_nothing(scor
     touched = {"both_empty": 2, "prediction_empty": 1, "reference_empty": 0, "no_lesion_scored": 3}  # ET is of 8 mm³
     assert summary["regions"]["ET"]["empty"] == touched
     assert summary["regions"]["WT"]["empty"] == {
-        **{"both_empty": 1, "prediction_empty": 2, "reference_empty": 0, "no_lesion_scored": 1}
+        "both_empty": 1,
+        "prediction_empty": 2,
+        "reference_empty": 0,
+        "no_lesion_scored": 1,
     }
 
 

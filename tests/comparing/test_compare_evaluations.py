@@ -14,12 +14,12 @@ import pytest
 
 from tests.scoring.test_statistics import row
 from tests.support import Started
-from workflows.comparing.compare import compare, compare_runs, paired, wilcoxon_test
-from workflows.evaluation.score_files import SUMMARY_FILE, summary_of
+from workflows.comparing.compare_evaluations import compare, compare_runs, paired, wilcoxon_test
+from workflows.evaluation.output_files import SUMMARY_FILE, summary_of
 from workflows.files.json_files import write_json
 from workflows.messages.errors import DatasetError
-from workflows.scoring import per_case_table
-from workflows.scoring.per_case_table import PER_CASE_FILE, write_rows
+from workflows.scoring import per_case_csv
+from workflows.scoring.per_case_csv import PER_CASE_FILE, write_rows
 
 Command = Callable[..., Started]
 
@@ -150,7 +150,7 @@ def without_column(file: Path, name: str) -> None:
 def test_a_newer_score_that_an_older_table_lacks_is_left_out_and_named(
     runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(per_case_table, "NEWER", {"lesion_dice"})
+    monkeypatch.setattr(per_case_csv, "NEWER", {"lesion_dice"})
     whole = compare(*runs)
     without_column(runs[0] / PER_CASE_FILE, "lesion_dice")
     compared = compare_runs(*runs)
@@ -166,7 +166,7 @@ def test_a_newer_score_that_an_older_table_lacks_is_left_out_and_named(
 
 
 def test_a_newer_column_that_is_there_but_damaged_is_refused(runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(per_case_table, "NEWER", {"dice"})
+    monkeypatch.setattr(per_case_csv, "NEWER", {"dice"})
     file = runs[0] / PER_CASE_FILE
     file.write_text(file.read_text().replace("0.2", "high", 1))
     with pytest.raises(DatasetError, match=r"line 2: could not convert string to float: 'high'"):

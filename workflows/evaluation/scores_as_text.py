@@ -7,10 +7,10 @@ from typing import Any
 
 from transforms.files import MARKDOWN_MARK
 from transforms.labels import REGIONS
-from workflows.evaluation.section_tables import SECTION_TABLES
+from workflows.evaluation.postprocessing_tables import SECTION_TABLES
 from workflows.messages.text_tables import TextTable, cell, markdown_text, tables_of
-from workflows.scoring.brats_scores import DISTINCT
-from workflows.scoring.scores import SCORES, TABLES, Score
+from workflows.scoring.score_case import DISTINCT
+from workflows.scoring.score_list import SCORES, TABLES, Score
 from workflows.scoring.statistics import interval_in_words
 
 OWN_ENTRIES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from workflows.evaluation.published_study import STUDY_FIGURES
+from workflows.evaluation.study_published import STUDY_FIGURES
 from workflows.messages.text_tables import TextTable, cell
 
 Content = Mapping[str, Any]
