@@ -94,6 +94,12 @@ def test_every_name_and_ending_in_use_is_found_and_read(
     assert all(load_image(file).shape == SHAPE for file in case.images.values())
 
 
+@pytest.mark.parametrize("suffix", ["_t1gd", "-t1gd"])
+def test_t1ce_may_be_called_t1gd_after_gadolinium(tmp_path: Path, suffix: str) -> None:
+    write_case(tmp_path / "P1", ("_flair", suffix))
+    assert only_case(tmp_path).images["t1ce"] == tmp_path / "P1" / f"P1{suffix}.nii"
+
+
 def test_the_kaggle_copy_is_found_though_nested_twice_and_its_stray_files_are_named(tmp_path: Path) -> None:
     inner = tmp_path / "BraTS2020_TrainingData" / "MICCAI_BraTS2020_TrainingData"
     validation = tmp_path / "BraTS2020_ValidationData" / "MICCAI_BraTS2020_ValidationData"
@@ -179,7 +185,7 @@ def test_a_folder_without_cases_is_an_error_that_says_what_was_looked_for(tmp_pa
 
 def test_a_missing_modality_is_named_with_the_names_tried(tmp_path: Path) -> None:
     write_case(tmp_path / "P1", suffixes=("_flair",))
-    with pytest.raises(DatasetError, match=r"P1: no T1CE image in .*; looked for \*_t1ce\.nii and \*-t1c\.nii"):
+    with pytest.raises(DatasetError, match=r"P1: no T1CE image in .*; looked for \*_t1ce\.nii, \*-t1c\.nii and \*-t1gd\.nii"):
         load_entry(only_case(tmp_path), ("flair", "t1ce"), tmp_path)
 
 

@@ -232,6 +232,21 @@ def test_a_changed_line_of_code_has_another_key_wherever_the_code_lies(
     assert stored_cases._digest_of_code([]) != here
 
 
+def test_a_cached_case_stays_valid_when_a_class_has_another_colour(
+    numbers: list[dict[str, Any]], store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for package in ("transforms", "workflows"):
+        shutil.copytree(REPOSITORY / package, tmp_path / package)
+    SliceDataset(numbers, Numbered(), cache_dir=store)
+    colours = tmp_path / "workflows" / "pictures" / "colours.py"
+    before = colours.read_text()
+    colours.write_text(before.replace("Colour(213, 94, 0)", "Colour(255, 0, 0)"))
+    assert colours.read_text() != before
+    monkeypatch.setattr(stored_cases, "_CODE", tmp_path)
+    SliceDataset(numbers, Numbered(), cache_dir=store)
+    assert calls == dict.fromkeys("0123", 1)
+
+
 @pytest.mark.parametrize(
     ("step", "name"), [(RandFlipd("image"), "RandFlipd is random"), (abs, "abs in the preprocessing"), (None, "")]
 )

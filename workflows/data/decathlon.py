@@ -45,7 +45,7 @@ def decathlon_cases(folder: Path) -> list[Case] | None:
 
 def _channels(stated: object, source: Path) -> tuple[str, ...]:
     """Modality of each channel, from for example `{"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}`."""
-    names = {**MODALITY_OF_SUFFIX, "t1w": "t1", "t1gd": "t1ce"}
+    names = {**MODALITY_OF_SUFFIX, "t1w": "t1"}
     try:
         ordered = [str(value).lower() for _, value in sorted(cast(dict, stated).items(), key=lambda pair: int(pair[0]))]
         return tuple(names[name] for name in ordered)

@@ -8,11 +8,12 @@ from transforms.labels import SEGMENTATION_SUFFIX
 
 MODALITY_SUFFIXES = {
     "flair": ("flair", "t2f"),
-    "t1ce": ("t1ce", "t1c"),
+    "t1ce": ("t1ce", "t1c", "t1gd"),
     "t1": ("t1", "t1n"),
     "t2": ("t2", "t2w"),
 }
-"""Ends of file names by modality, before the extension and after `_` or `-`: BraTS to 2021 first, from 2023 second.
+"""Ends of file names by modality, before the extension and after `_` or `-`: BraTS to 2021 first, then from 2023, then
+others.
 
 A new name is one more entry here.
 """
