@@ -10,9 +10,15 @@ from pathlib import Path
 
 import psutil
 
+from transforms.labels import SEGMENTATION_SUFFIX
+
 WRITTEN_BY = "brats-unet"
 """Stands in every file that this project writes, where its format has room for it: see `workflows.files.outputs`."""
 PNG_METADATA = {"Software": WRITTEN_BY}
+MAP_ENDING = ".nii.gz"
+"""The format of label maps and other maps that are saved; `transforms.saving.WRITERS` has a writer for each."""
+PROBABILITIES, UNCERTAINTY = "probabilities", "uncertainty"
+"""In the names of the maps of class probabilities and of their entropy, see `transforms.uncertainty`."""
 MARKDOWN_MARK = f"[//]: # (written by {WRITTEN_BY})\n"
 
 DESCRIPTION = slice(148, 228)
@@ -32,6 +38,11 @@ def nifti_signature(content: bytes) -> bytes:
     others = content[: DESCRIPTION.start] + content[DESCRIPTION.stop :]
     digest = hashlib.blake2b(others, digest_size=16).hexdigest()
     return f"{WRITTEN_BY} {digest}".encode().ljust(80, b"\0")
+
+
+def map_name(case: str, kind: str = SEGMENTATION_SUFFIX) -> str:
+    """The file name of the label map, or of the map of `PROBABILITIES` or `UNCERTAINTY`."""
+    return f"{case}_{kind}{MAP_ENDING}"
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -33,22 +33,18 @@ from transforms.batches import OnSlicesOfBatchd, RandAffineOfSlicesd, artefacts
 from transforms.checks import KnownLabelsd, RequireSignald, SameGridd
 from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind
 from transforms.decision import BestExpectedDiced
+from transforms.files import PROBABILITIES, UNCERTAINTY
 from transforms.inputs import Input, fit_image, fit_label
 from transforms.intensity import (
     RandGainOffsetd,
     ZeroBackgroundd,
 )
-from transforms.labels import ENHANCING
-from transforms.nifti import save_like_source
+from transforms.labels import ENHANCING, SEGMENTATION_SUFFIX
 from transforms.regions import AnySignald, BackgroundOutsideBraind, MostProbableClassd
+from transforms.saving import SaveCased
 from transforms.slices import AXIAL_ORIENTATION, StackSlicesd
 from transforms.tissue import RandTissueContrastd
 from transforms.uncertainty import Entropyd, Temperatured
-
-PROBABILITIES = "probabilities"
-"""In the name of the file that holds "pred"."""
-UNCERTAINTY = "uncertainty"
-"""Under this key, and in the name of its file, is what `transforms.uncertainty.entropy` gives."""
 
 
 def preprocessing(input: Input, reader: ImageReader | None = None) -> Compose:
@@ -243,7 +239,8 @@ def postprocessing(
 
 def brain_on_own_grid(preprocess: Compose) -> Compose:
     """For what `postprocessing` gives: adds "brain", (1, H, W, D), where any modality of "image" has signal, on the
-    grid of the patient's files."""
+    grid of the patient's files.
+    """
     return Compose(
         [
             AnySignald(keys="image", name="brain"),
@@ -264,9 +261,9 @@ def saving(
         A chain for what `postprocessing` gives; it adds "seg", the label map with the file's values, and on request
         "uncertainty", the `entropy` of "pred".
     """
-    save_seg = save_like_source("seg", output_dir, "seg", np.uint8)
-    save_pred = save_like_source("pred", output_dir, PROBABILITIES, np.float32)
-    save_entropy = save_like_source(UNCERTAINTY, output_dir, UNCERTAINTY, np.float32)
+    save_seg = SaveCased("seg", output_dir, SEGMENTATION_SUFFIX, np.uint8)
+    save_pred = SaveCased("pred", output_dir, PROBABILITIES, np.float32)
+    save_entropy = SaveCased(UNCERTAINTY, output_dir, UNCERTAINTY, np.float32)
     dtype: Any = torch.uint8  # documented by MONAI, missing in its type hint
     return Compose(
         [

@@ -35,13 +35,6 @@ def labels_to_regions(label_map: Tensor) -> Tensor:
     return torch.cat([reduce(or_, (label_map == index for index in classes)) for classes in REGIONS.values()], dim=0)
 
 
-class LabelsToRegionsd(MapTransform):
-    """Dictionary version of `labels_to_regions`."""
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return {**data, **{key: labels_to_regions(data[key]) for key in self.key_iterator(data)}}
-
-
 def most_probable_class(probabilities: Tensor) -> Tensor:
     """`probabilities.argmax(dim=0, keepdim=True)`, of equals the first, class by class through whole volumes.
 
@@ -63,7 +56,8 @@ def most_probable_class(probabilities: Tensor) -> Tensor:
 
 class MostProbableClassd(MapTransform):
     """Dictionary version of `most_probable_class`: the class map (1, H, W, D) of the probabilities (classes, H, W, D)
-    of `keys`, with their metadata, under `output_key`."""
+    of `keys`, with their metadata, under `output_key`.
+    """
 
     def __init__(self, keys: KeysCollection, output_key: str) -> None:
         super().__init__(keys)

@@ -66,7 +66,8 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
 
     def _draw(self, slices: int) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
         """Which slices change, what is added to a factor of 1, and what to the values: (slices,), and (slices, classes,
-        modalities) each."""
+        modalities) each.
+        """
         gain, shift = (np.zeros((slices, NUM_CLASSES, len(self.modalities))) for _ in range(2))
         changed = self.R.uniform(size=slices) < self.prob
         for channel, modality in enumerate(self.modalities):

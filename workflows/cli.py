@@ -13,6 +13,7 @@ import typer
 
 from workflows.machine.stopping import exit_on_sigterm
 from workflows.messages.errors import BratsError, printable, root_cause
+from workflows.settings.overrides import parse_overrides, send_no_usage_data
 
 if TYPE_CHECKING:
     from workflows.scoring.score_case import Rules
@@ -464,6 +465,7 @@ def demo(
 def main() -> None:
     """Run the command; what a person can mend ends with one line on stderr and status 1."""
     warnings.filterwarnings("ignore", message="parsing config_file")  # the files are this project's own
+    send_no_usage_data()
     exit_on_sigterm()
     try:
         app()
@@ -490,8 +492,6 @@ def _refuse_no_checkpoint(checkpoint: list[Path] | None, skip_bad: bool, workers
 
 
 def _overrides(named: Mapping[str, Path | None], extra: list[str]) -> dict[str, object]:
-    from workflows.settings.overrides import parse_overrides
-
     return {**{name: str(value) for name, value in named.items() if value is not None}, **parse_overrides(extra)}
 
 

@@ -18,7 +18,18 @@ from workflows.settings.overrides import monai_options, refuse_misspelt, trackin
 Python = Callable[..., Started]
 TRAIN = REPOSITORY / "bundle" / "configs" / "train.json"
 TINY = [f"--{name}={value}" for name, value in {**TINY_SETTINGS, "slices_per_step": 64, "max_epochs": 2}.items()]
-NO_NEWS_OF_USE = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+LISTENING = """
+import os, runpy, sys
+import requests
+
+for name in list(os.environ):
+    if name.startswith(("PYTEST", "CI", "GITHUB", "GITLAB")):
+        del os.environ[name]  # with one of these MLflow stays silent by itself
+requests.get = requests.post = requests.Session.request = lambda *arguments, **options: print("SENT", flush=True)
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+"""A program that runs a module and prints a line instead of each message to the Internet."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +53,7 @@ def tracked(mlflow: Any, phantom_dir: Path, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("tracked")
     before = listing(phantom_dir)
     named = ("--dataset-dir", phantom_dir, "--out", "run", "--tracking", "mlflow")
-    ended = python("-m", "workflows", "train", *named, *TINY, cwd=folder, **NO_NEWS_OF_USE)
+    ended = python("-m", "workflows", "train", *named, *TINY, cwd=folder)
     assert ended.status == 0, ended.stderr
     return Run(phantom_dir, folder / "run", ended.stdout + ended.stderr, before)
 
@@ -87,9 +98,7 @@ def test_nothing_is_written_beside_the_run_or_into_the_data_or_the_bundle(tracke
 def test_a_continued_run_is_tracked_on_without_saying_so_and_not_twice(mlflow: Any, tracked: Run, python: Python):
     """One that ended is tracked under its name again; MLflow's runs are closed for good."""
     more = ("--tracking", "mlflow")
-    ended = python(
-        *("-m", "workflows", "train", "--resume", "--out", "run", *more), cwd=tracked.folder.parent, **NO_NEWS_OF_USE
-    )
+    ended = python(*("-m", "workflows", "train", "--resume", "--out", "run", *more), cwd=tracked.folder.parent)
     assert ended.status == 0, ended.stderr
     assert "changed since" not in ended.stdout + ended.stderr
     handlers = json.loads((tracked.folder / "config.json").read_text())["train"]["handlers"]
@@ -102,7 +111,7 @@ def test_monais_own_command_tracks_too_under_the_names_given(
     named = ("--dataset_dir", phantom_dir, "--run_dir", tmp_path / "run", "--tracking", "mlflow")
     more = ("--experiment_name", "phantoms", "--run_name", "first", "--val_interval", 2)
     command = ("-m", "monai.bundle", "run", "training", "--config_file", TRAIN)
-    ended = python(*command, *named, *more, *TINY, cwd=tmp_path, **NO_NEWS_OF_USE)
+    ended = python(*command, *named, *more, *TINY, cwd=tmp_path)
     assert ended.status == 0, ended.stderr
     client, (run,) = tracked_runs(mlflow, tmp_path / "run" / "mlruns.db", "phantoms")
     assert run.info.run_name == "first"
@@ -114,11 +123,36 @@ def test_monais_own_command_tracks_too_under_the_names_given(
 def test_a_prediction_is_tracked_in_its_output_folder(mlflow: Any, tracked: Run, tmp_path: Path, python: Python):
     patient = tracked.data / "BraTS20_Training_001"
     named = ("predict", patient, "--out", "out", "--checkpoint", tracked.checkpoint, "--no-report", "--device", "cpu")
-    ended = python("-m", "workflows", *named, "--tracking", "mlflow", cwd=tmp_path, **NO_NEWS_OF_USE)
+    ended = python("-m", "workflows", *named, "--tracking", "mlflow", cwd=tmp_path)
     assert ended.status == 0, ended.stderr
     _, (run,) = tracked_runs(mlflow, tmp_path / "out" / "mlruns.db")
     assert run.info.status == "FINISHED"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+OURS = ("workflows", "train", "--out", "run")
+MONAIS = ("monai.bundle", "run", "training", "--config_file", TRAIN, "--run_dir", "run")
+
+
+@pytest.mark.parametrize(
+    ("program", "environment", "sent"),
+    [(OURS, {}, False), (MONAIS, {}, False), (OURS, {"MLFLOW_DISABLE_TELEMETRY": "false"}, True)],
+    ids=["brats-unet", "monai.bundle", "allowed"],
+)
+def test_mlflow_sends_nothing_to_its_makers_unless_the_user_allows_it(
+    phantom_dir: Path,
+    tmp_path: Path,
+    python: Python,
+    program: tuple[object, ...],
+    environment: dict[str, str],
+    sent: bool,
+):
+    pytest.importorskip("mlflow", reason="MLflow is not installed: pip install -e '.[mlflow]'")
+    (tmp_path / "listening.py").write_text(LISTENING)
+    named = ("--dataset_dir", phantom_dir, "--tracking", "mlflow", *TINY[:-1], "--max_epochs", 1)
+    ended = python("listening.py", *program, *named, cwd=tmp_path, **environment)
+    assert ended.status == 0, ended.stderr
+    assert ("SENT" in ended.stdout) == sent
 
 
 def test_monais_own_record_of_the_configuration_lies_in_the_run_folder_if_wanted(phantom_dir: Path, tmp_path: Path):
@@ -137,7 +171,7 @@ def test_monais_own_record_of_the_configuration_lies_in_the_run_folder_if_wanted
 def test_two_processes_are_tracked_as_one_run(mlflow: Any, phantom_dir: Path, tmp_path: Path, python: Python):
     named = ("--dataset-dir", phantom_dir, "--all-cases", "--out", "run", "--config", "multi_gpu_train")
     ranks = ("-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "workflows", "train")
-    ended = python(*ranks, *named, *TINY, "--tracking", "mlflow", cwd=tmp_path, **NO_NEWS_OF_USE)
+    ended = python(*ranks, *named, *TINY, "--tracking", "mlflow", cwd=tmp_path)
     assert ended.status == 0, ended.stderr
     client, (run,) = tracked_runs(mlflow, tmp_path / "run" / "mlruns.db")
     points = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "loss")]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import Run, start
+from tests.support import Run, Started, listing, start
 from workflows.files.run_folder import run_configuration
 from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.settings import bundle_files
@@ -277,6 +279,26 @@ def parser_of(name: str, settings: dict[str, object], *overlays: str):
     parser.read_config(config_files(name, overlays))
     parser.update(settings)
     return parser
+
+
+@pytest.mark.parametrize("lost", [{"_target_": "workflows.handlers.SaveCheckpoint"}, "$import workflows.handlers as h"])
+def test_a_run_begun_with_code_that_is_gone_is_not_continued_but_its_weights_still_predict(
+    tiny_run: Run, tmp_path: Path, command: Callable[..., Started], lost: object
+):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run.folder, run)
+    configuration = json.loads((run / "config.json").read_text())
+    configuration["train"]["handlers"].append(lost)
+    (run / "config.json").write_text(json.dumps(configuration))
+    before = listing(run)
+    ended = command("train", "--resume", "--out", run)
+    assert ended.status == 1 and ended.stderr.count("\n") == 1
+    assert f"{run}/config.json: names workflows.handlers" in ended.stderr
+    assert f"brats-unet predict PATIENT --checkpoint {run}/model.pt" in ended.stderr
+    assert listing(run) == before
+    patient, out = tiny_run.data / "BraTS20_Training_001", tmp_path / "out"
+    predicted = command("predict", patient, "--checkpoint", run / "model.pt", "--out", out, "--no-report")
+    assert predicted.status == 0, predicted.stderr
 
 
 def test_a_wrong_setting_ends_the_bundle_before_any_work(tmp_path: Path, tiny_run: Run):

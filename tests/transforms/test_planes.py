@@ -1,5 +1,6 @@
 """A cube around the brain, cut along three planes: training and prediction see the same slices, and the mean of the
-answers comes back on the patient's own grid."""
+answers comes back on the patient's own grid.
+"""
 
 from __future__ import annotations
 

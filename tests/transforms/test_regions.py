@@ -9,7 +9,6 @@ from monai.data import MetaTensor
 
 from transforms.regions import (
     BackgroundOutsideBraind,
-    LabelsToRegionsd,
     MostProbableClassd,
     labels_to_regions,
     most_probable_class,
@@ -30,13 +29,9 @@ def test_the_masks_are_boolean_and_keep_the_grid():
     assert (masks.shape, masks.dtype) == ((3, 4, 5, 6), torch.bool)
 
 
-def test_the_dictionary_version_changes_its_keys_and_no_others():
-    label_map = torch.tensor([[0, 1, 2, 3]], dtype=torch.uint8)
-    data = {"label": label_map, "image": torch.ones(1), "case": "P1"}
-    changed = LabelsToRegionsd(keys="label")(data)
-    assert changed["label"].int().tolist() == [[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]
-    assert changed["image"] is data["image"] and changed["case"] == "P1"
-    assert data["label"] is label_map
+def test_the_regions_of_a_label_map_come_in_the_order_wt_tc_et():
+    masks = labels_to_regions(torch.tensor([[0, 1, 2, 3]], dtype=torch.uint8))
+    assert masks.int().tolist() == [[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]
 
 
 def test_what_no_modality_shows_is_background_and_the_rest_keeps_its_probabilities():

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transforms.files import PROBABILITIES, UNCERTAINTY, map_name
 from transforms.labels import SEGMENTATION_SUFFIX
 
-PROBABILITIES, UNCERTAINTY = "probabilities", "uncertainty"
 VOLUMES_FILE, OVERVIEW_FILE = "volumes.csv", "index.html"
 SLICER_COLOURS, SNAP_COLOURS = "colours_3d_slicer.ctbl", "colours_itk_snap.label"
 TABLES = (VOLUMES_FILE, OVERVIEW_FILE, SLICER_COLOURS, SNAP_COLOURS)
 """Of all patients, in the output folder itself; each patient's own files lie in a folder named after the case."""
-
-
-def map_name(case: str, kind: str = SEGMENTATION_SUFFIX) -> str:
-    """Of the label map, or of the map of `PROBABILITIES` or `UNCERTAINTY`."""
-    return f"{case}_{kind}.nii.gz"
 
 
 def record_name(case: str) -> str:

@@ -164,7 +164,8 @@ class PlanesInferer(AxialInferer):
 
     def _log_mean(self, volume: Tensor, scores: Scores, together: int, look_again_from: float) -> Tensor:
         """(C, H, W, D) → (classes, H, W, D). Slices are added up where they lie, for which a whole volume would have
-        to be copied into another order; torch reaches them one by one in half the time of several by their places."""
+        to be copied into another order; torch reaches them one by one in half the time of several by their places.
+        """
         total: Tensor | None = None
         plausible: Tensor | None = None
         answers = torch.zeros(volume.shape[1:], dtype=torch.uint8, device=volume.device)

@@ -17,9 +17,8 @@ import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
-from transforms.files import WRITTEN_BY, remove_partial, write_whole
+from transforms.files import PROBABILITIES, UNCERTAINTY, WRITTEN_BY, remove_partial, write_whole
 from transforms.labels import BACKGROUND, CLASS_NAMES, ENHANCING, REGIONS
-from transforms.pipelines import PROBABILITIES, UNCERTAINTY
 from transforms.slices import plain
 from workflows.files.prediction_names import (
     SLICER_COLOURS,

@@ -153,7 +153,8 @@ def sees_volumes(network: object) -> bool:
 @contextmanager
 def one_thread_in_torch() -> Iterator[None]:
     """For layers of two or three slices: threads that wait for each other take longer over them than one, on a busy
-    machine thirty times as long."""
+    machine thirty times as long.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workflows.messages.errors import ConfigurationError, show_errors_in_one_line
+from workflows.settings.bundle_files import BASED_ON, bundle_root, known_settings
 from workflows.settings.setting_checks import NONE, check_values
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
-from workflows.settings.bundle_files import BASED_ON, bundle_root, known_settings
 
 PATH_SETTINGS = ("dataset_dir", "run_dir", "split_file", "patient_dir", "output_dir", "checkpoint", "cache_dir")
 RENAMED = {
@@ -78,6 +79,18 @@ def tracking_settings(tracking: Any) -> set[str]:
         ) from error
 
 
+def send_no_usage_data() -> None:
+    """Switch off MLflow's telemetry, unless the user has set `MLFLOW_DISABLE_TELEMETRY=false`.
+
+    MLflow reports its use to its makers by default, but what this project does with patients' data concerns nobody
+    else. MONAI imports MLflow wherever that is installed, so this comes first. MLflow asks the environment again before
+    it notes an event: for MONAI's own command, which has imported it before any code of ours runs, this is early
+    enough.
+    """
+    switch = os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", switch)  # the same for every program; MLflow obeys either of the two
+
+
 def literal_path(path: str | Path) -> str:
     """A path as a setting that MONAI takes literally, whatever it is called.
 
@@ -134,6 +147,7 @@ def refuse_misspelt(overrides: Mapping[str, Any], settings: Iterable[str]) -> No
 def check_settings() -> None:
     """The first step of every `run`: refuse a setting that cannot be meant before anything is read or written."""
     show_errors_in_one_line()
+    send_no_usage_data()
     workflow = running_workflow()
     if workflow is None:
         return

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from pydoc import locate
 from typing import TYPE_CHECKING, Any
 
 from transforms.labels import NUM_CLASSES
+from workflows.files.run_folder import MODEL
 from workflows.messages.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ _WORDS = {
     type(None): "None",
 }
 _NETWORK, _INPUT = "network_def", "input"
+OUR_PACKAGES = ("networks.", "transforms.", "workflows.")
 NONE = "$None"
 """How an override of None reaches MONAI, which takes a plain None for no override."""
 
@@ -148,6 +151,35 @@ def _checked_component(
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(parameters)}."
                 raise ConfigurationError(f"{setting}: {target} has no argument {name!r}; {hint}")
     return found
+
+
+def refuse_lost_code(file: Path, configuration: Mapping[str, Any]) -> None:
+    """Refuse to continue a run whose configuration names code of ours that this version no longer has.
+
+    Args:
+        file: that holds the configuration, for the message.
+    Raises:
+        ConfigurationError: naming the first module or object that is gone, and what the user can do instead.
+    """
+    for name in _named_code(configuration):
+        if name.startswith(OUR_PACKAGES) and locate(name) is None:
+            raise ConfigurationError(
+                f"{file}: names {name}, which this version does not have; finish the run with the version that began "
+                f"it, or begin a new run. Its {MODEL} still works:  brats-unet predict PATIENT --checkpoint "
+                f"{file.with_name(MODEL)}"
+            )
+
+
+def _named_code(setting: object) -> Iterator[str]:
+    """What a configuration instantiates by `_target_` or imports by `$import`."""
+    if isinstance(setting, Mapping):
+        if isinstance(target := setting.get("_target_"), str):
+            yield target
+        yield from chain.from_iterable(map(_named_code, setting.values()))
+    elif isinstance(setting, list):
+        yield from chain.from_iterable(map(_named_code, setting))
+    elif isinstance(setting, str) and setting.startswith("$import "):
+        yield setting.split()[1]
 
 
 def _located(target: str, parser: ConfigParser) -> object:

@@ -26,7 +26,7 @@ from workflows.machine.stopping import exit_status
 from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.settings.bundle_files import config_files
 from workflows.settings.overrides import refuse_misspelt, run_workflow, running_workflow
-from workflows.settings.setting_checks import NONE
+from workflows.settings.setting_checks import NONE, refuse_lost_code
 
 if TYPE_CHECKING:
     from transforms.inputs import Input
@@ -51,7 +51,9 @@ def train(variants: Iterable[str], overrides: Mapping[str, Any], resume: bool = 
 
     if resume:
         own = Path(overrides["run_dir"]) / RUN_CONFIGURATION
-        if "tracking_uri" in run_configuration(own):  # tracked from its beginning, and it would be so twice
+        began_with = run_configuration(own)
+        refuse_lost_code(own, began_with)
+        if "tracking_uri" in began_with:  # tracked from its beginning, and it would be so twice
             overrides = {name: value for name, value in overrides.items() if name != "tracking"}
         variants = [*([str(own)] if own.is_file() else []), *variants, RESUME]
     files = config_files("train", variants)

@@ -1,9 +1,9 @@
-"""NIfTI files on the patient's own grid: the source's header codes kept, written whole or not at all."""
+"""Saves label maps and other maps of a patient on the patient's own grid, each file whole or not at all."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from monai.config import DtypeLike, KeysCollection
 from monai.data import FolderLayoutBase, NibabelWriter
 from monai.transforms import MapTransform, SaveImage
 
-from transforms.files import nifti_signature, write_whole
+from transforms.files import MAP_ENDING, map_name, nifti_signature, write_whole
 
 GEOMETRY_FIELDS = (
     *("qform_code", "sform_code", "xyzt_units"),
@@ -38,12 +38,17 @@ class SourceGeometryWriter(NibabelWriter):
         super().__init__(**options)
         self.refusals = [] if refusals is None else refusals
 
-    def set_metadata(self, meta_dict: Mapping | None, resample: bool = True, **options: Any) -> None:
-        """Take over the affine. MONAI's own, also where it need not resample, fails on volumes that are not axial."""
+    def set_metadata(self, meta_dict: Mapping[str, Any] | None, *_: Any, **__: Any) -> None:
+        """Take over the affine. MONAI's own fails on volumes that are not axial, even without resampling."""
         self.source = dict(meta_dict or {})
         self.affine = self.source.get("affine")
 
-    def write(self, filename: Any, verbose: bool = False, **obj_kwargs: Any) -> None:
+    def write(self, filename: Any, *_: Any, **__: Any) -> None:
+        """Write the image, whole or not at all.
+
+        Raises:
+            OSError: what the disk refused.
+        """
         image = self.create_backend_obj(self.data_obj, affine=self.affine, dtype=self.output_dtype)
         for field in GEOMETRY_FIELDS:
             if field in self.source:
@@ -61,22 +66,27 @@ class SourceGeometryWriter(NibabelWriter):
 def _packed(image: nib.Nifti1Image, path: Path) -> bytes:
     """The file's content.
 
-    Through nibabel's gzip file a full disk would be complained of twice: from Python 3.13 on such a file raises once
-    more, with a traceback, when it is thrown away unclosed.
+    Not written through nibabel's gzip file: from Python 3.13 on, such a file reports a full disk a second time, with a
+    traceback, when it is discarded unclosed.
     """
     image.header["descrip"] = nifti_signature(image.to_bytes())
     content = image.to_bytes()
     return gzip.compress(content, COMPRESSION_LEVEL, mtime=0) if path.suffix == ".gz" else content
 
 
+WRITERS: dict[str, Callable[..., Any]] = {".nii.gz": SourceGeometryWriter}
+"""By file ending, one of which is `transforms.files.MAP_ENDING`. A writer takes `refusals` and MONAI's options."""
+
+
 class CaseLayout(FolderLayoutBase):
-    """`<output_dir>/<case>/<case>_<name>.nii.gz`."""
+    """`<output_dir>/<case>/<case>_<name>` and `MAP_ENDING`."""
 
     def __init__(self, output_dir: str, name: str) -> None:
         self.output_dir, self.name = Path(output_dir), name
 
-    def filename(self, subject: Any = "", idx: Any = None, **kwargs: Any) -> Path:
-        return self.output_dir / str(subject) / f"{subject}_{self.name}.nii.gz"
+    def filename(self, subject: Any = "", *_: Any, **__: Any) -> Path:
+        """The path for a case."""
+        return self.output_dir / str(subject) / map_name(str(subject), self.name)
 
 
 class SaveCased(MapTransform):
@@ -92,7 +102,7 @@ class SaveCased(MapTransform):
         super().__init__(keys)
         self.refusals: list[OSError] = []
         self.save = SaveImage(
-            writer=partial(SourceGeometryWriter, self.refusals),  # type: ignore[arg-type]  # anything that makes one
+            writer=partial(WRITERS[MAP_ENDING], self.refusals),  # type: ignore[arg-type]  # anything that makes one
             output_dtype=dtype,
             folder_layout=CaseLayout(output_dir, name),
             output_name_formatter=lambda meta, _: {"subject": meta["case"]},
@@ -101,6 +111,7 @@ class SaveCased(MapTransform):
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Save the images (C, H, W, D), `MetaTensor`s; the sample stays as it is."""
         for key in self.key_iterator(data):
             image = data[key]
             image.meta["case"] = data["case"]
@@ -113,8 +124,3 @@ class SaveCased(MapTransform):
             self.save(image)
         except RuntimeError as error:
             raise (self.refusals[0] if self.refusals else error) from None
-
-
-def save_like_source(key: str, output_dir: str, name: str, dtype: DtypeLike) -> SaveCased:
-    """`SaveCased` of one key, for the chains in `transforms.pipelines`."""
-    return SaveCased(keys=key, output_dir=output_dir, name=name, dtype=dtype)
