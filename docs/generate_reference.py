@@ -6,6 +6,8 @@ Nothing here is written to disk, so nothing can go out of date. MkDocs calls `on
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import os.path
 import re
@@ -27,6 +29,9 @@ BASES = {
 }
 """The configurations that run by themselves or by a command of their own; all others are overlays."""
 NO_SETTINGS = {"imports", "_meta_"}
+INPUTS = ("transforms.inputs.BrainCube", "transforms.inputs.AxialWindow")
+"""What the setting `input` may be."""
+ARGUMENT = re.compile(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {8,}.*)*)", re.MULTILINE)
 STATISTICS = "#/$defs/statistics"
 
 OUTSIDE = {
@@ -180,7 +185,7 @@ def settings_page() -> str:
         "`docs/reference/settings.json`.",
         "",
         "Any setting can be overridden by its name: `brats-unet train --max_epochs 6`, or `--max_epochs 6` on MONAI's "
-        "own command line. A part of a setting is named behind `#`: `--network_def#width 16`. A value is written as in "
+        "own command line. A part of a setting is named after `#`: `--network_def#width 16`. A value is written as in "
         "Python: `True`, `None`, `\"['axial']\"`. [Networks and overlays](../how-to/networks-and-overlays.md) says how "
         "to use an overlay.",
         "",
@@ -189,13 +194,48 @@ def settings_page() -> str:
     ]
     keys = settings_of_configurations()
     overlays = {file.stem: _keys(file) for file in _files() if file.stem not in BASES}
+    for overlay, values in overlays.items():
+        if values.get("based_on", overlay) != overlay:
+            lines += ["", f"`{overlay}` also changes all that `{values['based_on']}` changes."]
     for title, sentences in json.loads(SENTENCES.read_text(encoding="utf-8")).items():
         lines += ["", f"## {title}", "", "| setting | default | overlays that change it | what it does |"]
         lines += ["| --- | --- | --- | --- |"]
         for name, sentence in sentences.items():
             changed = {overlay: values[name] for overlay, values in overlays.items() if name in values}
             lines.append(_row(f"`{name}`", _defaults(keys[name]), _changes(changed), sentence))
+        if "input" in sentences:
+            for target in INPUTS:
+                lines += ["", *_input_table(target, overlays)]
     return "\n".join(lines) + "\n"
+
+
+def _input_table(target: str, overlays: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The arguments of a kind of input: names and defaults from its signature, sentences from its docstring."""
+    module, _, name = target.rpartition(".")
+    kind = getattr(importlib.import_module(module), name)
+    text = inspect.getdoc(kind) or ""
+    summary, sentences = text.partition("\n")[0], documented_arguments(text)
+    yield from (f"### {name} {{ #{name.lower()} }}", "", f"`{target}`: {_first_lower(summary)}", "")
+    yield from ("| argument | default | overlays that change it | what it is |", "| --- | --- | --- | --- |")
+    for argument, parameter in inspect.signature(kind).parameters.items():
+        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        given = {overlay: found for overlay, values in overlays.items() if (found := _given(values, target, argument))}
+        changed = {overlay: found[0] for overlay, found in given.items() if found != [default]}
+        yield _row(f"`input#{argument}`", _shown(default), _changes(changed), _first_upper(sentences[argument]))
+
+
+def documented_arguments(docstring: str) -> dict[str, str]:
+    """What the `Args` of a docstring say of each argument; one entry may be of several."""
+    section = docstring.partition("Args:\n")[2].partition("\nRaises:")[0]
+    return {name: _sentence(text) for names, text in ARGUMENT.findall(section) for name in names.split(", ")}
+
+
+def _given(overlay: Mapping[str, Any], target: str, argument: str) -> list[Any]:
+    """What an overlay gives an argument of this kind of input; nothing if it leaves it, or is of the other kind."""
+    definition = overlay.get("input", {})
+    if definition.get("_target_", INPUTS[0]) != target or argument not in definition:
+        return []
+    return [definition[argument]]
 
 
 def settings_of_configurations() -> dict[str, dict[str, Any]]:
@@ -217,11 +257,11 @@ def _files() -> list[Path]:
 
 
 def _keys(file: Path) -> dict[str, Any]:
-    """The settings that a file gives; of one that it only adds to or reaches into, an object."""
+    """The settings that a file gives; of one that it only adds to or reaches into, an object of what it reaches."""
     keys: dict[str, Any] = {}
     for key, value in json.loads(file.read_text(encoding="utf-8")).items():
-        top = key.lstrip("+").split("#")[0]
-        keys[top] = value if key == top else {}
+        top, _, inner = key.lstrip("+").partition("#")
+        keys[top] = value if key == top else {**(keys.get(top) or {}), inner: value}
     return keys
 
 
@@ -241,8 +281,9 @@ def _changes(values: Mapping[str, Any]) -> str:
     """What each overlay sets, overlays with the same value together."""
     overlays: dict[str, list[str]] = {}
     for overlay, value in values.items():
-        overlays.setdefault("" if isinstance(value, dict) else _shown(value), []).append(overlay)
-    return "<br>".join(f"{', '.join(names)}{': ' if value else ''}{value}" for value, names in overlays.items())
+        whole = not isinstance(value, dict) or "_target_" in value
+        overlays.setdefault(_shown(value) if whole else "a part", []).append(overlay)
+    return "<br>".join(f"{', '.join(names)}: {value}" for value, names in overlays.items())
 
 
 def _shown(value: Any) -> str:
@@ -333,6 +374,14 @@ def _replaced(nav: Any, name: str, pages: list[dict[str, str]]) -> Any:
     if isinstance(nav, dict):
         return {title: _replaced(item, name, pages) for title, item in nav.items()}
     return pages if nav == name else nav
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _first_lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _sentence(text: str | None) -> str:

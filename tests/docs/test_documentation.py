@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import re
 from pathlib import Path
@@ -52,10 +53,37 @@ def test_a_sentence_about_a_setting_is_one(sentences: dict[str, str]):
 def test_a_setting_shows_its_default_and_the_overlays_that_change_it(reference: ModuleType):
     rows = {line.split("|")[1].strip(): line for line in reference.settings_page().splitlines() if line[:3] == "| `"}
     assert rows["`max_epochs`"].startswith(
-        "| `max_epochs` | training: `40` | demo: `20`<br>quick: `3`<br>seed, seed_dice: `35` |"
+        "| `max_epochs` | training: `40` | demo: `20`<br>quick: `3`<br>seed: `35` |"
     )
-    assert rows["`size_px`"].startswith("| `size_px` | `128` | demo: `96` |")
+    assert rows["`input`"].startswith(
+        "| `input` | `BrainCube` … | axial, demo, seed: `AxialWindow` …<br>quick, unet3d: a part |"
+    )
     assert rows["`runtime`"].startswith("| `runtime` | prediction: `auto`<br>`evaluate`: `torch` |")
+
+
+def test_an_overlay_based_on_another_changes_what_that_changes_too(reference: ModuleType):
+    assert "`seed_dice` also changes all that `seed` changes." in reference.settings_page()
+
+
+@pytest.mark.parametrize("target", ["BrainCube", "AxialWindow"])
+def test_every_argument_of_an_input_stands_in_the_reference_with_its_sentence(target: str, reference: ModuleType):
+    kind = getattr(importlib.import_module("transforms.inputs"), target)
+    section = reference.settings_page().partition(f"{{ #{target.lower()} }}")[2].partition("\n#")[0]
+    rows = [[cell.strip() for cell in line.split("|")] for line in section.splitlines() if line[:3] == "| `"]
+    assert [row[1] for row in rows] == [f"`input#{name}`" for name in inspect.signature(kind).parameters]
+    assert all(row[2] and row[4] for row in rows)
+
+
+def test_an_argument_of_an_input_shows_its_default_and_the_overlays_of_its_kind(reference: ModuleType):
+    cube, window = reference.settings_page().partition("{ #axialwindow }")[::2]
+    assert "| `input#edge_mm` | `192` |  |" in cube
+    assert "| `input#size_px` | `128` |  |" in cube
+    assert "| `input#size_px` | `128` | demo: `96` |" in window
+
+
+def test_a_docstring_says_one_thing_of_two_arguments(reference: ModuleType):
+    text = "A.\n\nArgs:\n    a, b: of\n        both.\n    c: other: one.\nRaises:\n    ValueError: d."
+    assert reference.documented_arguments(text) == {"a": "of both.", "b": "of both.", "c": "other: one."}
 
 
 def test_every_command_and_option_is_in_the_reference(reference: ModuleType):
