@@ -27,8 +27,8 @@ from workflows.training import rank_handlers
 from workflows.training_data.slice_batches import SliceBatches
 from workflows.training_data.slice_dataset import SliceDataset
 
-TINY = ("--size_px", "64", "--network_def#width", "4", "--slices_per_step", "2", "--max_epochs", "2")
-TINY += ("--device", "cpu", "--slice_range", "[70,94]")
+TINY = ("--input#size_px", "64", "--network_def#width", "4", "--slices_per_step", "2", "--max_epochs", "2")
+TINY += ("--device", "cpu", "--input#slice_range", "[70,94]")
 SECTIONS = ("training", "validation", "testing")
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node=2")
 PATIENCE_S = 300
@@ -262,7 +262,7 @@ def validated_alone(run: Run, *variants: str, **settings: Any) -> dict[str, floa
         split_file=str(run.folder / "split.json"),
         run_dir=str(run.folder.parent / "alone"),
         slices_per_validation_step=None,
-        slice_range=[70, 94],
+        **{"input#slice_range": [70, 94]},
         **settings,
     )
     workflow.initialize()
@@ -290,13 +290,13 @@ def test_the_figures_of_two_processes_are_those_of_one_for_the_same_weights(two:
 @pytest.mark.parametrize("variant", ["seed", "flexible_unet"])  # whole patients; batch normalisation, unused layers
 def test_so_they_are_with_another_recipe_or_network(variant: str, nine: Path, tmp_path: Path):
     named = ("--dataset-dir", nine, "--split", nine.parent / "split.json", "--out", tmp_path / "run")
-    settings = ("--size_px", "64", "--slice_range", "[70,94]", "--device", "cpu", "--max_epochs", "1")
+    settings = ("--input#size_px", "64", "--input#slice_range", "[70,94]", "--device", "cpu", "--max_epochs", "1")
     overlays = ("--config", "axial", "--config", variant, "--config", "multi_gpu_train")
     ended = start(*TORCHRUN, "-m", "workflows", "train", *named, *overlays, *settings, cwd=REPOSITORY)
     assert ended.status == 0, ended.stderr
     run = Run(nine, tmp_path / "run", ended.stdout, {})
     row = validated(log_rows(run.folder)[0])
-    alone = validated_alone(run, variant, size_px=64, device="cpu")
+    alone = validated_alone(run, variant, **{"input#size_px": 64}, device="cpu")
     assert {name: alone[name] for name in row} == pytest.approx(row, rel=1e-5, abs=1e-7)
 
 
@@ -404,7 +404,16 @@ def evaluated_by_two(two: Run, tmp_path_factory: pytest.TempPathFactory) -> Path
     out = tmp_path_factory.mktemp("evaluated") / "two"
     configuration = files("inference", "axial", "evaluate", "multi_gpu_evaluate")
     named = ("--dataset_dir", two.data, "--split_file", two.folder / "split.json", "--checkpoint", two.checkpoint)
-    settings = ("--size_px", "64", "--network_def#width", "4", "--device", "cpu", "--slice_range", "[70,94]")
+    settings = (
+        "--input#size_px",
+        "64",
+        "--network_def#width",
+        "4",
+        "--device",
+        "cpu",
+        "--input#slice_range",
+        "[70,94]",
+    )
     bundle = ("-m", "monai.bundle", "run", "evaluation", "--config_file", configuration, "--output_dir", out)
     ended = start(*TORCHRUN, *bundle, *named, *settings, cwd=REPOSITORY)
     assert ended.status == 0, ended.stderr

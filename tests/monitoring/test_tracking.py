@@ -81,7 +81,7 @@ def test_the_loss_of_every_tenth_step_is_kept(mlflow: Any, tracked: Run):
 def test_the_settings_are_parameters_and_the_whole_configuration_is_kept(mlflow: Any, tracked: Run):
     _, (run,) = tracked_runs(mlflow, tracked.folder / "mlruns.db")
     parameters = run.data.params
-    assert (parameters["max_epochs"], parameters["size_px"], parameters["network_def.width"]) == ("2", "64", "4")
+    assert (parameters["max_epochs"], parameters["input.size_px"], parameters["network_def.width"]) == ("2", "64", "4")
     (kept,) = (tracked.folder / "mlruns").rglob("config.json")
     configuration = (tracked.folder / "config.json").read_text()
     assert kept.read_text() == configuration
@@ -227,6 +227,7 @@ def test_monais_options_are_those_it_documents():
 def test_monais_options_are_taken_by_both_commands(module: str, tmp_path: Path, python: Python):
     """What the files hold shows in what happens: a version, a form of log line, a setting, steps."""
     steps = {name: [f"$print('step {name}')"] for name in ("prepare", "training", "tidy")}
+    steps["+imports"] = ["$import workflows.settings.overrides as overrides"]
     steps["training"] += ["$overrides.check_settings()", "$print('version', @_meta_#version)", "$print(@max_epochs)"]
     steps["training"] += ["$__import__('logging').getLogger('workflows').info('logged')"]
     files = {

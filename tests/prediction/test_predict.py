@@ -134,7 +134,7 @@ def test_a_record_says_how_the_label_map_was_made(predicted: Path, tiny_run: Run
     assert record["checkpoint_sha256"] == hashlib.sha256(tiny_run.checkpoint.read_bytes()).hexdigest()
     assert (record["case"], record["label_map"], record["shape"]) == ("P1", "P1_seg.nii.gz", [120, 120, 155])
     assert record["labels"] == {"1": "necrotic core", "2": "oedema", "4": "enhancing tumour"}
-    assert record["settings"]["modalities"] == ["flair", "t1ce"]
+    assert record["settings"]["input"]["modalities"] == ["flair", "t1ce"]
     assert record["versions"] == {name: version(name) for name in record["versions"]}
     assert {"monai", "torch", "numpy", "nibabel", "pytorch-ignite"} == record["versions"].keys()
     assert record["use"] == "research use only, not a medical device"
