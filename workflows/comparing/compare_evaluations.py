@@ -74,7 +74,10 @@ def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
         raise DatasetError(f"{files[0]} and {files[1]} share no case; compare evaluations of the same cases.")
     _refuse_other_references(rows_a, rows_b, shared)
     cases = {case for case, _ in shared}
-    missing_a, missing_b = _missing_scores(rows_a), _missing_scores(rows_b)
+    missing_a, missing_b = (
+        [score.name for score in COMPARED if not all(score.name in row for row in rows.values())]
+        for rows in (rows_a, rows_b)
+    )
     scores = [score for score in COMPARED if score.name not in {*missing_a, *missing_b}]
     pairs: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     for key in shared:
@@ -146,11 +149,6 @@ def find_scores(run: Path) -> Path:
         folders = ", ".join(str(file.parent) for file in found)
         raise DatasetError(f"{run}: holds {len(found)} evaluations; name one: {folders}.")
     return found[0]
-
-
-def _missing_scores(rows: Rows) -> list[str]:
-    """Those to compare that an older table has no column for."""
-    return [score.name for score in COMPARED if not all(score.name in row for row in rows.values())]
 
 
 def _refuse_other_settings(files: Sequence[Path]) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 
 from transforms.labels import STUDY_MODALITIES
 from workflows.comparing import one_network
-from workflows.comparing.network_rows import network_row
-from workflows.comparing.network_tables import TABLES, print_table, write_tables
+from workflows.comparing.network_tables import TABLES, network_row, print_table, write_tables
 from workflows.data.split import STUDY_SEED, obtain_datalist
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
@@ -100,8 +99,7 @@ def compare_networks(
 
 
 def _finished(out: Path, names: Iterable[str]) -> list[dict[str, Any]]:
-    rows = [network_row(out / name) for name in names]
-    return [row for row in rows if row]
+    return list(filter(None, (network_row(out / name) for name in names)))
 
 
 def epochs_within(minutes: float, steps_per_epoch: int, seconds_per_step: float) -> int:
@@ -136,9 +134,8 @@ def _overlays(networks: Sequence[str]) -> dict[str, str]:
     for network in networks:
         file = Path(config_files("train", [network])[1])
         if not any(name.split("#")[0] == "network_def" for name in json.loads(file.read_text())):
-            raise ConfigurationError(
-                f"{network}: is no network; it has no network_def. Choose from {', '.join(NETWORKS)}."
-            )
+            known = ", ".join(NETWORKS)
+            raise ConfigurationError(f"{network}: is no network; it has no network_def. Choose from {known}.")
         if found.setdefault(file.stem, network) != network:
             raise ConfigurationError(f"{network} and {found[file.stem]} have one name; rename one.")
     return found
@@ -172,7 +169,6 @@ def _keep_settings(settings: dict[str, Any], out: Path) -> None:
     if file.is_file():
         before = json.loads(file.read_text())
         if changed := [f"{name} {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]]:
-            raise ConfigurationError(
-                f"{out}: holds a comparison with other settings ({'; '.join(changed)}); name another --out."
-            )
+            other = f"other settings ({'; '.join(changed)})"
+            raise ConfigurationError(f"{out}: holds a comparison with {other}; name another --out.")
     write_json(now, file)

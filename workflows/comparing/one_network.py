@@ -33,7 +33,7 @@ def measure_steps(variants: Sequence[str], settings: Mapping[str, Any], out: Pat
 def train_network(
     variants: Sequence[str], settings: Mapping[str, Any], epochs: int, run: Path, cost_file: Path
 ) -> None:
-    """Train for so many epochs; write what the whole process took, once it is done."""
+    """Train for that many epochs; write what the whole process took, once it is done."""
     from workflows.comparing.network_costs import peak_memory
 
     started = time.monotonic()

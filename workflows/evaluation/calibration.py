@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ BRAIN, PREDICTED_TUMOUR = "brain", "predicted tumour"
 
 @dataclass(frozen=True)
 class Errors:
-    """Of the probabilities of so many voxels.
+    """The errors of the probabilities of that many voxels.
 
     Attributes:
         nll: mean negative logarithm of the true class's probability.
@@ -51,10 +50,6 @@ class Calibration:
     temperature: float
     before: Mapping[str, Errors | None]
     after: Mapping[str, Errors | None]
-
-    def as_json(self) -> dict[str, Any]:
-        """The same, as `json` can write it."""
-        return {**asdict(self), "bins": BINS}
 
 
 class CalibrationVoxels:
@@ -114,8 +109,8 @@ def errors_in(probabilities: Tensor, labels: Tensor) -> dict[str, Errors | None]
     """The errors in the brain and in predicted tumour; (N, classes) and (N,) of the brain's voxels."""
     tumour = probabilities.argmax(dim=1) != BACKGROUND
     return {
-        name: _errors(probabilities[chosen], labels[chosen]) if chosen.any() else None
-        for name, chosen in ((BRAIN, torch.ones_like(tumour)), (PREDICTED_TUMOUR, tumour))
+        name: _errors(probabilities[inside], labels[inside]) if inside.any() else None
+        for name, inside in ((BRAIN, torch.ones_like(tumour)), (PREDICTED_TUMOUR, tumour))
     }
 
 

@@ -25,10 +25,7 @@ SCHEMA_VERSION = f"1.{max(score.since for score in SCORES)}"
 """Of `summary.json`, see docs/summary.schema.json: the first number changes where an entry goes or means another, the
 second where one is added."""
 
-HD95_AS = {
-    "brats": "BraTS takes it (surfaces weighed by area)",
-    "monai": "MONAI takes it (surface voxels counted)",
-}
+HD95_AS = {"brats": "BraTS takes it (surfaces weighed by area)", "monai": "MONAI takes it (surface voxels counted)"}
 
 
 def summary_of(

@@ -68,27 +68,22 @@ class PredictionReports:
         return last.is_file() and last.stat().st_mtime_ns >= record.stat().st_mtime_ns
 
     def _report_batch(self, engine: Engine) -> None:
-        for batch in engine.state.batch:  # type: ignore[union-attr]
+        for batch in engine.state.batch:  # type: ignore[union-attr]  # declared int
             self.background.submit(partial(self._write, str(batch["case"])))
 
     def _write(self, case: str) -> None:
-        started = time.monotonic()
-        try:
-            out = self._report(case)
-            logger.info(f"{case}: {out.name} ({time.monotonic() - started:.1f} s)")
-        except BratsError as error:
-            logger.warning(f"{case}: no report: {error}")
-
-    def _report(self, case: str) -> Path:
         from workflows.report.overview import write_thumbnail
         from workflows.report.report import make_report, write_report
 
-        folder = self.output_dir / case
-        report = make_report(self.cases[case], self.data_dir, folder / map_name(case))
-        out = folder / report_name(case)
-        write_report(report, out)
-        write_thumbnail(report, folder / thumbnail_name(case))
-        return out
+        started, folder = time.monotonic(), self.output_dir / case
+        try:
+            report = make_report(self.cases[case], self.data_dir, folder / map_name(case))
+            write_report(report, folder / report_name(case))
+            write_thumbnail(report, folder / thumbnail_name(case))
+        except BratsError as error:
+            logger.warning(f"{case}: no report: {error}")
+        else:
+            logger.info(f"{case}: {report_name(case)} ({time.monotonic() - started:.1f} s)")
 
     def _finish(self) -> None:
         if is_first():  # which by now has the table of all

@@ -1,7 +1,4 @@
-"""The rows of `per_case.csv`: the scores of one case and region each.
-
-Light on purpose: no torch, so that the processes that score cases start at once.
-"""
+"""The rows of `per_case.csv`: the scores of one case and region each."""
 
 from __future__ import annotations
 
@@ -96,11 +93,9 @@ def _checked(row: Mapping[str, str], columns: Sequence[str], path: Path, line: i
 
 
 def _figure(name: str, text: str) -> Any:
-    if name in ("case", "region"):
-        return text
-    if name == "empty":
-        if text not in EMPTY_MASKS:
-            raise ValueError(f"{text!r} under empty is none of {', '.join(EMPTY_MASKS)}")
+    if name == "empty" and text not in EMPTY_MASKS:
+        raise ValueError(f"{text!r} under empty is none of {', '.join(EMPTY_MASKS)}")
+    if name in ("case", "region", "empty"):
         return text
     figure = int(text) if name in SUMMED else float(text)
     if not math.isfinite(figure):

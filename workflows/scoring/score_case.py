@@ -1,7 +1,4 @@
-"""All scores of one case: whole volume, the patient's own grid, BraTS's rules for empty regions.
-
-Light on purpose: NumPy and SciPy only, so that cases can be scored in parallel by processes that start at once.
-"""
+"""All scores of one case: whole volume, the patient's own grid, BraTS's rules for empty regions."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 def is_fast_on(device: str | torch.device) -> bool:
     """Whether a device computes faster in bfloat16: a GPU, and a processor with instructions for it where torch, some
-    versions of which do not know, says so."""
+    versions of which do not know, says so.
+    """
     if torch.device(device).type != "cpu":
         return torch.device(device).type == "cuda"
     capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)

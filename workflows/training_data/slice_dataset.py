@@ -180,7 +180,8 @@ class SliceDataset(Dataset):
 
     def _whole_stack(self, numbers: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor] | None:
         """Images and labels of one patient's slices in their order, as a batch of the study has them: they lie in
-        memory as they are wanted. None for any other batch."""
+        memory as they are wanted. None for any other batch.
+        """
         case, slices, input = numbers[0][0], self.slices_per_case[numbers[0][0]], self.input
         if self.planes or input.neighbours or input.mirrored or numbers != [(case, number) for number in range(slices)]:
             return None
@@ -202,7 +203,8 @@ class SliceDataset(Dataset):
 
     def _channels(self, images: Tensor, plane: str, position: int) -> Sequence[Tensor]:
         """(C, H, W) each: a slice's own channels among those of its neighbours, the lowest first, or before its mirror
-        image's."""
+        image's.
+        """
         if self.input.mirrored:
             return slice_of(images, plane, position), mirror_image(images, plane, position)
         neighbours = self.input.neighbours

@@ -170,7 +170,8 @@ def files_key(data: Mapping[str, Any]) -> str:
 
 def packed(case: Mapping[str, Tensor]) -> bytes:
     """A case's tensors as a file of NumPy's `.npz`: numbers with a checksum, not compressed, since unpacking would take
-    longer than reading."""
+    longer than reading.
+    """
     content = io.BytesIO()
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in case.items()}
     np.savez(content, **arrays)
