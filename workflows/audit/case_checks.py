@@ -46,7 +46,7 @@ class CaseRecord:
         folder: relative to the data folder, as are all `files`.
         files: path by modality, and `label`.
         shape: voxels along the axes of the file.
-        orientation: to where those axes run, e.g. "LPS".
+        orientation: where those axes point, e.g. "LPS".
         voxels: number by label as in the file, background included.
         empty_classes: tumour classes without a voxel.
         outside_window: share 0 to 1 of the tumour outside the slices in use; None without tumour.
@@ -77,7 +77,7 @@ class CaseRecord:
 
 @dataclass(frozen=True)
 class _Scan:
-    """What is kept of one image once its voxels are let go.
+    """What is kept of an image after its voxels are freed.
 
     Args:
         what: modality or `label map`.
@@ -198,7 +198,7 @@ def _check_grids(scans: Sequence[_Scan], slice_range: tuple[int, int], record: C
     axial, _, slice_mm = axial_axis(affine)
     if in_own_slices(slice_range, slice_mm)[1] > record.shape[axial]:
         height = f"{record.shape[axial]} slices of {slice_mm:g} mm"
-        record.warnings.append(f"the slices in use, {slice_range[0]}–{slice_range[1] - 1}, leave its {height}")
+        record.warnings.append(f"the slices in use, {slice_range[0]}–{slice_range[1] - 1}, reach beyond its {height}")
     if any(_states_no_orientation(scan.image) for scan in scans):
         record.warnings.append("a header states no orientation (sform_code and qform_code are 0)")
 

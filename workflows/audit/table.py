@@ -18,7 +18,7 @@ STRAY_FILES_NAMED = 20
 
 
 def print_table(audit: Audit, console: Console | None = None) -> None:
-    """Print one row per case, then what needs attention; without frames and colours where no terminal listens."""
+    """Print one row per case, then what needs attention; without frames and colours if the output is no terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -35,7 +35,7 @@ FEWEST_STEPS = 3
 
 
 def clock(device: Any) -> Callable[[], float]:
-    """The seconds that count on a device, from any start; those of a GPU once it has done what it was told."""
+    """The seconds that count on a device, from any start; on a GPU, once its work is done."""
     return time.process_time if torch.device(device).type == "cpu" else partial(_clock_of_gpu, torch.device(device))
 
 
@@ -122,7 +122,8 @@ class PredictionCosts:
     def attach(self, engine: Engine) -> None:
         """Take the time of each case, and write at the end."""
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._start)
-        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._end)  # after the post-processing, which is one
+        # The post-processing is a handler of the same event, and runs first.
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._end)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _start(self) -> None:

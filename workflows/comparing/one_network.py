@@ -46,7 +46,7 @@ def score_network(settings: Mapping[str, Any], run: Path, section: str, out: Pat
     """Evaluate the weights after the last epoch as `brats-unet evaluate` does, and measure the prediction.
 
     Args:
-        settings: of the training; those that inference has too are used here.
+        settings: of the training; those that inference knows too are used here.
     """
     from monai.bundle import ConfigParser
 

@@ -44,7 +44,7 @@ class Errors:
 @dataclass(frozen=True)
 class Calibration:
     """A fitted temperature, and the errors before and after it in the brain and in what is predicted as tumour; None
-    where that is nothing.
+    where there are no such voxels.
     """
 
     temperature: float
@@ -74,7 +74,7 @@ class CalibrationVoxels:
         self.labels.append(labels.as_subclass(Tensor).flatten()[drawn].long())
 
     def calibrate(self) -> Calibration | None:
-        """Fit the temperature on all voxels; None where there is not one."""
+        """Fit the temperature on all voxels; None where there are none."""
         if not sum(map(len, self.labels)):
             return None
         probabilities, labels = torch.cat(self.probabilities), torch.cat(self.labels)
@@ -124,7 +124,7 @@ def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArra
     """Mean distance of accuracy and confidence over `BINS` bins of confidence, weighted by their voxels (Guo et al.
     2017, arXiv:1706.04599, equation 3).
 
-    MONAI's `CalibrationErrorMetric` adds in single precision, which a million certain voxels exceed.
+    MONAI's `CalibrationErrorMetric` adds in single precision, too coarse for a million certain voxels.
 
     Args:
         confidence: (N,) probability of the most probable class.

@@ -55,7 +55,7 @@ def run_evaluation(variants: Iterable[str], overrides: Mapping[str, Any]) -> Non
 
 
 def evaluation_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`overrides`, and where they are silent the data and the split of the checkpoint's own run."""
+    """`overrides`; data and split that they do not name are those of the checkpoint's own run."""
     checkpoint = Path(overrides["checkpoint"])
     check_checkpoint(checkpoint)
     own = run_configuration(checkpoint)
@@ -153,12 +153,12 @@ class Evaluation:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _keep_scores(self, engine: Engine) -> None:
-        """What the network says on its own grid, which post-processing then replaces."""
-        self.network_scores = engine.state.output["pred"]  # type: ignore[index, call-overload]  # declared int
+        """Keep the network's scores on its own grid, before post-processing replaces them."""
+        self.network_scores = engine.state.output["pred"]  # type: ignore[index]  # Ignite declares an integer
 
     def _score_batch(self, engine: Engine) -> None:
-        cases = zip(engine.state.batch, engine.state.output, self.network_scores, strict=True)
-        for batch, output, scores in cases:
+        state: Any = engine.state  # Ignite declares output and batch as integers
+        for batch, output, scores in zip(state.batch, state.output, self.network_scores, strict=True):
             case, label = batch["case"], output["label"]
             if output["argmax_map"].shape != label.shape or not same_place(output["argmax_map"].affine, label.affine):
                 raise DatasetError(f"{case}: its segmentation has another shape or affine than its images.")
@@ -176,7 +176,7 @@ class Evaluation:
     ) -> None:
         """Score a label map after each step; None leaves it as it is."""
         affine, reference = np.asarray(label.affine, dtype=np.float64), np.asarray(label.cpu())[0]
-        own, true, box = cut_to_tumour(label_map, label)  # a step costs a tenth there; and it may work in place
+        own, true, box = cut_to_tumour(label_map, label)  # a step costs a tenth there, and may work in place
         sample: dict[Any, Any] = {"label_map": own}
         for name, step in steps.items():
             sample = dict(step(sample)) if step else sample
@@ -225,7 +225,7 @@ class Evaluation:
             stage.cases, stage.dice = dict(joined(list(stage.cases.items()))), joined(stage.dice)
 
     def _report(self) -> dict[str, float]:
-        """Write and print; gives mean Dice by region."""
+        """Write and print; returns the mean Dice by region."""
         sections = {
             "study": self._study(),
             "post_processing": {"after_each_step": {name: stage.figures() for name, stage in self.stages.items()}},

@@ -1,4 +1,4 @@
-"""Two folders of label maps, whoever made them: matched by case, checked, scored."""
+"""Two folders of label maps from any program: matched by case, checked, scored."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def evaluate_folders(
 
 
 def match_cases(sides: Sides) -> tuple[list[Pair], dict[str, str]]:
-    """The pairs, sorted by case, and what is wrong with the cases that are none."""
+    """The pairs, sorted by case, and the reason for each case that has no pair."""
     pairs, problems = [], {}
     for case in sorted(set().union(*(found.files for found in sides.values()))):
         files = {side: found.files.get(case, ()) for side, found in sides.items()}
@@ -208,7 +208,7 @@ def _placed(side: str, image: nib.Nifti1Image) -> str:
 
 
 def decide_value(checked: Sequence[Pair], side: str) -> tuple[int | None, dict[str, str]]:
-    """The value of enhancing tumour on one side, and what is wrong with the fewer cases that hold the other one."""
+    """The value of enhancing tumour on one side, and the reason against the fewer cases that hold the other value."""
     holders = {value: [pair.case for pair in checked if value in pair.values[side]] for value in ENHANCING_VALUES}
     value, other = sorted(ENHANCING_VALUES, key=lambda value: len(holders[value]), reverse=True)
     if not holders[value]:

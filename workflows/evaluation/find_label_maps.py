@@ -1,4 +1,4 @@
-"""The label maps in a folder, by case, whoever wrote and named them."""
+"""The label maps in a folder, by case, from any program."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LabelMapFolder:
 def find_label_maps(folder: Path) -> LabelMapFolder:
     """Every label map in `folder` or below it.
 
-    A file is named after its case, with or without `_seg` and its like: `CASE_seg.nii.gz`, `CASE-seg.nii`,
+    A file is named after its case, with or without `_seg` and the like: `CASE_seg.nii.gz`, `CASE-seg.nii`,
     `CASE.nii.gz`, `CASE/seg.nii.gz`. A folder that holds images too is searched as a data folder is.
 
     Raises:

@@ -72,8 +72,8 @@ class SliceOfCase:
 
     Args:
         probabilities: (classes, rows, columns).
-        false_positives: voxels of the slice called tumour that are none in the reference.
-        case_false_positives_ml: the same of the whole volume.
+        false_positives: voxels of the slice that are tumour in the prediction and not in the reference.
+        case_false_positives_ml: the same in the whole volume.
     """
 
     case: str

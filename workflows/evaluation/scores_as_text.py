@@ -36,7 +36,7 @@ def score_tables(summary: Summary) -> list[TextTable]:
 
 
 def explanations(summary: Summary) -> list[str]:
-    """What the figures are of, in sentences."""
+    """What the figures describe, in sentences."""
     settings = summary["settings"]
     scored = f"{summary['cases']} cases scored" if summary["cases"] != 1 else "One case scored"
     left_out = f"; {len(summary['skipped'])} left out, which no figure counts" if summary["skipped"] else ""
@@ -112,7 +112,7 @@ def _worst(summary: Summary) -> TextTable:
 
 
 def _shown(summary: Summary) -> list[tuple[str, Mapping[str, Any]]]:
-    """The regions, then the classes that are none of them: enhancing tumour is both."""
+    """The regions, then the classes that are not a region too: enhancing tumour is shown once."""
     return [(name, region) for name, region in summary["regions"].items() if name in DISTINCT]
 
 

@@ -1,4 +1,4 @@
-"""Choose post-processing and temperature on validation cases; the test cases are never asked."""
+"""Choose post-processing and temperature on validation cases; test cases are never used."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ CANDIDATES: dict[str, tuple[Any, ...]] = {
     "largest_component_only": (False, True),
     "smallest_enhancing_mm3": (0, 50, 100, 200, 300, 500, 1000),
 }
-"""Values tried of each setting, that which does nothing first. BraTS 2020's winner tried thresholds of this size."""
+"""The values tried of each setting; the first does nothing. BraTS 2020's winner tried thresholds of this size."""
 GROWTH = "expected_dice"
-"""Tried on what these leave, the default first."""
+"""Tried after these, the default first."""
 
 TRIALS_FILE = "post_processing_trials.json"
 CALIBRATION_FILE = "calibration.json"
@@ -53,7 +53,7 @@ def run_tuning(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
     if overrides.get("section") == "testing":
         raise ConfigurationError("thresholds are never chosen on test cases; use --section validation or training.")
     if overrides.get("more_checkpoints") and "output_dir" not in overrides:
-        raise ConfigurationError("what is chosen for several checkpoints lies beside none of them: name --out FOLDER.")
+        raise ConfigurationError("the choice for several checkpoints has no folder of its own: name --out FOLDER.")
     settings = {"section": "validation", "output_dir": str(Path(overrides["checkpoint"]).parent)}
     out = Path(str({**settings, **overrides}["output_dir"]))
     check_outputs(out / name for name in (TUNED_SETTINGS_FILE, TRIALS_FILE, CALIBRATION_FILE))
@@ -68,8 +68,8 @@ class Tuning:
     `calibration.json`.
 
     Args:
-        settings: what was predicted with, recorded with the temperature, which is good for these only.
-        averaged: whether several checkpoints were asked.
+        settings: of the prediction; recorded with the temperature, which is valid for these only.
+        averaged: whether several checkpoints were averaged.
     """
 
     def __init__(self, output_dir: str | Path, settings: Mapping[str, Any], averaged: bool = False) -> None:

@@ -32,10 +32,10 @@ SCRIPTS = (
     *("tools.js", "unpack.js", "plane.js", "state.js", "colours.js", "readout.js", "profile.js", "redraw.js"),
     *("input.js", "viewer.js"),
 )
-"""Each stands after those that it imports from."""
+"""Each comes after the files that it imports from."""
 
 OUTLINES = {"WT": OEDEMA, "TC": NECROTIC_CORE, "ET": ENHANCING}
-"""The class in whose colour a region is outlined: its own outermost."""
+"""The class in whose colour a region is outlined: the outermost class of the region."""
 
 JUMP_TITLES = {"lesion": "Lesion", "missed": "Miss", "invented": "Invention", "uncertain": "Uncertain area"}
 INTENSITY_KEYS = ("low", "step", "exact", "window")
@@ -123,7 +123,7 @@ def _asset(*names: str) -> str:
 
 
 def _as_one_module(modules: str) -> str:
-    """The page's policy forbids it to import from files: their modules become one, so no two may declare a name."""
+    """The page's policy forbids imports from files: the modules become one, so no two may declare the same name."""
     return re.sub(r"^(import [^;]*;\n+|export )", "", modules, flags=re.MULTILINE)
 
 

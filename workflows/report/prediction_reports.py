@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class PredictionReports:
     """Attach it after `PredictionFiles`, whose records and table it reads.
 
-    What writes pages is imported with the first of them: without reports a prediction starts sooner.
+    What writes pages is imported with the first page, so that a prediction without reports starts sooner.
 
     A patient whose report fails keeps the label map; the log says why, and the others go on.
 
@@ -31,7 +31,7 @@ class PredictionReports:
         modalities: those that the network reads; the report shows all there are.
         enabled: False attaches nothing.
         background: where they are written, after the records.
-        done: patients of an earlier run; a report that is missing is made up for.
+        done: patients of an earlier run; a missing report is written now.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class PredictionReports:
             logger.info(f"{case}: {report_name(case)} ({time.monotonic() - started:.1f} s)")
 
     def _finish(self) -> None:
-        if is_first():  # which by now has the table of all
+        if is_first():  # which has the table of all patients by now
             self.background.submit(partial(self._write_overview, say=True))
 
     def _write_overview(self, say: bool = False) -> None:

@@ -110,7 +110,7 @@ def read_uncertainty(prediction: Path, grid: Grid, record: Mapping[str, Any]) ->
     Args:
         record: where it says that this prediction saved none, a file from an earlier one is left alone.
     Raises:
-        DatasetError: if it belongs to another scan, or is no entropy.
+        DatasetError: if it belongs to another scan, or does not hold an entropy.
     """
     file = _beside(prediction, functools.partial(map_name, kind=UNCERTAINTY))
     if file is None or record.get("uncertainty_map", file.name) is None:

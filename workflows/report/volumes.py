@@ -119,7 +119,7 @@ def pack_levels(levels: NDArray[np.uint16]) -> str:
     rest[:, 1:] -= rows[:, :-1]
     rest[:, 1:, 1:] += rows[:, :-1, :-1]
     signed = rest.view(np.int16)
-    folded = ((signed << 1) ^ (signed >> 15)).view(np.uint16).ravel()  # small in either direction is small
+    folded = ((signed << 1) ^ (signed >> 15)).view(np.uint16).ravel()  # near 0 is small, whatever the sign
     return _packed((folded & 0xFF).astype(np.uint8).tobytes() + (folded >> 8).astype(np.uint8).tobytes())
 
 

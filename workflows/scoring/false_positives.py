@@ -23,7 +23,7 @@ class FalsePositives:
         slices_without_tumour: axial slices in which the reference has no tumour.
         false_slices: how many of them hold predicted tumour.
         invented_ml: tumour predicted in them.
-        false_ml: tumour predicted outside the reference's, on whatever slice.
+        false_ml: tumour predicted outside the reference's, on any slice.
         patient_without_tumour: the reference is empty.
         tumour_ml: the reference's tumour; outside_window_ml: how much of it lies outside the slice window.
     """

@@ -1,8 +1,8 @@
-"""BraTS 2023's lesion-wise scores: each lesion counts as much as any other, and so does each invention.
+"""BraTS 2023's lesion-wise scores: every lesion counts the same, and so does every invention.
 
 The rules are those for gliomas (GLI) in the organisers' public evaluation code. Lesions of the reference whose
 surroundings meet count as one. A connected piece of the prediction belongs to every lesion whose surroundings it
-touches, and is held against each of them whole. A lesion too small to be scored still owns the pieces that touch it:
+touches, and counts as a whole for each of them. A lesion too small to be scored still owns the pieces that touch it:
 they are neither scored nor invented.
 """
 

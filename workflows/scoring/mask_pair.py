@@ -17,7 +17,7 @@ class MaskPair:
     """The predicted and the true mask of one region. What scores share is worked out once, and only if it is needed.
 
     Attributes:
-        prediction, reference: (H, W, D), cut out of a volume that holds nothing of either outside the cut.
+        prediction, reference: (H, W, D), cut out of a volume; outside the cut both are empty.
         volume_voxels: how many voxels that volume has.
         spacing_mm: edge lengths of a voxel along the array's axes.
         definition: of HD95, see `workflows.scoring.surface_distances`.

@@ -63,10 +63,10 @@ def write_rows(rows: Iterable[Row], path: Path, columns: Sequence[str] = COLUMNS
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `per_case.csv`, figures as numbers; without those of `NEWER` that an older table has no column for.
+    """The rows of a `per_case.csv`, figures as numbers; an older one may lack columns of `NEWER`.
 
     Raises:
-        DatasetError: if it cannot be read, lacks a column, holds a figure that is none, or a case and region twice.
+        DatasetError: if it cannot be read, lacks a column, holds no number for a figure, or repeats a case and region.
     """
     try:
         with path.open(encoding="utf-8", newline="") as table:
@@ -94,10 +94,10 @@ def _checked(row: Mapping[str, str], columns: Sequence[str], path: Path, line: i
 
 def _figure(name: str, text: str) -> Any:
     if name == "empty" and text not in EMPTY_MASKS:
-        raise ValueError(f"{text!r} under empty is none of {', '.join(EMPTY_MASKS)}")
+        raise ValueError(f"{text!r} under empty is not one of {', '.join(EMPTY_MASKS)}")
     if name in ("case", "region", "empty"):
         return text
     figure = int(text) if name in SUMMED else float(text)
     if not math.isfinite(figure):
-        raise ValueError(f"{text!r} under {name} is no figure")
+        raise ValueError(f"{text!r} under {name} is not a finite number")
     return figure

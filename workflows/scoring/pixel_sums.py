@@ -79,8 +79,8 @@ def slice_sums(probabilities: Tensor, target: Tensor) -> Tensor:
 def _class_counts(called: Tensor, wanted: Tensor) -> Tensor:
     """How many pixels (B, pixels) of each class are called which class: (B, called, wanted) float64.
 
-    The product of their indicators, whose float32 sums of ones are exact up to 16 million pixels: `bincount` would have
-    a GPU waited for.
+    The product of their indicators, whose float32 sums of ones are exact up to 16 million pixels: `bincount` would
+    wait for the GPU.
     """
     numbers = torch.arange(NUM_CLASSES, device=called.device, dtype=called.dtype).view(1, -1, 1)
     is_called, is_wanted = ((classes[:, None] == numbers).float() for classes in (called, wanted))

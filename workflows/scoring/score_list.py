@@ -93,6 +93,7 @@ def _specificity(masks: MaskPair) -> float:
     return (outside - masks.predicted + masks.both) / outside if outside else 0.0
 
 
+# What the scores of one family share.
 _VOXELS = partial(Score, both_empty=1.0, one_empty=0.0, table="voxels", compared="file")
 _VOLUME = partial(Score, unit="ml", better=None, table="volumes", decimals=2)
 _LESIONS = partial(Score, unit="lesions", over_cases="sum", table="lesions")

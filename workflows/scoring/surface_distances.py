@@ -97,11 +97,11 @@ def hausdorff_mm(one: Surface, other: Surface, percent: float = PERCENT) -> floa
 
 @dataclass(frozen=True, eq=False)
 class _Bounds:
-    """What cells of corners tell of a directed percentile before any corner is measured.
+    """What cells of corners say about a directed percentile before any corner is measured.
 
     Attributes:
         lowest, highest: what it lies between, in mm.
-        below_mm2: area that lies nearer for certain; undecided: (N,) the corners that may hold it.
+        below_mm2: area that certainly lies nearer; undecided: (N,) the corners that may decide it.
     """
 
     lowest: float
@@ -111,7 +111,7 @@ class _Bounds:
 
 
 def _bounds(source: Surface, target: Surface, share: float) -> _Bounds:
-    """All corners of a cell lie within half its diagonal of its centre, and so do their distances of the centre's."""
+    """A corner lies within half a diagonal of its cell's centre, so its distance differs by at most that."""
     if len(source.corners) <= FEW_CORNERS:
         return _Bounds(0.0, np.inf, 0.0, np.ones(len(source.corners), bool))
     cells = source.corners // CELL_SIZE
@@ -175,7 +175,7 @@ def _steps_within(length_mm: float, spacing_mm: Figures) -> NDArray[np.int64]:
 def _weighted_percentile(
     values: Figures, weights: Figures, share: float, below: float = 0.0, total: float | None = None
 ) -> float:
-    """The smallest value up to which the weights, and `below` on top, make up `share` of `total`."""
+    """The smallest value at which `below` and the weights up to it reach `share` of `total`."""
     order = np.lexsort((weights, values))
     reached = (below + np.cumsum(weights[order])) / (weights.sum() if total is None else total)
     return float(values[order[min(int(np.searchsorted(reached, share)), len(order) - 1)]])
