@@ -18,7 +18,6 @@ LIGHT = (
     "audit.table",
     "comparing.compare_evaluations",
     "comparing.compare_networks",
-    "comparing.network_rows",
     "comparing.one_network",
     "comparing.network_tables",
     "data.brain",

@@ -346,7 +346,7 @@ def test_a_window_that_leaves_the_volume_is_a_warning(tmp_path: Path) -> None:
     assert only_record(tmp_path, slice_range=(4, 20)).warnings == []
     assert only_record(tmp_path, slice_range=(60, 135)).warnings == [
         "label map: no tumour in the slices in use",
-        "the slices in use, 60–134, leave its 20 slices of 1 mm",
+        "the slices in use, 60–134, reach beyond its 20 slices of 1 mm",
     ]
 
 

@@ -18,8 +18,7 @@ from tests.support import REPOSITORY, Run, Started, listing
 from workflows.comparing.compare_networks import Conditions, compare_networks, epochs_within
 from workflows.comparing.network_costs import FIRST_STEPS, STEPS, StepCosts, peak_memory, seconds_per_step
 from workflows.comparing.network_figures import COLOURS, MARKERS, draw_networks, look
-from workflows.comparing.network_rows import COLUMNS
-from workflows.comparing.network_tables import notes, print_table, table_of, write_tables
+from workflows.comparing.network_tables import COLUMNS, notes, print_table, table_of, write_tables
 from workflows.messages.errors import ConfigurationError
 
 Command = Callable[..., Started]
@@ -181,7 +180,9 @@ def test_every_network_of_the_bundle_has_its_own_colour_and_shape(tmp_path: Path
     assert len(set(looks)) == len(looks)
     for of_bundle in zip(*looks[: len(NETWORKS)], strict=True):
         assert len(set(of_bundle)) == len(NETWORKS)
-    picture = draw_networks([row(name, 0.7, 1 + n) for n, name in enumerate(NETWORKS)], tmp_path / "networks.png")
+    picture = draw_networks(
+        [row(name, 0.7, 1 + n) for n, name in enumerate(NETWORKS)], tmp_path / "networks.png", "2 cases"
+    )
     assert imread(picture).shape[1] > 1000
 
 

@@ -102,7 +102,7 @@ def slice_with(case: str, false_positives: int, volume_ml: float) -> SliceOfCase
 def test_files_are_numbered_by_the_false_positives_of_the_case_and_then_of_the_slice(tmp_path: Path):
     figures = SliceFigures(tmp_path, [], ("flair", "t1ce"))
     figures.slices = [slice_with("few", 5, 1.0), slice_with("many", 3, 2.0), slice_with("many", 9, 2.0)]
-    figures._draw(None)  # type: ignore[arg-type]
+    figures._draw()
     assert names(tmp_path) == ["01_many_axial_009.png", "02_many_axial_003.png", "03_few_axial_005.png"]
 
 

@@ -193,5 +193,5 @@ def test_what_is_chosen_for_several_checkpoints_needs_a_folder_of_its_own(
     ended = command("tune", "--checkpoint", tmp_path / "folds")
     assert (ended.status, ended.stderr) == (
         1,
-        "error: what is chosen for several checkpoints lies beside none of them: name --out FOLDER.\n",
+        "error: the choice for several checkpoints has no folder of its own: name --out FOLDER.\n",
     )

@@ -110,7 +110,7 @@ def test_both_empty_is_perfect(rules: str):
     scores = enhancing(volume(), volume(), rules=rules)
     perfect = dict(zip(scores, [1, 1, 0, 1, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1], strict=True))
     assert scores == perfect
-    assert scores.touched_by_an_empty_rule
+    assert scores.empty_mask == "both"
 
 
 @pytest.mark.parametrize(("rules", "penalty"), [("2020", 373.1287), ("2023", 374.0)])
@@ -119,7 +119,7 @@ def test_one_empty_is_a_dice_of_zero_and_a_distance_of_the_years_penalty(rules: 
     for scores in (missed, invented):
         assert (scores.dice, scores.iou, scores.sensitivity, scores.precision) == (0, 0, 0, 0)
         assert scores.hd95_mm == pytest.approx(penalty, abs=1e-4)
-        assert scores.touched_by_an_empty_rule
+    assert (missed.empty_mask, invented.empty_mask) == ("prediction", "reference")
     assert (missed.specificity, invented.specificity) == (1, 728 / 729)
 
 

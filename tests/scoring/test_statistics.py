@@ -53,7 +53,7 @@ def test_the_interval_of_two_cases_reaches_from_one_to_the_other():
 
 def test_the_interval_of_many_cases_is_that_of_the_normal_distribution():
     values = np.random.default_rng(1).normal(0.7, 0.1, 400)
-    low, high = mean_interval(values)  # type: ignore[misc]
+    low, high = mean_interval(values)  # type: ignore[misc]  # None is for one case
     half = 1.96 * values.std(ddof=1) / np.sqrt(400)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
     assert RESAMPLES >= 2000

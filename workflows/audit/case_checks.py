@@ -22,8 +22,6 @@ from workflows.data.label_conventions import summarise_labels
 from workflows.data.nifti_files import digest_of, format_shape, load_image, read_volume
 from workflows.messages.errors import DatasetError
 
-"""First slice and the one after the last, in 1 mm slices from the bottom of the volume."""
-
 LARGEST_BRAIN_ML = 2200
 """Brains in BraTS measure 1100 to 1700 ml; a head with skull and skin more than 3000 ml."""
 
@@ -48,7 +46,7 @@ class CaseRecord:
         folder: relative to the data folder, as are all `files`.
         files: path by modality, and `label`.
         shape: voxels along the axes of the file.
-        orientation: to where those axes run, e.g. "LPS".
+        orientation: where those axes point, e.g. "LPS".
         voxels: number by label as in the file, background included.
         empty_classes: tumour classes without a voxel.
         outside_window: share 0 to 1 of the tumour outside the slices in use; None without tumour.
@@ -79,7 +77,7 @@ class CaseRecord:
 
 @dataclass(frozen=True)
 class _Scan:
-    """What is kept of one image once its voxels are let go.
+    """What is kept of an image after its voxels are freed.
 
     Args:
         what: modality or `label map`.
@@ -88,7 +86,7 @@ class _Scan:
 
     what: str
     image: nib.Nifti1Image
-    brain: NDArray | None = None
+    brain: NDArray[Any] | None = None
 
 
 def check_case(
@@ -98,10 +96,9 @@ def check_case(
     slice_range: tuple[int, int] = STUDY_WINDOW,
 ) -> CaseRecord:
     """Read one case and note all that is wrong with it; raises nothing."""
-    record = CaseRecord(
-        case.id, case.patient, case.folder.relative_to(root).as_posix(), load_entry(case, case.modalities, root)
-    )
-    del record.files["case"]
+    files = load_entry(case, case.modalities, root)
+    del files["case"]
+    record = CaseRecord(case.id, case.patient, case.folder.relative_to(root).as_posix(), files)
     record.warnings += case.notes
     try:
         check_case_id(case.id)
@@ -112,7 +109,7 @@ def check_case(
         label_map = _read_label_map(case, scans, slice_range, record)
         _check_grids([*scans, label_map] if label_map else scans, slice_range, record)
         _check_brains(scans, record)
-    except Exception as error:  # whatever one broken file provokes in a library, the other cases are checked
+    except Exception as error:  # noqa: BLE001  # whatever one broken file provokes, the other cases are checked
         record.problems.append(f"cannot be checked ({type(error).__name__}: {error})")
     return record
 
@@ -125,16 +122,12 @@ def _read_scans(case: Case, modalities: Sequence[str], record: CaseRecord) -> It
         except DatasetError as error:
             record.problems.append(_without(case, error))
             continue
-        yield _Scan(modality, image, _check_intensities(voxels, modality, record))
-
-
-def _check_intensities(voxels: NDArray, modality: str, record: CaseRecord) -> NDArray | None:
-    """The brain mask of a sound image; None, and a problem, for an unsound one."""
-    if voxels.min() == voxels.max():
-        record.problems.append(f"{modality}: is empty, every voxel is {voxels.flat[0]:g}; export it again")
-        return None
-    record.digests[modality] = digest_of(voxels.astype(np.float32))
-    return brain_mask(voxels)
+        if voxels.min() == voxels.max():
+            record.problems.append(f"{modality}: is empty, every voxel is {voxels.flat[0]:g}; export it again")
+            yield _Scan(modality, image)
+        else:
+            record.digests[modality] = digest_of(voxels.astype(np.float32))
+            yield _Scan(modality, image, brain_mask(voxels))
 
 
 def _read_label_map(
@@ -159,7 +152,7 @@ def _read_label_map(
     return _Scan(LABEL_MAP, image)
 
 
-def _check_within_brain(label_map: NDArray, scans: Sequence[_Scan], record: CaseRecord) -> None:
+def _check_within_brain(label_map: NDArray[Any], scans: Sequence[_Scan], record: CaseRecord) -> None:
     """Warn of a tumour outside the brain, which is another patient's or lies on another grid."""
     brains = [scan.brain for scan in scans if scan.brain is not None and scan.brain.shape == label_map.shape]
     tumour = label_map != 0
@@ -170,7 +163,7 @@ def _check_within_brain(label_map: NDArray, scans: Sequence[_Scan], record: Case
         record.warnings.append(f"{LABEL_MAP}: {outside:.1%} of the tumour lies outside the brain; another patient's?")
 
 
-def share_outside(label_map: NDArray, affine: NDArray, slice_range: tuple[int, int]) -> float | None:
+def share_outside(label_map: NDArray[Any], affine: NDArray[Any], slice_range: tuple[int, int]) -> float | None:
     """Share 0 to 1 of the tumour outside the slices in use, None without tumour.
 
     Args:
@@ -205,17 +198,17 @@ def _check_grids(scans: Sequence[_Scan], slice_range: tuple[int, int], record: C
     axial, _, slice_mm = axial_axis(affine)
     if in_own_slices(slice_range, slice_mm)[1] > record.shape[axial]:
         height = f"{record.shape[axial]} slices of {slice_mm:g} mm"
-        record.warnings.append(f"the slices in use, {slice_range[0]}–{slice_range[1] - 1}, leave its {height}")
-    if any(_has_no_orientation(scan.image) for scan in scans):
+        record.warnings.append(f"the slices in use, {slice_range[0]}–{slice_range[1] - 1}, reach beyond its {height}")
+    if any(_states_no_orientation(scan.image) for scan in scans):
         record.warnings.append("a header states no orientation (sform_code and qform_code are 0)")
 
 
 def _why(*scans: _Scan) -> str:
-    mute = [scan.what for scan in scans if _has_no_orientation(scan.image)]
+    mute = [scan.what for scan in scans if _states_no_orientation(scan.image)]
     return f": {' and '.join(mute)} states none (sform_code and qform_code are 0)" if mute else ""
 
 
-def _has_no_orientation(image: nib.Nifti1Image) -> bool:
+def _states_no_orientation(image: nib.Nifti1Image) -> bool:
     return int(image.header["sform_code"]) == 0 and int(image.header["qform_code"]) == 0
 
 
@@ -229,18 +222,15 @@ def _check_brains(scans: Sequence[_Scan], record: CaseRecord) -> None:
         if record.digests[one] == record.digests[other]:
             record.warnings.append(f"{one} and {other} are the same image")
         if not unstripped and brains[one].shape == brains[other].shape:
-            overlap = _overlap(brains[one], brains[other])
+            together, either = brains[one] & brains[other], brains[one] | brains[other]
+            overlap = np.count_nonzero(together) / np.count_nonzero(either)
             if overlap < SMALLEST_MASK_OVERLAP:
                 record.warnings.append(f"{one} and {other} look unregistered, their brains overlap by {overlap:.2f}")
 
 
-def _looks_unstripped(brain: NDArray, spacing_mm: Sequence[float] | None) -> bool:
+def _looks_unstripped(brain: NDArray[Any], spacing_mm: Sequence[float] | None) -> bool:
     volume_ml = np.count_nonzero(brain) * float(np.prod(spacing_mm or (1, 1, 1))) / 1000
     return bool(volume_ml > LARGEST_BRAIN_ML or _faces(brain).mean() > LARGEST_BORDER_SHARE)
-
-
-def _overlap(one: NDArray, other: NDArray) -> float:
-    return np.count_nonzero(one & other) / np.count_nonzero(one | other)
 
 
 def _without(case: Case, error: DatasetError) -> str:

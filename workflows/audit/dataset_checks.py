@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,16 +118,16 @@ def audit_dataset(
 def _decide_convention(
     cases: Sequence[Case], records: Sequence[CaseRecord]
 ) -> tuple[LabelConvention | None, tuple[str, ...]]:
-    """The convention of the data set; where it mixes two, the fewer cases are marked unusable."""
+    """The convention of the data set; where it mixes two, the cases of the rarer one are marked unusable."""
     values = {case: tuple(record.label_values) for case, record in zip(cases, records, strict=True)}
     try:
         return label_convention_of(values), ()
     except DatasetError as error:
-        groups: dict[str, list[CaseRecord]] = {}
+        groups: dict[str, list[CaseRecord]] = defaultdict(list)
         for case, record in zip(cases, records, strict=True):
             found = [f"label {value:g}" for value in (3, 4) if value in record.label_values]
             for group in [case.convention.name] if case.convention else found:
-                groups.setdefault(group, []).append(record)
+                groups[group].append(record)
         fewest = min(groups, key=lambda group: len(groups[group]))
         for record in groups[fewest]:
             record.problems.append(f"follows another label convention than the other cases ({fewest})")
@@ -153,14 +154,14 @@ def _judge_labels(record: CaseRecord, convention: LabelConvention | None) -> Non
 
 def find_duplicates(records: Sequence[CaseRecord]) -> list[Duplicate]:
     """Pairs of cases of one patient, by name or by an identical image or label map: each with the first of its kind."""
-    same: dict[tuple[int, int], list[str]] = {}
+    same: dict[tuple[int, int], list[str]] = defaultdict(list)
     first: dict[tuple[str, str], int] = {}
     for index, record in enumerate(records):
         names = [("id", record.id), ("patient", record.patient)][: 1 if record.id == record.patient else 2]
         for mark in (*names, *record.digests.items()):
             original = first.setdefault(mark, index)
             if original != index:
-                same.setdefault((original, index), []).append(mark[0])
+                same[original, index].append(mark[0])
     return [
         Duplicate((records[a].id, records[b].id), (records[a].folder, records[b].folder), tuple(marks))
         for (a, b), marks in sorted(same.items())

@@ -18,7 +18,7 @@ STRAY_FILES_NAMED = 20
 
 
 def print_table(audit: Audit, console: Console | None = None) -> None:
-    """Print one row per case, then what needs attention; without frames and colours where no terminal listens."""
+    """Print one row per case, then what needs attention; without frames and colours if the output is no terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -44,10 +44,9 @@ def print_table(audit: Audit, console: Console | None = None) -> None:
 def _label_columns(audit: Audit) -> dict[str, str]:
     """Column title by label as in the file."""
     if audit.convention:
-        tumour = sorted(audit.convention.classes.items(), key=lambda pair: pair[1])[1:]
-        return {
-            str(value): f"{audit.convention.class_name(value).replace(' tumour', '')}\n{value}" for value, _ in tumour
-        }
+        values = sorted(audit.convention.classes, key=audit.convention.classes.__getitem__)[1:]
+        names = (audit.convention.class_name(value).replace(" tumour", "") for value in values)
+        return {str(value): f"{name}\n{value}" for value, name in zip(values, names, strict=True)}
     return {label: f"label\n{label}" for label in sorted({label for record in audit.cases for label in record.voxels})}
 
 
@@ -58,9 +57,8 @@ def _row(record: CaseRecord, labels: Sequence[str] | dict[str, str]) -> list[Any
     outside = "" if record.outside_window is None else f"{record.outside_window:.1%}"
     counts = [str(record.voxels.get(label, "")) for label in labels]
     cells = [record.id, format_shape(record.shape or ()), *counts, outside, verdict]
-    return [
-        Text(printable(cell), style="red" if verdict == "unusable" else "") for cell in cells
-    ]  # Text: ids are no markup
+    style = "red" if verdict == "unusable" else ""
+    return [Text(printable(cell), style=style) for cell in cells]  # as text: an id is no markup
 
 
 def _findings(audit: Audit) -> list[str]:

@@ -63,8 +63,8 @@ def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
     Args:
         run_a, run_b: a folder with `per_case.csv`, one that holds exactly one such folder, or the file.
     Raises:
-        DatasetError: if one holds no scores, they share no case, or they were scored by other rules or against other
-            references.
+        DatasetError: if one holds no scores, they share no case, or they were scored by different rules or against
+            different references.
     """
     files = [find_scores(run) for run in (run_a, run_b)]
     rows_a, rows_b = ({(row["case"], row["region"]): row for row in read_rows(file)} for file in files)
@@ -74,7 +74,8 @@ def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
         raise DatasetError(f"{files[0]} and {files[1]} share no case; compare evaluations of the same cases.")
     _refuse_other_references(rows_a, rows_b, shared)
     cases = {case for case, _ in shared}
-    missing_a, missing_b = _missing_scores(rows_a), _missing_scores(rows_b)
+    names, both = [score.name for score in COMPARED], (rows_a, rows_b)
+    missing_a, missing_b = ([n for n in names if not all(n in row for row in rows.values())] for rows in both)
     scores = [score for score in COMPARED if score.name not in {*missing_a, *missing_b}]
     pairs: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     for key in shared:
@@ -119,7 +120,7 @@ def paired(pairs: Sequence[tuple[float, float]], less_is_better: bool) -> dict[s
 
 
 def wilcoxon_test(differences: Any) -> dict[str, Any]:
-    """The p value of differences (N,), none of them 0; None, and why, where there are too few for one below 0.05."""
+    """The p value of differences (N,), none of them 0; None and the reason where too few differ for a p below 0.05."""
     if len(differences) < FEWEST_FOR_WILCOXON:
         few = f"{len(differences)} pairs differ, fewer than {FEWEST_FOR_WILCOXON} cannot reach 0.05"
         return {"p": None, "no_p_because": few if len(differences) else "all pairs are equal"}
@@ -146,11 +147,6 @@ def find_scores(run: Path) -> Path:
         folders = ", ".join(str(file.parent) for file in found)
         raise DatasetError(f"{run}: holds {len(found)} evaluations; name one: {folders}.")
     return found[0]
-
-
-def _missing_scores(rows: Rows) -> list[str]:
-    """Those to compare that an older table has no column for."""
-    return [score.name for score in COMPARED if not all(score.name in row for row in rows.values())]
 
 
 def _refuse_other_settings(files: Sequence[Path]) -> None:

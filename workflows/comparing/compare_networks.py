@@ -11,8 +11,7 @@ from typing import Any
 
 from transforms.labels import STUDY_MODALITIES
 from workflows.comparing import one_network
-from workflows.comparing.network_rows import network_row
-from workflows.comparing.network_tables import TABLES, print_table, write_tables
+from workflows.comparing.network_tables import TABLES, network_row, print_table, write_tables
 from workflows.data.split import STUDY_SEED, obtain_datalist
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
@@ -26,7 +25,7 @@ NETWORKS = (
     *("packed_unet", "study_unet", "unet2d", "basic_unet", "residual_unet", "dynunet", "attention_unet"),
     *("flexible_unet", "unet3d"),
 )
-"""The bundle's overlays that choose a network and nothing else, but for what three dimensions ask for."""
+"""The bundle's overlays that choose a network and nothing else; a 3D one also sets what three dimensions need."""
 
 SECTIONS_TO_SCORE = ("validation", "testing")
 SETTINGS_FILE, STEPS_FILE, TRAINING_FILE = "comparison.json", "steps.json", "training.json"
@@ -62,14 +61,14 @@ def compare_networks(
     The minutes are those of the processor that the steps of the training take, on a GPU wall clock. A one-cycle
     schedule must know its length beforehand, so each network first does a dozen real steps, whose median gives the
     number of epochs, one at least; both are in the table. Reading the cases, and the one validation that ends a run,
-    are not in the budget, but in the measured cost of the training. Scored are the weights after the last epoch:
-    nothing is chosen on the scored cases. What is finished is not done again; a training that was broken off is.
+    are not in the budget, but in the measured cost of the training. The weights after the last epoch are
+    scored: nothing is chosen on the scored cases. Finished work is not repeated; an interrupted training starts again.
 
     Args:
         networks: overlays of train.json that define a network, names of the bundle's or paths.
         split_file: datalist; without one the study's proportions are applied, once for all networks.
     Raises:
-        ConfigurationError: before any work, of what cannot be meant; at the end, naming the networks that failed.
+        ConfigurationError: before any work, if a setting makes no sense; at the end, with the networks that failed.
     """
     overlays = _overlays(networks)
     _check(conditions)
@@ -100,8 +99,7 @@ def compare_networks(
 
 
 def _finished(out: Path, names: Iterable[str]) -> list[dict[str, Any]]:
-    rows = [network_row(out / name) for name in names]
-    return [row for row in rows if row]
+    return list(filter(None, (network_row(out / name) for name in names)))
 
 
 def epochs_within(minutes: float, steps_per_epoch: int, seconds_per_step: float) -> int:
@@ -124,7 +122,7 @@ def _train_and_score(folder: Path, overlay: str, conditions: Conditions) -> None
     if not training.is_file():
         steps_in_words = f"{cost['steps_per_epoch']} steps of {cost['seconds_per_step']:.2f} s"
         print(f"  training {epochs} epochs of {steps_in_words}", flush=True)
-        shutil.rmtree(folder / "run", ignore_errors=True)  # of a training that was broken off
+        shutil.rmtree(folder / "run", ignore_errors=True)  # of an interrupted training
         in_own_process(one_network.train_network, variants, settings, epochs, folder / "run", training)
     print(f"  scoring the cases of {section}", flush=True)
     in_own_process(one_network.score_network, settings, folder / "run", section, scores)
@@ -136,9 +134,8 @@ def _overlays(networks: Sequence[str]) -> dict[str, str]:
     for network in networks:
         file = Path(config_files("train", [network])[1])
         if not any(name.split("#")[0] == "network_def" for name in json.loads(file.read_text())):
-            raise ConfigurationError(
-                f"{network}: is no network; it has no network_def. Choose from {', '.join(NETWORKS)}."
-            )
+            known = ", ".join(NETWORKS)
+            raise ConfigurationError(f"{network}: is no network; it has no network_def. Choose from {known}.")
         if found.setdefault(file.stem, network) != network:
             raise ConfigurationError(f"{network} and {found[file.stem]} have one name; rename one.")
     return found
@@ -172,7 +169,6 @@ def _keep_settings(settings: dict[str, Any], out: Path) -> None:
     if file.is_file():
         before = json.loads(file.read_text())
         if changed := [f"{name} {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]]:
-            raise ConfigurationError(
-                f"{out}: holds a comparison with other settings ({'; '.join(changed)}); name another --out."
-            )
+            other = f"other settings ({'; '.join(changed)})"
+            raise ConfigurationError(f"{out}: holds a comparison with {other}; name another --out.")
     write_json(now, file)

@@ -7,6 +7,7 @@ PyTorch has held there.
 
 from __future__ import annotations
 
+import re
 import resource
 import statistics
 import sys
@@ -29,12 +30,12 @@ FIRST_STEPS = 2
 """They also allocate memory and choose algorithms, and are left out."""
 STEPS = 12
 SECONDS = 60.0
-"""A warm-up ends after so many steps or seconds, whichever comes first, but measures three steps at least."""
+"""A warm-up ends after that many steps or seconds, whichever comes first, but measures three steps at least."""
 FEWEST_STEPS = 3
 
 
 def clock(device: Any) -> Callable[[], float]:
-    """The seconds that count on a device, from any start; those of a GPU once it has done what it was told."""
+    """The seconds that count on a device, from any start; on a GPU, once its work is done."""
     return time.process_time if torch.device(device).type == "cpu" else partial(_clock_of_gpu, torch.device(device))
 
 
@@ -54,9 +55,8 @@ def peak_memory() -> dict[str, float]:
 def _peak_kib() -> float:
     """Linux's `ru_maxrss` would begin with what the parent held when it started this process."""
     status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
-    if of_this := [line.split()[1] for line in lines if line.startswith("VmHWM:")]:
-        return float(of_this[0])
+    if status.is_file() and (peak := re.search(r"^VmHWM:\s+(\d+)", status.read_text(), re.MULTILINE)):
+        return float(peak[1])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / 1024 if sys.platform == "darwin" else float(most)  # macOS counts bytes
 
@@ -74,6 +74,7 @@ class StepCosts:
         self.steps_per_epoch = 0
 
     def attach(self, engine: Engine) -> None:
+        """Take the time after each step."""
         engine.add_event_handler(Events.STARTED, self._end_step)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._end_step)
 
@@ -81,12 +82,9 @@ class StepCosts:
         """Raises `SystemExit` if the run was asked to stop: its few steps are no measure."""
         if state.stop.signal:
             raise SystemExit(exit_status(state.stop.signal))
-        content = {
-            "parameters": sum(weights.numel() for weights in self.network.parameters()),
-            "steps_per_epoch": self.steps_per_epoch,
-            "seconds_per_step": seconds_per_step(self.ends),
-        }
-        write_json(content, self.path)
+        parameters = sum(weights.numel() for weights in self.network.parameters())
+        costs = {"steps_per_epoch": self.steps_per_epoch, "seconds_per_step": seconds_per_step(self.ends)}
+        write_json({"parameters": parameters, **costs}, self.path)
 
     def _end_step(self, engine: Engine) -> None:
         self.ends.append(self.clock())
@@ -122,11 +120,13 @@ class PredictionCosts:
         self.peak: dict[str, float] = {}
 
     def attach(self, engine: Engine) -> None:
+        """Take the time of each case, and write at the end."""
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._start)
-        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._end)  # after the post-processing, which is one
+        # The post-processing is a handler of the same event, and runs first.
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._end)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
-    def _start(self, engine: Engine) -> None:
+    def _start(self) -> None:
         self.started = self.clock()
 
     def _end(self, engine: Engine) -> None:
@@ -136,6 +136,6 @@ class PredictionCosts:
             self.seconds[batch["case"]] = taken / len(state.batch)
         self.peak = self.peak or peak_memory()
 
-    def _write(self, engine: Engine) -> None:
+    def _write(self) -> None:
         median = statistics.median(self.seconds.values())
         write_json({"seconds": self.seconds, "seconds_per_case": median, **self.peak}, self.path)

@@ -9,7 +9,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from workflows.comparing.network_rows import cases_in_words
 from workflows.pictures.drawing import chart_figure, save
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#F0E442")
@@ -18,11 +17,12 @@ MARKERS = "osD^vPX<>"
 LEGEND_COLUMNS = 5
 
 
-def draw_networks(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
+def draw_networks(rows: Sequence[Mapping[str, Any]], path: Path, cases: str) -> Path:
     """Three panels, one point per network, named below; the line through it spans the cases.
 
     Args:
-        rows: see `network_rows.network_row`.
+        rows: see `network_tables.network_row`.
+        cases: what was scored, in words.
     """
     seconds = rows[0]["seconds_are"]
     panels = {
@@ -38,7 +38,7 @@ def draw_networks(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     all_axes[0].set_ylabel("mean Dice of WT, TC and ET")
     named = all_axes[0].get_legend_handles_labels()
     figure.legend(*named, loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False)
-    figure.suptitle(f"Mean Dice of {cases_in_words(rows)}; lines from the worst case to the best", fontsize=11)
+    figure.suptitle(f"Mean Dice of {cases}; lines from the worst case to the best", fontsize=11)
     return save(figure, path)
 
 
@@ -56,7 +56,7 @@ def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], values: Sequence[
         means = [sum(dice.values()) / len(dice) for dice in row["by_case"].values()]
         colour, marker = look(number)
         axes.plot([value, value], [min(means), max(means)], color=colour, linewidth=1, alpha=0.5, zorder=1)
-        point = {"markersize": 9, "fillstyle": "none", "markeredgewidth": 2, "zorder": 3}
+        point: dict[str, Any] = {"markersize": 9, "fillstyle": "none", "markeredgewidth": 2, "zorder": 3}
         axes.plot(value, row["mean_dice"], marker, label=row["network"], color=colour, **point)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -33,7 +33,7 @@ def measure_steps(variants: Sequence[str], settings: Mapping[str, Any], out: Pat
 def train_network(
     variants: Sequence[str], settings: Mapping[str, Any], epochs: int, run: Path, cost_file: Path
 ) -> None:
-    """Train for so many epochs; write what the whole process took, once it is done."""
+    """Train for that many epochs; write what the whole process took, once it is done."""
     from workflows.comparing.network_costs import peak_memory
 
     started = time.monotonic()
@@ -46,7 +46,7 @@ def score_network(settings: Mapping[str, Any], run: Path, section: str, out: Pat
     """Evaluate the weights after the last epoch as `brats-unet evaluate` does, and measure the prediction.
 
     Args:
-        settings: of the training; those that inference has too are used here.
+        settings: of the training; those that inference knows too are used here.
     """
     from monai.bundle import ConfigParser
 

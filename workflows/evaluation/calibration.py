@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ BRAIN, PREDICTED_TUMOUR = "brain", "predicted tumour"
 
 @dataclass(frozen=True)
 class Errors:
-    """Of the probabilities of so many voxels.
+    """The errors of the probabilities of that many voxels.
 
     Attributes:
         nll: mean negative logarithm of the true class's probability.
@@ -45,16 +44,12 @@ class Errors:
 @dataclass(frozen=True)
 class Calibration:
     """A fitted temperature, and the errors before and after it in the brain and in what is predicted as tumour; None
-    where that is nothing.
+    where there are no such voxels.
     """
 
     temperature: float
     before: Mapping[str, Errors | None]
     after: Mapping[str, Errors | None]
-
-    def as_json(self) -> dict[str, Any]:
-        """The same, as `json` can write it."""
-        return {**asdict(self), "bins": BINS}
 
 
 class CalibrationVoxels:
@@ -79,7 +74,7 @@ class CalibrationVoxels:
         self.labels.append(labels.as_subclass(Tensor).flatten()[drawn].long())
 
     def calibrate(self) -> Calibration | None:
-        """Fit the temperature on all voxels; None where there is not one."""
+        """Fit the temperature on all voxels; None where there are none."""
         if not sum(map(len, self.labels)):
             return None
         probabilities, labels = torch.cat(self.probabilities), torch.cat(self.labels)
@@ -114,8 +109,8 @@ def errors_in(probabilities: Tensor, labels: Tensor) -> dict[str, Errors | None]
     """The errors in the brain and in predicted tumour; (N, classes) and (N,) of the brain's voxels."""
     tumour = probabilities.argmax(dim=1) != BACKGROUND
     return {
-        name: _errors(probabilities[chosen], labels[chosen]) if chosen.any() else None
-        for name, chosen in ((BRAIN, torch.ones_like(tumour)), (PREDICTED_TUMOUR, tumour))
+        name: _errors(probabilities[inside], labels[inside]) if inside.any() else None
+        for name, inside in ((BRAIN, torch.ones_like(tumour)), (PREDICTED_TUMOUR, tumour))
     }
 
 
@@ -129,7 +124,7 @@ def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArra
     """Mean distance of accuracy and confidence over `BINS` bins of confidence, weighted by their voxels (Guo et al.
     2017, arXiv:1706.04599, equation 3).
 
-    MONAI's `CalibrationErrorMetric` adds in single precision, which a million certain voxels exceed.
+    MONAI's `CalibrationErrorMetric` adds in single precision, too coarse for a million certain voxels.
 
     Args:
         confidence: (N,) probability of the most probable class.

@@ -14,7 +14,6 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from monai.transforms import Compose, Orientation, Resize, Transform
-from numpy.typing import NDArray
 
 from transforms.boxes import Box, bounding_box, widened
 from transforms.crop import BOX_END, BOX_START
@@ -23,7 +22,7 @@ from transforms.inputs import BrainCube, Input, study_slices_of
 from transforms.labels import BACKGROUND
 from transforms.pipelines import label_slices
 from transforms.regions import background_outside_brain
-from transforms.slices import AXIAL_ORIENTATION, StackSlicesd, spacing_mm
+from transforms.slices import AXIAL_ORIENTATION, StackSlicesd, plain, spacing_mm
 from transforms.soft_labels import expand_labels
 from transforms.windows import slice_window
 from workflows.data.datalist import SECTIONS, read_datalist, samples
@@ -31,15 +30,13 @@ from workflows.data.label_conventions import LABEL_CONVENTIONS
 from workflows.evaluation.output_files import SCORE_FILES, report_scores
 from workflows.evaluation.study_computed import case_sums, study_figures, study_table, tumour_accuracy
 from workflows.files.outputs import check_outputs
-from workflows.files.run_folder import run_configuration
+from workflows.files.run_folder import RUN_SPLIT_FILE, run_configuration
 from workflows.machine.ranks import from_first, joined
 from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.prediction.predict import check_predictions, predict
 from workflows.scoring.false_positives import FalsePositives, false_positives, pooled
 from workflows.scoring.per_case_csv import rows_of_case
 from workflows.scoring.pixel_sums import region_dice
-from workflows.scoring.score_case import Rules
-from workflows.scoring.surface_distances import Definition
 from workflows.settings.checkpoints import check_checkpoint, warn_of_trained_cases
 
 logger = logging.getLogger(__name__)
@@ -58,18 +55,14 @@ def run_evaluation(variants: Iterable[str], overrides: Mapping[str, Any]) -> Non
 
 
 def evaluation_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`overrides`, and where they are silent the data and the split of the checkpoint's own run."""
+    """`overrides`; data and split that they do not name are those of the checkpoint's own run."""
     checkpoint = Path(overrides["checkpoint"])
     check_checkpoint(checkpoint)
     own = run_configuration(checkpoint)
-    defaults = {
-        "dataset_dir": own.get("dataset_dir"),
-        "split_file": str(checkpoint.parent / "split.json"),
-        "soft_labels": own.get("soft_labels"),
-    }
+    defaults = {name: own.get(name) for name in ("dataset_dir", "soft_labels")}
+    defaults["split_file"] = str(checkpoint.parent / RUN_SPLIT_FILE)
     settings = {name: value for name, value in {**defaults, **overrides}.items() if value is not None}
-    more = settings.get("more_checkpoints", ())
-    warn_of_trained_cases(settings["split_file"], settings.get("section", ""), more)
+    warn_of_trained_cases(settings["split_file"], settings.get("section", ""), settings.get("more_checkpoints", ()))
     return settings
 
 
@@ -92,9 +85,8 @@ def datalist(
             the data folder, or replace somebody else's file.
     """
     if not str(dataset_dir) or not str(split_file):
-        raise ConfigurationError(
-            "evaluation needs --dataset_dir DIR and --split_file FILE; a run keeps its split.json."
-        )
+        needed = "--dataset_dir DIR and --split_file FILE"
+        raise ConfigurationError(f"evaluation needs {needed}; a run keeps its {RUN_SPLIT_FILE}.")
     if section not in SECTIONS:
         raise ConfigurationError(f"no section {section!r}; there are {', '.join(SECTIONS)}.")
     split = read_datalist(split_file, dataset_dir)
@@ -121,13 +113,12 @@ class Evaluation:
     Args:
         output_dir: for the files that `workflows.evaluation.output_files` names.
         cleaning: the post-processing steps that are switched on, by name, see `transforms.cleaning`.
-        expected_dice: whether label maps have grown after these, see `transforms.decision`.
         input: what the network is shown. The study's figures are computed on its window of axial slices; of a cube,
             whose grid has no such slices, on those of the final probabilities.
+        described: "rules", "hd95" and "source", see `workflows.evaluation.output_files.summary_of`.
         soft_labels: as in training.
         brain_only: as in prediction.
-        rules, hd95: see `workflows.scoring.score_case`.
-        source: what was scored, by name, in words.
+        expected_dice: whether label maps have grown after the cleaning, see `transforms.decision`.
     """
 
     def __init__(
@@ -135,18 +126,15 @@ class Evaluation:
         output_dir: str | Path,
         cleaning: Mapping[str, Transform],
         input: Input,
+        described: Mapping[str, Any],
         soft_labels: bool = False,
         brain_only: bool = True,
-        rules: Rules = "2020",
-        hd95: Definition = "brats",
-        source: Mapping[str, str] | None = None,
         expected_dice: bool = False,
     ) -> None:
         study = study_slices_of(input)
         self.output_dir, self.cleaning, self.slice_range = Path(output_dir), cleaning, tuple(study.slice_range)
-        self.brain_only, self.source = brain_only, dict(source or {})
-        self.rules: Rules = str(rules)  # type: ignore[assignment]  # a command line reads 2020 as a number
-        self.hd95: Definition = hd95
+        self.described = {**described, "rules": str(described["rules"])}  # a command line reads 2020 as a number
+        self.brain_only = brain_only
         self.to_study_label = Compose(label_slices(study, soft_labels))
         self.to_study_image = Compose([*study.selection_steps("image"), StackSlicesd("image")])
         self.to_axial = Orientation(AXIAL_ORIENTATION, labels=None)
@@ -155,42 +143,40 @@ class Evaluation:
         self.study_sums: list[torch.Tensor] = []
         self.tumour_accuracies: list[float] = []
         self.expected_dice = expected_dice
-        names = (ARGMAX, *cleaning, *([EXPECTED_DICE] if expected_dice else []))
-        self.stages = {name: Stage() for name in names}
+        self.stages = {name: Stage() for name in (ARGMAX, *cleaning, *([EXPECTED_DICE] if expected_dice else []))}
+        *_, self.last_stage = self.stages.values()
 
     def attach(self, engine: Engine) -> None:
+        """Score after each case, and report at the end."""
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._keep_scores)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score_batch)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _keep_scores(self, engine: Engine) -> None:
-        """What the network says on its own grid, which post-processing then replaces."""
-        self.network_scores = engine.state.output["pred"]  # type: ignore[index, call-overload]
+        """Keep the network's scores on its own grid, before post-processing replaces them."""
+        self.network_scores = engine.state.output["pred"]  # type: ignore[index]  # Ignite declares an integer
 
     def _score_batch(self, engine: Engine) -> None:
-        cases = zip(engine.state.batch, engine.state.output, self.network_scores, strict=True)  # type: ignore[call-overload]
-        for batch, output, scores in cases:
+        state: Any = engine.state  # Ignite declares output and batch as integers
+        for batch, output, scores in zip(state.batch, state.output, self.network_scores, strict=True):
             case, label = batch["case"], output["label"]
-            check_grids(case, output["argmax_map"], label)
+            if output["argmax_map"].shape != label.shape or not same_place(output["argmax_map"].affine, label.affine):
+                raise DatasetError(f"{case}: its segmentation has another shape or affine than its images.")
             final, true = (np.asarray(volume.cpu())[0] for volume in (output["label_map"], label))
-            self._add_stages(case, {ARGMAX: None, **self.cleaning}, output["argmax_map"], label, true)
+            self._add_stages(case, {ARGMAX: None, **self.cleaning}, output["argmax_map"], label)
             if self.expected_dice:
-                self._add_stages(case, {EXPECTED_DICE: None}, output["label_map"], label, true)
+                self._add_stages(case, {EXPECTED_DICE: None}, output["label_map"], label)
             self._add_study(case, batch, scores, output)
-            self.rows += rows_of_case(case, final, true, label.pixdim.tolist(), self.rules, self.hd95)
+            how = self.described["rules"], self.described["hd95"]
+            self.rows += rows_of_case(case, final, true, label.pixdim.tolist(), *how)
             self.tumour_accuracies.append(tumour_accuracy(final, true))
 
     def _add_stages(
-        self,
-        case: str,
-        steps: Mapping[str, Transform | None],
-        label_map: MetaTensor,
-        label: MetaTensor,
-        reference: NDArray[np.uint8],
+        self, case: str, steps: Mapping[str, Transform | None], label_map: MetaTensor, label: MetaTensor
     ) -> None:
-        """Score a label map, and after each step that follows it; the first is the label map as it is."""
-        affine = np.asarray(label.affine, dtype=np.float64)
-        own, true, box = cut_to_tumour(label_map, label)  # a step costs a tenth there; and it may work in place
+        """Score a label map after each step; None leaves it as it is."""
+        affine, reference = np.asarray(label.affine, dtype=np.float64), np.asarray(label.cpu())[0]
+        own, true, box = cut_to_tumour(label_map, label)  # a step costs a tenth there, and may work in place
         sample: dict[Any, Any] = {"label_map": own}
         for name, step in steps.items():
             sample = dict(step(sample)) if step else sample
@@ -221,7 +207,9 @@ class Evaluation:
         self.study_sums.append(case_sums(probabilities, target.to(probabilities.device)))
 
     def _study_slices(self, volume: torch.Tensor, image: MetaTensor) -> torch.Tensor:
-        return self.to_study_image({"image": like(volume, image)})["image"]
+        """The slices of the study's window in a volume on the grid of an image."""
+        as_image = MetaTensor(plain(volume), affine=image.affine)
+        return cast(torch.Tensor, self.to_study_image({"image": as_image})["image"])
 
     def _finish(self, engine: Engine) -> None:
         self._gather()
@@ -237,32 +225,25 @@ class Evaluation:
             stage.cases, stage.dice = dict(joined(list(stage.cases.items()))), joined(stage.dice)
 
     def _report(self) -> dict[str, float]:
-        """Write and print; gives mean Dice by region."""
+        """Write and print; returns the mean Dice by region."""
         sections = {
             "study": self._study(),
             "post_processing": {"after_each_step": {name: stage.figures() for name, stage in self.stages.items()}},
             "false_positives": self._false_positives_by_case(),
         }
-        summary = report_scores(
-            self.rows, self.output_dir, rules=self.rules, hd95=self.hd95, source=self.source, sections=sections
-        )
-        return dict(summary["mean_dice"])
+        return dict(report_scores(self.rows, self.output_dir, **self.described, sections=sections)["mean_dice"])
 
     def _study(self) -> dict[str, Any]:
         if not self.study_sums:
             return {"cases": 0, "figures": []}
         figures = study_figures(self.study_sums)
-        table = study_table(figures, self.rows, self.tumour_accuracies, self._last.figures()["false_slice_share"])
+        table = study_table(figures, self.rows, self.tumour_accuracies, self.last_stage.figures()["false_slice_share"])
         return {"cases": len(self.study_sums), "figures": table}
 
     def _false_positives_by_case(self) -> dict[str, Any]:
         more = len(self.stages) > 1
-        named = {"by_argmax": self.stages[ARGMAX]} | ({"after_all_steps": self._last} if more else {})
-        return {name: {case: asdict(of) for case, of in stage.cases.items()} for name, stage in named.items()}
-
-    @property
-    def _last(self) -> Stage:
-        return list(self.stages.values())[-1]
+        named = {"by_argmax": self.stages[ARGMAX]} | ({"after_all_steps": self.last_stage} if more else {})
+        return {name: {case: asdict(counted) for case, counted in stage.cases.items()} for name, stage in named.items()}
 
 
 class Stage:
@@ -283,25 +264,12 @@ def cut_to_tumour(label_map: MetaTensor, reference: MetaTensor, margin: int = 0)
 
     Args:
         label_map, reference: (1, H, W, D) class indices.
-        margin: voxels more on every side, as far as the volume goes.
+        margin: extra voxels on every side, as far as the volume goes.
     Returns:
         Both, and where in the volume they were.
     """
     tumour = ((label_map != BACKGROUND) | (reference != BACKGROUND))[0].cpu().numpy()
     box = widened(bounding_box(tumour), margin, tumour.shape) if tumour.any() else (slice(0, 1),) * 3
-    own, true = (
-        MetaTensor(map_.as_tensor()[(slice(None), *box)].clone(), affine=map_.affine) for map_ in (label_map, reference)
-    )
+    maps = (label_map, reference)
+    own, true = (MetaTensor(map_.as_tensor()[:, *box].clone(), affine=map_.affine) for map_ in maps)
     return own, true, box
-
-
-def check_grids(case: str, prediction: MetaTensor, reference: MetaTensor) -> None:
-    """Raises `DatasetError` where a case's images and its segmentation lie on different grids."""
-    if prediction.shape != reference.shape or not same_place(prediction.affine, reference.affine):
-        raise DatasetError(f"{case}: its segmentation has another shape or affine than its images.")
-
-
-def like(volume: torch.Tensor, image: MetaTensor) -> MetaTensor:
-    """A volume on the grid of an image, with its geometry and without what was done to it."""
-    values = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
-    return MetaTensor(values, affine=image.affine)

@@ -1,10 +1,10 @@
-"""Two folders of label maps, whoever made them: matched by case, checked, scored."""
+"""Two folders of label maps from any program: matched by case, checked, scored."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +39,18 @@ Classes = Mapping[str, Mapping[int, int]]  # class index of each value, by side
 
 @dataclass(frozen=True)
 class Pair:
-    """The label maps of one case, by side."""
-
-    case: str
-    files: Mapping[str, Path] = field(hash=False)
-
-
-@dataclass(frozen=True)
-class CheckedPair:
-    """What one look at a pair found.
+    """The two label maps of one case.
 
     Attributes:
-        problem: why it cannot be scored, empty if it can.
-        values: the label values, by side.
+        files: by side.
+        values: the label values by side, once `check_pair` has read them.
+        problem: why the pair cannot be scored; empty if it can.
     """
 
-    pair: Pair
-    problem: str
-    values: Mapping[str, tuple[float, ...]] = field(hash=False)
+    case: str
+    files: Mapping[str, Path]
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,17 +90,17 @@ def score_folders(
     classes = {side: found.convention.classes if found.convention else BRATS_CLASSES for side, found in sides.items()}
     pairs, problems = match_cases(sides)
     checked = in_processes(functools.partial(check_pair, classes=classes), pairs, "checking", workers)
-    problems |= {found.pair.case: found.problem for found in checked if found.problem}
-    sound = [found for found in checked if not found.problem]
+    problems |= {pair.case: pair.problem for pair in checked if pair.problem}
+    sound = [pair for pair in checked if not pair.problem]
     enhancing = {}
     for side, found in sides.items():
         enhancing[side], fewer = (ENHANCING_IN_FILES_FROM_2023, {}) if found.convention else decide_value(sound, side)
         problems |= fewer
-    good = [found.pair for found in sound if found.pair.case not in problems]
+    good = [pair for pair in sound if pair.case not in problems]
     if problems and not (skip_bad and good):
         raise DatasetError(_refusal(problems, len(good)))
     score = functools.partial(score_pair, classes=classes, rules=rules, hd95=hd95)
-    scored = list(in_processes(score, good, "scoring", workers))
+    scored = in_processes(score, good, "scoring", workers)
     return ScoredFolders(
         rows=[row for rows, _ in scored for row in rows],
         skipped=[{"case": case, "reason": reason} for case, reason in sorted(problems.items())],
@@ -136,34 +130,25 @@ def evaluate_folders(
     source = {
         "predictions": str(predictions.resolve()),
         "references": str(references.resolve()),
-        **{f"enhancing_tumour_in_{side}s": _in_words(value) for side, value in scored.enhancing.items()},
+        **{
+            f"enhancing_tumour_in_{side}s": "none in any file" if value is None else f"label {value}"
+            for side, value in scored.enhancing.items()
+        },
     }
-    false = {"as_given": {case: asdict(of) for case, of in scored.false_positives.items()}}
-    return report_scores(
-        scored.rows,
-        out,
-        rules=rules,
-        hd95=hd95,
-        source=source,
-        skipped=scored.skipped,
-        sections={"false_positives": false},
-    )
-
-
-def _in_words(enhancing: int | None) -> str:
-    return "none in any file" if enhancing is None else f"label {enhancing}"
+    by_case = {case: asdict(counted) for case, counted in scored.false_positives.items()}
+    sections, skipped = {"false_positives": {"as_given": by_case}}, scored.skipped
+    return report_scores(scored.rows, out, rules=rules, hd95=hd95, source=source, skipped=skipped, sections=sections)
 
 
 def match_cases(sides: Sides) -> tuple[list[Pair], dict[str, str]]:
-    """The pairs, sorted by case, and what is wrong with the cases that are none."""
+    """The pairs, sorted by case, and the reason for each case that has no pair."""
     pairs, problems = [], {}
     for case in sorted(set().union(*(found.files for found in sides.values()))):
         files = {side: found.files.get(case, ()) for side, found in sides.items()}
-        wrong = [_miscounted(side, files[side], sides[side].folder) for side in sides if len(files[side]) != 1]
-        if wrong:
+        if wrong := [_miscounted(side, files[side], sides[side].folder) for side in sides if len(files[side]) != 1]:
             problems[case] = "; ".join(wrong)
         else:
-            pairs.append(Pair(case, {side: of_side[0] for side, of_side in files.items()}))
+            pairs.append(Pair(case, {side: file for side, (file,) in files.items()}))
     return pairs, problems
 
 
@@ -173,8 +158,8 @@ def _miscounted(side: str, files: Sequence[Path], folder: Path) -> str:
     return f"{len(files)} label maps as {side}: {', '.join(str(file.relative_to(folder)) for file in files)}"
 
 
-def check_pair(pair: Pair, classes: Classes) -> CheckedPair:
-    """Read both label maps and compare their grids; raises nothing."""
+def check_pair(pair: Pair, classes: Classes) -> Pair:
+    """The pair with its label values and its problem, from reading both label maps; raises nothing."""
     problems: list[str] = []
     images: dict[str, nib.Nifti1Image] = {}
     values: dict[str, tuple[float, ...]] = {}
@@ -190,7 +175,7 @@ def check_pair(pair: Pair, classes: Classes) -> CheckedPair:
             problems += _wrong_values(side, values[side], classes[side])
     if len(values) == len(pair.files):
         problems += _wrong_grids(images)
-    return CheckedPair(pair, "; ".join(problems), values)
+    return replace(pair, values=values, problem="; ".join(problems))
 
 
 def _wrong_values(side: str, values: Sequence[float], classes: Mapping[int, int]) -> list[str]:
@@ -205,8 +190,8 @@ def _wrong_values(side: str, values: Sequence[float], classes: Mapping[int, int]
 def _wrong_grids(images: Mapping[str, nib.Nifti1Image]) -> list[str]:
     prediction, reference = images[PREDICTION], images[REFERENCE]
     if prediction.shape != reference.shape:
-        shapes = format_shape(prediction.shape), format_shape(reference.shape)
-        return ["the prediction has {} voxels, the reference {}".format(*shapes)]
+        voxels = f"{format_shape(prediction.shape)} voxels, the reference {format_shape(reference.shape)}"
+        return [f"the prediction has {voxels}"]
     for side, image in images.items():
         if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
             return [f"the {side}'s affine does not describe a volume"]
@@ -222,9 +207,9 @@ def _placed(side: str, image: nib.Nifti1Image) -> str:
     return f"the {side}'s axes run {axes} from ({origin}) mm{', its header states no orientation' if unstated else ''}"
 
 
-def decide_value(checked: Sequence[CheckedPair], side: str) -> tuple[int | None, dict[str, str]]:
-    """The value of enhancing tumour on one side, and what is wrong with the fewer cases that hold the other one."""
-    holders = {value: [f.pair.case for f in checked if value in f.values[side]] for value in ENHANCING_VALUES}
+def decide_value(checked: Sequence[Pair], side: str) -> tuple[int | None, dict[str, str]]:
+    """The value of enhancing tumour on one side, and the reason against the fewer cases that hold the other value."""
+    holders = {value: [pair.case for pair in checked if value in pair.values[side]] for value in ENHANCING_VALUES}
     value, other = sorted(ENHANCING_VALUES, key=lambda value: len(holders[value]), reverse=True)
     if not holders[value]:
         return None, {}

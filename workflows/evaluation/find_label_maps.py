@@ -1,7 +1,8 @@
-"""The label maps in a folder, by case, whoever wrote and named them."""
+"""The label maps in a folder, by case, from any program."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class LabelMapFolder:
 def find_label_maps(folder: Path) -> LabelMapFolder:
     """Every label map in `folder` or below it.
 
-    A file is named after its case, with or without `_seg` and its like: `CASE_seg.nii.gz`, `CASE-seg.nii`,
+    A file is named after its case, with or without `_seg` and the like: `CASE_seg.nii.gz`, `CASE-seg.nii`,
     `CASE.nii.gz`, `CASE/seg.nii.gz`. A folder that holds images too is searched as a data folder is.
 
     Raises:
@@ -39,9 +40,8 @@ def find_label_maps(folder: Path) -> LabelMapFolder:
         raise DatasetError(f"{folder}: no such folder.")
     files = [place / name for place, names, _ in walk_files(folder) for name in names if not name.startswith(".")]
     stems = {file: match["stem"] for file in files if (match := NIFTI_NAME.fullmatch(file.name))}
-    is_data_folder = any(map(IMAGE_STEM.fullmatch, stems.values())) or any(
-        file.name == DECATHLON_FILE for file in files
-    )
+    names = {file.name for file in files}
+    is_data_folder = DECATHLON_FILE in names or any(map(IMAGE_STEM.fullmatch, stems.values()))
     found = _in_data_folder(folder) if is_data_folder else LabelMapFolder(folder, _by_name(stems))
     if not found.files:
         raise DatasetError(f"{folder}: no label map found here or below; looked for CASE_seg.nii.gz and CASE.nii.gz.")
@@ -49,21 +49,21 @@ def find_label_maps(folder: Path) -> LabelMapFolder:
 
 
 def _by_name(stems: Mapping[Path, str]) -> dict[str, tuple[Path, ...]]:
-    files: dict[str, tuple[Path, ...]] = {}
+    files: dict[str, tuple[Path, ...]] = defaultdict(tuple)
     for file, stem in sorted(stems.items()):
         if not PROBABILITIES_STEM.fullmatch(stem):
             match = LABEL_MAP_STEM.fullmatch(stem)
-            case = stem if match is None else match["case"] or file.resolve().parent.name
-            files[case] = (*files.get(case, ()), file)
+            files[stem if match is None else match["case"] or file.resolve().parent.name] += (file,)
     return files
 
 
 def _in_data_folder(folder: Path) -> LabelMapFolder:
-    labelled = [(case, case.segmentation) for case in find_cases(folder).cases if case.segmentation]
-    conventions = {case.convention for case, _ in labelled}
+    files: dict[str, tuple[Path, ...]] = defaultdict(tuple)
+    conventions = set()
+    for case in find_cases(folder).cases:
+        if case.segmentation:
+            files[case.id] += (case.segmentation,)
+            conventions.add(case.convention)
     if len(conventions) > 1:
         raise DatasetError(f"{folder}: mixes label conventions; use one data set at a time.")
-    files: dict[str, tuple[Path, ...]] = {}
-    for case, file in labelled:
-        files[case.id] = (*files.get(case.id, ()), file)
     return LabelMapFolder(folder, files, next(iter(conventions), None))

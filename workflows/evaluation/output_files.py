@@ -22,13 +22,10 @@ SCORE_FILES = (PER_CASE_FILE, SUMMARY_FILE, SCORES_FILE, DICE_PICTURE, VOLUMES_P
 """All that an evaluation writes beside label maps."""
 
 SCHEMA_VERSION = f"1.{max(score.since for score in SCORES)}"
-"""Of `summary.json`, see docs/summary.schema.json: the first number changes where an entry goes or means another, the
-second where one is added."""
+"""Of `summary.json`, see docs/summary.schema.json: the first number changes when an entry is removed or changes its
+meaning, the second when one is added."""
 
-HD95_AS = {
-    "brats": "BraTS takes it (surfaces weighed by area)",
-    "monai": "MONAI takes it (surface voxels counted)",
-}
+HD95_AS = {"brats": "BraTS takes it (surfaces weighed by area)", "monai": "MONAI takes it (surface voxels counted)"}
 
 
 def summary_of(
@@ -51,7 +48,7 @@ def summary_of(
     """
     sections = sections or {}
     if taken := OWN_ENTRIES & set(sections):
-        raise ValueError(f"a summary has an entry {', '.join(sorted(taken))} of its own; name the section otherwise.")
+        raise ValueError(f"a summary has an entry {', '.join(sorted(taken))} of its own; rename the section.")
     regions = summarise(rows)
     return {
         "schema_version": SCHEMA_VERSION,

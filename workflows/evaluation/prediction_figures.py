@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from monai.transforms import Orientation
 from monai.transforms.utils import generate_spatial_bounding_box
@@ -57,8 +56,7 @@ def chosen(
     """
     if names:
         known = {case["case"]: case for case in cases}
-        unknown = [name for name in names if name not in known]
-        if unknown:
+        if unknown := [name for name in names if name not in known]:
             raise ConfigurationError(f"{', '.join(unknown)}: not in this section; it has {', '.join(known)}.")
         return [known[name] for name in dict.fromkeys(names)]
     if count is None:
@@ -74,15 +72,15 @@ class SliceOfCase:
 
     Args:
         probabilities: (classes, rows, columns).
-        false_positives: voxels of the slice called tumour that are none in the reference.
-        case_false_positives_ml: the same of the whole volume.
+        false_positives: voxels of the slice that are tumour in the prediction and not in the reference.
+        case_false_positives_ml: the same in the whole volume.
     """
 
     case: str
     plane: Plane
     index: int
     aspect: float
-    scans: Mapping[str, NDArray]
+    scans: Mapping[str, NDArray[Any]]
     reference: NDArray[np.uint8]
     prediction: NDArray[np.uint8]
     probabilities: NDArray[np.floating]
@@ -91,6 +89,7 @@ class SliceOfCase:
 
     @property
     def name(self) -> str:
+        """Case, plane and number of the slice, for the file's name."""
         return f"{self.case}_{self.plane.value}_{self.index:03d}"
 
 
@@ -122,6 +121,7 @@ class SliceFigures:
         self.slices: list[SliceOfCase] = []
 
     def attach(self, engine: Engine) -> None:
+        """Collect slices of each case, and draw at the end."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._take_batch)
         engine.add_event_handler(Events.COMPLETED, self._draw)
 
@@ -138,13 +138,14 @@ class SliceFigures:
         volumes = {key: turn(output[key].cpu()) for key in ("pred", "label_map", "label")}
         spacing_mm = voxel_sizes(np.asarray(volumes["label_map"].affine))
         probabilities, prediction, reference = (np.asarray(volume) for volume in volumes.values())
-        scans = {name: read_oriented(file).voxels for name, file in self._scan_files(case)}
+        files = zip(self.modalities, self.files[case], strict=True)
+        scans = {name: read_oriented(Path(file)).voxels for name, file in files}
         if any(volume.shape != prediction.shape[1:] for volume in (reference[0], *scans.values())):
             raise DatasetError(f"{case}: its scans and its segmentation differ in shape; run  brats-unet audit.")
         false = (prediction[0] != BACKGROUND) & (reference[0] == BACKGROUND)
         tumour = (prediction[0] != BACKGROUND) | (reference[0] != BACKGROUND)
 
-        def cut(volume: NDArray, index: int) -> NDArray:
+        def cut(volume: NDArray[Any], index: int) -> NDArray[Any]:
             return upright(volume, self.plane, index)
 
         return [
@@ -163,20 +164,16 @@ class SliceFigures:
             for index in self._indices(case, false, tumour)
         ]
 
-    def _scan_files(self, case: str) -> list[tuple[str, Path]]:
-        return [(name, Path(file)) for name, file in zip(self.modalities, self.files[case], strict=True)]
-
     def _indices(self, case: str, false: NDArray[np.bool_], tumour: NDArray[np.bool_]) -> list[int]:
         depth = false.shape[self.plane.axis]
         if self.index is None:
             return worst_slices(false, tumour, self.plane, self.slices_per_case)
         if not 0 <= self.index < depth:
-            raise ConfigurationError(
-                f"{case}: has no {self.plane.value} slice {self.index}; they go from 0 to {depth - 1}."
-            )
+            slices = f"{self.plane.value} slice {self.index}; they go from 0 to {depth - 1}"
+            raise ConfigurationError(f"{case}: has no {slices}.")
         return [self.index]
 
-    def _draw(self, engine: Engine) -> None:
+    def _draw(self) -> None:
         ranked = sorted(self.slices, key=lambda s: (-s.case_false_positives_ml, s.case, -s.false_positives))
         for rank, shown in enumerate(ranked, start=1):
             save_slice(shown, self.output_dir / f"{rank:02d}_{shown.name}.png", self.caption)
@@ -204,7 +201,9 @@ def save_slice(shown: SliceOfCase, out: Path, caption: str = "") -> Path:
 
     False positives are outlined in white. The brain's box is shown, with a margin.
     """
-    rows, columns = _brain_box(list(shown.scans.values()))
+    brain = np.any([scan != 0 for scan in shown.scans.values()], axis=0)
+    rows, columns = _brain_box(brain)
+    brain = brain[rows, columns]
     height, width = (rows.stop - rows.start) * shown.aspect, columns.stop - columns.start
     panels = max(len(shown.scans) + 2, NUM_CLASSES)
     figure = scan_figure(PANEL_IN * panels, 2 * (PANEL_IN * height / width + 0.25) + 0.7)
@@ -215,12 +214,13 @@ def save_slice(shown: SliceOfCase, out: Path, caption: str = "") -> Path:
     for axis, (name, scan) in zip(axes[0], shown.scans.items(), strict=False):
         show_scan(axis, scan[rows, columns], MODALITY_TITLES[name], limits[name], shown.aspect)
     name, scan = next(iter(shown.scans.items()))
-    for axis, title, labels in zip(
-        axes[0][len(shown.scans) :], ("reference", "prediction"), (shown.reference, shown.prediction), strict=False
-    ):
+    reference_axis, prediction_axis = axes[0][len(shown.scans) : len(shown.scans) + 2]
+    maps = {"reference": (reference_axis, shown.reference), "prediction": (prediction_axis, shown.prediction)}
+    for title, (axis, labels) in maps.items():
         show_scan(axis, scan[rows, columns], title, limits[name], shown.aspect, labels[rows, columns])
-    _outline_false_positives(axes[0][len(shown.scans) + 1], shown, rows, columns)
-    brain = np.any([scan != 0 for scan in shown.scans.values()], axis=0)[rows, columns]
+    false = ((shown.prediction != BACKGROUND) & (shown.reference == BACKGROUND))[rows, columns]
+    if false.any():
+        prediction_axis.contour(false.astype(float), levels=[0.5], colors="white", linewidths=0.8)
     for index, axis in enumerate(axes[1][:NUM_CLASSES]):
         picture = axis.imshow(
             shown.probabilities[index][rows, columns], cmap=PROBABILITY_COLOURMAP, vmin=0, vmax=1, aspect=shown.aspect
@@ -232,25 +232,15 @@ def save_slice(shown: SliceOfCase, out: Path, caption: str = "") -> Path:
     bar.ax.tick_params(colors="white", labelsize=9)
     mark_edges(axes[0][0], shown.plane)
     outline = Line2D([], [], color="white", linewidth=1, label="false positive")
-    add_legend(figure, [*class_patches(), outline])  # type: ignore[list-item]
-    figure.suptitle(_title(shown, caption), color="white", fontsize=12)
+    add_legend(figure, [*class_patches(), outline])  # type: ignore[list-item]  # a line is an artist too
+    where = f"{shown.case}, {shown.plane.value} slice {shown.index}{f' ({caption})' if caption else ''}"
+    how_much = f"{shown.false_positives} false positive voxels, {shown.case_false_positives_ml:.1f} ml in the case"
+    figure.suptitle(f"{where}: {how_much}", color="white", fontsize=12)
     return save(figure, out)
 
 
-def _outline_false_positives(axis: Axes, shown: SliceOfCase, rows: slice, columns: slice) -> None:
-    false = ((shown.prediction != BACKGROUND) & (shown.reference == BACKGROUND))[rows, columns]
-    if false.any():
-        axis.contour(false.astype(float), levels=[0.5], colors="white", linewidths=0.8)
-
-
-def _title(shown: SliceOfCase, caption: str) -> str:
-    where = f"{shown.case}, {shown.plane.value} slice {shown.index}{f' ({caption})' if caption else ''}"
-    return f"{where}: {shown.false_positives} false positive voxels, {shown.case_false_positives_ml:.1f} ml in the case"
-
-
-def _brain_box(scans: Sequence[NDArray]) -> tuple[slice, slice]:
-    """The box around what is not background in any scan of a slice; all of it where there is no brain."""
-    brain = np.any([scan != 0 for scan in scans], axis=0)
+def _brain_box(brain: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The box around the brain in a slice, with a margin; all of the slice where there is no brain."""
     if not brain.any():
         return slice(0, brain.shape[0]), slice(0, brain.shape[1])
     start, end = generate_spatial_bounding_box(brain[None], margin=BOX_MARGIN_PX)

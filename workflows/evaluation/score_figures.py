@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,10 @@ def draw_dice(rows: Iterable[Row], path: Path) -> None:
             _dot(axes, place + across, row["dice"], row)
     labels = [f"{name}\nn = {len(group)}" for name, group in zip(names, groups, strict=True)]
     axes.set_xticks(range(1, len(names) + 1), labels)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_ylabel("Dice")
+    axes.set(ylim=(-0.03, 1.03), ylabel="Dice")
     axes.set_title("Dice per case, whole volumes", loc="left")
     axes.grid(axis="y", alpha=0.3)
-    _legend(figure, axes)
+    _legend(figure)
     save(figure, path)
 
 
@@ -51,12 +51,13 @@ def draw_volumes(rows: Iterable[Row], path: Path) -> None:
         axes.plot([0, largest], [0, largest], color="grey", linewidth=1, linestyle="--", zorder=1)
         for row in of_region:
             _dot(axes, row["reference_ml"], row["volume_ml"], row)
-        axes.set(xlim=(-0.03 * largest, largest), ylim=(-0.03 * largest, largest), aspect="equal")
+        axes.set(
+            xlim=(-0.03 * largest, largest), ylim=(-0.03 * largest, largest), aspect="equal", xlabel="reference (ml)"
+        )
         axes.set_title(f"{region}: {REGION_NAMES[region]}, n = {len(of_region)}", fontsize=10)
-        axes.set_xlabel("reference (ml)")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("prediction (ml)")
-    _legend(figure, panels[0])
+    _legend(figure)
     save(figure, path)
 
 
@@ -67,22 +68,13 @@ def _spread(count: int) -> Sequence[float]:
 
 def _dot(axes: Axes, x: float, y: float, row: Row) -> None:
     measured = row["empty"] == "no"
-    axes.plot(
-        x,
-        y,
-        linestyle="none",
-        marker="o" if measured else "D",
-        markersize=5,
-        color=MEASURED if measured else BY_RULE,
-        alpha=0.75,
-        zorder=3,
-        label="measured" if measured else "by the rule for an empty mask",
-        clip_on=False,
-    )
+    marker, colour, label = ("o", MEASURED, "measured") if measured else ("D", BY_RULE, "by the rule for an empty mask")
+    axes.plot(x, y, marker, color=colour, label=label, markersize=5, alpha=0.75, zorder=3, clip_on=False)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def _legend(figure: Figure) -> None:
     """Each kind of dot once, if there is more than one kind."""
-    kinds = {label: handle for of in figure.axes for handle, label in zip(*of.get_legend_handles_labels(), strict=True)}
+    pairs = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes)
+    kinds = {label: handle for handle, label in chain.from_iterable(pairs)}
     if len(kinds) > 1:
         figure.legend(kinds.values(), kinds.keys(), loc="outside lower center", ncols=len(kinds), frameon=False)

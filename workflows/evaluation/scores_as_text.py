@@ -7,22 +7,13 @@ from typing import Any
 
 from transforms.files import MARKDOWN_MARK
 from transforms.labels import REGIONS
-from workflows.evaluation.postprocessing_tables import SECTION_TABLES
+from workflows.evaluation.study_published import study_tables
 from workflows.messages.text_tables import TextTable, cell, markdown_text, tables_of
 from workflows.scoring.score_case import DISTINCT
 from workflows.scoring.score_list import SCORES, TABLES, Score
 from workflows.scoring.statistics import interval_in_words
 
-OWN_ENTRIES = {
-    "schema_version",
-    "cases",
-    "skipped",
-    "settings",
-    "source",
-    "mean_dice",
-    "regions",
-    "interval",
-}
+OWN_ENTRIES = {"schema_version", "cases", "skipped", "settings", "source", "mean_dice", "regions", "interval"}
 """The entries of a summary that are always there; all others are sections that an evaluation added."""
 
 EMPTY_KINDS = ("both_empty", "prediction_empty", "reference_empty", "no_lesion_scored")
@@ -45,7 +36,7 @@ def score_tables(summary: Summary) -> list[TextTable]:
 
 
 def explanations(summary: Summary) -> list[str]:
-    """What the figures are of, in sentences."""
+    """What the figures describe, in sentences."""
     settings = summary["settings"]
     scored = f"{summary['cases']} cases scored" if summary["cases"] != 1 else "One case scored"
     left_out = f"; {len(summary['skipped'])} left out, which no figure counts" if summary["skipped"] else ""
@@ -81,16 +72,14 @@ def print_summary(summary: Summary) -> None:
 def _scores(summary: Summary, table: str) -> TextTable:
     """One of `TABLES`."""
     scores = [score for score in SCORES if score.table == table]
-    headings = [heading for score in scores for heading in _headings(score)]
+    columns = ["region", "cases"]
+    for score in scores:
+        columns += [score.heading or score.title_and_unit, *["median"] * score.with_median]
     rows = [
-        [*_region(name, of), *(text for score in scores for text in _cells(score, of[score.name]))]
-        for name, of in _shown(summary)
+        [name, str(region["cases"]), *(text for score in scores for text in _cells(score, region[score.name]))]
+        for name, region in _shown(summary)
     ]
-    return TextTable(TABLES[table], ["region", "cases", *headings], rows)
-
-
-def _headings(score: Score) -> list[str]:
-    return [score.heading or score.title_and_unit, *(["median"] if score.with_median else [])]
+    return TextTable(TABLES[table], columns, rows)
 
 
 def _cells(score: Score, over_cases: Any) -> list[str]:
@@ -103,7 +92,10 @@ def _cells(score: Score, over_cases: Any) -> list[str]:
 
 
 def _empty(summary: Summary) -> TextTable:
-    rows = [[*_region(name, of), *(str(of["empty"][kind]) for kind in EMPTY_KINDS)] for name, of in _shown(summary)]
+    rows = [
+        [name, str(region["cases"]), *(str(region["empty"][kind]) for kind in EMPTY_KINDS)]
+        for name, region in _shown(summary)
+    ]
     columns = ["region", "cases", "both empty", "no prediction", "no reference", "no lesion"]
     return TextTable("Cases whose scores come from a rule, not a measurement", columns, rows)
 
@@ -111,19 +103,70 @@ def _empty(summary: Summary) -> TextTable:
 def _worst(summary: Summary) -> TextTable:
     rows = [
         [name, worst["case"], cell(worst["dice"], 3), cell(worst["hd95_mm"], 1), worst["empty"]]
-        for name, of in _shown(summary)
+        for name, region in _shown(summary)
         if name in REGIONS
-        for worst in of["worst"]
+        for worst in region["worst"]
     ]
-    return TextTable(
-        "Worst cases by Dice", ["region", "case", "Dice", "HD95 mm", "empty mask"], rows, words=["case", "empty mask"]
-    )
+    columns = ["region", "case", "Dice", "HD95 mm", "empty mask"]
+    return TextTable("Worst cases by Dice", columns, rows, words=["case", "empty mask"])
 
 
 def _shown(summary: Summary) -> list[tuple[str, Mapping[str, Any]]]:
-    """The regions, then the classes that are none of them: enhancing tumour is both."""
-    return [(name, of) for name, of in summary["regions"].items() if name in DISTINCT]
+    """The regions, then the classes that are not a region too: enhancing tumour is shown once."""
+    return [(name, region) for name, region in summary["regions"].items() if name in DISTINCT]
 
 
-def _region(name: str, of: Mapping[str, Any]) -> list[str]:
-    return [name, str(of["cases"])]
+def post_processing_tables(content: Mapping[str, Any]) -> list[TextTable]:
+    """What each step changes."""
+    rows = [
+        [
+            name,
+            *(cell(stage[f"{region}_dice"], 3) for region in ("wt", "tc", "et")),
+            f"{stage['false_slice_share']:.1%}",
+            *(cell(stage[volume], 2) for volume in ("invented_ml", "false_ml")),
+            f"{stage['false_alarms']:.0f} of {stage['patients_without_tumour']:.0f}",
+        ]
+        for name, stage in content["after_each_step"].items()
+    ]
+    columns = ["after", "WT Dice", "TC", "ET", "false slices", "invented ml", "false ml", "false alarms"]
+    lost = next(iter(content["after_each_step"].values()))["outside_window_share"]
+    meanings = [
+        ["false slices", "share of the axial slices without tumour that hold predicted tumour"],
+        ["invented ml", "predicted on slices without tumour, mean over cases"],
+        ["false ml", "predicted outside the true tumour on any slice, mean over cases"],
+        ["false alarms", "patients without tumour in whom some is predicted"],
+    ]
+    return [
+        TextTable("Post-processing, step by step", columns, rows),
+        TextTable("What these columns count", ["column", "meaning"], meanings, words=["meaning"]),
+        TextTable("Slice window", ["", "share"], [["true tumour outside the training window", f"{lost:.1%}"]]),
+    ]
+
+
+def false_positive_tables(content: Mapping[str, Any]) -> list[TextTable]:
+    """One table for each stage that has cases."""
+    return [_false_positives(stage.replace("_", " "), cases) for stage, cases in content.items() if cases]
+
+
+def _false_positives(stage: str, cases: Mapping[str, Mapping[str, Any]]) -> TextTable:
+    """Case by case, worst first, and all together: counts summed, volumes averaged."""
+    counts = ("slices_without_tumour", "false_slices")
+    volumes = ("invented_ml", "false_ml", "tumour_ml", "outside_window_ml")
+    worst_first = sorted(cases.items(), key=lambda entry: -entry[1]["invented_ml"])
+    rows = [
+        [case, *(cell(counted[name]) for name in counts), *(cell(counted[name], 2) for name in volumes)]
+        for case, counted in worst_first
+    ]
+    total = [cell(sum(counted[name] for counted in cases.values())) for name in counts]
+    mean = [cell(sum(counted[name] for counted in cases.values()) / len(cases), 2) for name in volumes]
+    columns = ["case", "slices without tumour", "false", "invented ml", "false ml", "tumour ml", "outside window ml"]
+    rows.append([f"{len(cases)} cases: sum, mean ml", *total, *mean])
+    return TextTable(f"False positives {stage}", columns, rows)
+
+
+SECTION_TABLES = {
+    "study": study_tables,
+    "post_processing": post_processing_tables,
+    "false_positives": false_positive_tables,
+}
+"""How a section of that name is shown; any other is shown as it is."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from transforms.labels import BACKGROUND, CLASS_NAMES, REGIONS
@@ -46,11 +47,10 @@ def study_figures(sums: Sequence[Tensor]) -> dict[str, float]:
     }
 
 
-def tumour_accuracy(prediction: np.ndarray, reference: np.ndarray) -> float:
+def tumour_accuracy(prediction: NDArray[Any], reference: NDArray[Any]) -> float:
     """Share of the voxels that either map calls tumour to which both give the same class; 1 where there are none."""
     either = (prediction != BACKGROUND) | (reference != BACKGROUND)
-    voxels = int(np.count_nonzero(either))
-    return int(np.count_nonzero(either & (prediction == reference))) / voxels if voxels else 1.0
+    return float((prediction == reference)[either].mean()) if either.any() else 1.0
 
 
 def study_table(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from workflows.messages.text_tables import TextTable, cell
 
 
 @dataclass(frozen=True)
@@ -67,3 +71,22 @@ STUDY_FIGURES = {
     ),
 }
 """By the names that `workflows.scoring.pixel_sums.study_scores` uses, in the study's order."""
+
+
+def study_tables(content: Mapping[str, Any]) -> list[TextTable]:
+    """The study's figures beside honest ones, and one sentence on each."""
+    if not content["figures"]:
+        return []
+    figures, sentences = [], []
+    for line in content["figures"]:
+        name = STUDY_FIGURES[line["figure"]].shown
+        study, honest = (cell(line[key], 4) for key in ("published", "honest_value"))
+        figures.append([name, study, cell(line["value"], 4), honest, line["honest_figure"]])
+        sentences.append([name, line["why"]])
+    cases = f"{content['cases']} case{'' if content['cases'] == 1 else 's'}"
+    title = f"The study's table, by its definitions on its grid and window ({cases})"
+    columns = ["figure", "published", "here", "honest", "which is"]
+    return [
+        TextTable(title, columns, figures, words=["which is"]),
+        TextTable("Why they differ", ["figure", "because"], sentences, words=["because"]),
+    ]

@@ -1,11 +1,12 @@
-"""Choose post-processing and temperature on validation cases; the test cases are never asked."""
+"""Choose post-processing and temperature on validation cases; test cases are never used."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from monai.data import MetaTensor
 from transforms.cleaning import cleaning_steps
 from transforms.decision import BestExpectedDiced, reach
 from transforms.slices import plain
-from workflows.evaluation.calibration import CalibrationVoxels, calibration_table
+from workflows.evaluation.calibration import BINS, CalibrationVoxels, calibration_table
 from workflows.evaluation.evaluate_checkpoint import cut_to_tumour, evaluation_settings
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
@@ -33,9 +34,9 @@ CANDIDATES: dict[str, tuple[Any, ...]] = {
     "largest_component_only": (False, True),
     "smallest_enhancing_mm3": (0, 50, 100, 200, 300, 500, 1000),
 }
-"""Values tried of each setting, that which does nothing first. BraTS 2020's winner tried thresholds of this size."""
+"""The values tried of each setting; the first does nothing. BraTS 2020's winner tried thresholds of this size."""
 GROWTH = "expected_dice"
-"""Tried on what these leave, the default first."""
+"""Tried after these, the default first."""
 
 TRIALS_FILE = "post_processing_trials.json"
 CALIBRATION_FILE = "calibration.json"
@@ -52,12 +53,11 @@ def run_tuning(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
     if overrides.get("section") == "testing":
         raise ConfigurationError("thresholds are never chosen on test cases; use --section validation or training.")
     if overrides.get("more_checkpoints") and "output_dir" not in overrides:
-        raise ConfigurationError("what is chosen for several checkpoints lies beside none of them: name --out FOLDER.")
+        raise ConfigurationError("the choice for several checkpoints has no folder of its own: name --out FOLDER.")
     settings = {"section": "validation", "output_dir": str(Path(overrides["checkpoint"]).parent)}
     out = Path(str({**settings, **overrides}["output_dir"]))
     check_outputs(out / name for name in (TUNED_SETTINGS_FILE, TRIALS_FILE, CALIBRATION_FILE))
-    off = {name: values[0] for name, values in CANDIDATES.items()}
-    off |= {"temperature": 1.0, GROWTH: False}
+    off = {name: values[0] for name, values in CANDIDATES.items()} | {"temperature": 1.0, GROWTH: False}
     predict(["evaluate", "tune", *variants], {**settings, **evaluation_settings({**settings, **overrides}), **off})
 
 
@@ -68,8 +68,8 @@ class Tuning:
     `calibration.json`.
 
     Args:
-        settings: what was predicted with, recorded with the temperature, which is good for these only.
-        averaged: whether several checkpoints were asked.
+        settings: of the prediction; recorded with the temperature, which is valid for these only.
+        averaged: whether several checkpoints were averaged.
     """
 
     def __init__(self, output_dir: str | Path, settings: Mapping[str, Any], averaged: bool = False) -> None:
@@ -80,27 +80,31 @@ class Tuning:
         self.probabilities: list[torch.Tensor] = []  # of the same boxes, in 16 bits
 
     def attach(self, engine: Engine) -> None:
+        """Collect each case, and choose at the end."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _collect(self, engine: Engine) -> None:
-        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
+        state: Any = engine.state  # Ignite declares output and batch as integers
+        for batch, output in zip(state.batch, state.output, strict=True):
             label_map, reference = output["argmax_map"].cpu(), output["label"].cpu()
             label_map, reference, box = cut_to_tumour(label_map, reference, max(reach(label_map.pixdim.tolist())))
             self.maps.append(label_map)
             self.references.append(reference)
             self.probabilities.append(plain(output["pred"])[(slice(None), *box)].half().cpu())
             self.voxels.add(output["pred"].cpu(), output["label"].cpu(), output["brain"].cpu())
-            logger.info(f"{len(self.maps)}/{engine.state.epoch_length} {batch['case']} predicted")
+            logger.info(f"{len(self.maps)}/{state.epoch_length} {batch['case']} predicted")
 
-    def _finish(self, engine: Engine) -> None:
+    def _finish(self) -> None:
         chosen, trials = choose(self.maps, self.references)
         chosen[GROWTH], of_growth = choose_growth(chosen, self.maps, self.references, self.probabilities)
         trials += of_growth
         calibration = self.voxels.calibrate()
         if calibration:
             chosen["temperature"] = calibration.temperature
-            write_json({**calibration.as_json(), "settings": self.settings}, self.output_dir / CALIBRATION_FILE)
+            write_json(
+                {**asdict(calibration), "bins": BINS, "settings": self.settings}, self.output_dir / CALIBRATION_FILE
+            )
         tuned = self.output_dir / TUNED_SETTINGS_FILE
         write_json(chosen, tuned)
         write_json(trials, self.output_dir / TRIALS_FILE)
@@ -123,10 +127,13 @@ def choose(maps: Maps, references: Maps) -> tuple[dict[str, Any], list[dict[str,
     chosen: dict[str, Any] = {}
     trials: list[dict[str, Any]] = []
     for name, values in track(CANDIDATES.items(), "settling post-processing", len(CANDIDATES)):
-        scores = [mean_region_dice([applied(m, name, value) for m in maps], references) for value in values]
+        scores = [
+            mean_region_dice([applied(label_map, **{name: value}) for label_map in maps], references)
+            for value in values
+        ]
         best = int(np.argmax(scores))
         chosen[name] = values[best]
-        maps = [applied(label_map, name, chosen[name]) for label_map in maps]
+        maps = [applied(label_map, **{name: chosen[name]}) for label_map in maps]
         trials += _as_trials(name, values, scores, best)
     return chosen, trials
 
@@ -140,9 +147,7 @@ def choose_growth(
         maps, references: (1, H, W, D) class indices per case.
         probabilities: (4, H, W, D) per case.
     """
-    kept = maps
-    for name, value in chosen.items():
-        kept = [applied(label_map, name, value) for label_map in kept]
+    kept = [applied(label_map, **chosen) for label_map in maps]
     grow = BestExpectedDiced("label_map", "pred", "argmax_map")
     larger = [
         grow({"label_map": left.clone(), "argmax_map": found, "pred": of_case.float()})["label_map"]
@@ -160,12 +165,12 @@ def _as_trials(setting: str, values: Sequence[Any], scores: Sequence[float], bes
     ]
 
 
-def applied(label_map: MetaTensor, setting: str, value: Any) -> MetaTensor:
-    """The label map after the step that one setting switches on; itself where it switches on none."""
+def applied(label_map: MetaTensor, **settings: Any) -> MetaTensor:
+    """The label map after the steps that the settings switch on; a copy where they switch on none."""
     sample: dict[str, Any] = {"label_map": label_map.clone()}  # a step may work in place
-    for step in cleaning_steps(**{setting: value}).values():
+    for step in cleaning_steps(**settings).values():
         sample = dict(step(sample))
-    return sample["label_map"]
+    return cast(MetaTensor, sample["label_map"])
 
 
 def mean_region_dice(maps: Sequence[MetaTensor], references: Sequence[MetaTensor]) -> float:
@@ -177,12 +182,7 @@ def mean_region_dice(maps: Sequence[MetaTensor], references: Sequence[MetaTensor
 def as_table(trials: Sequence[Mapping[str, Any]], cases: int) -> TextTable:
     """What each candidate scored."""
     rows = [
-        [
-            trial["setting"],
-            str(trial["value"]),
-            cell(trial["mean_region_dice"], 4),
-            "chosen" if trial["chosen"] else "",
-        ]
+        [trial["setting"], str(trial["value"]), cell(trial["mean_region_dice"], 4), "chosen" * trial["chosen"]]
         for trial in trials
     ]
     columns = ["setting", "value", "mean Dice of WT, TC, ET", ""]

@@ -89,15 +89,11 @@ def largest_lesions(mask: Mask, spacing_mm: Sequence[float], count: int = LISTED
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     pieces = sorted(_pieces(mask), key=lambda piece: -piece[1])[:count]
     found = [piece for piece in pieces if piece[1] * voxel_ml * 1000 > SMALLEST_SCORED_MM3] or pieces[:1]
-    return [
-        Lesion(
-            voxels * voxel_ml,
-            _deepest(piece, box, spacing_mm),
-            largest_diameter_mm(piece, spacing_mm),
-            largest_axial_diameter_mm(piece, spacing_mm),
-        )
-        for box, voxels, piece in found
-    ]
+    lesions = []
+    for box, voxels, piece in found:
+        diameters = largest_diameter_mm(piece, spacing_mm), largest_axial_diameter_mm(piece, spacing_mm)
+        lesions.append(Lesion(voxels * voxel_ml, _deepest(piece, box, spacing_mm), *diameters))
+    return lesions
 
 
 def _pieces(mask: Mask) -> Iterator[tuple[tuple[slice, ...], int, Mask]]:

@@ -32,10 +32,10 @@ SCRIPTS = (
     *("tools.js", "unpack.js", "plane.js", "state.js", "colours.js", "readout.js", "profile.js", "redraw.js"),
     *("input.js", "viewer.js"),
 )
-"""Each stands after those that it imports from."""
+"""Each comes after the files that it imports from."""
 
 OUTLINES = {"WT": OEDEMA, "TC": NECROTIC_CORE, "ET": ENHANCING}
-"""The class in whose colour a region is outlined: its own outermost."""
+"""The class in whose colour a region is outlined: the outermost class of the region."""
 
 JUMP_TITLES = {"lesion": "Lesion", "missed": "Miss", "invented": "Invention", "uncertain": "Uncertain area"}
 INTENSITY_KEYS = ("low", "step", "exact", "window")
@@ -123,7 +123,7 @@ def _asset(*names: str) -> str:
 
 
 def _as_one_module(modules: str) -> str:
-    """The page's policy forbids it to import from files: their modules become one, so no two may declare a name."""
+    """The page's policy forbids imports from files: the modules become one, so no two may declare the same name."""
     return re.sub(r"^(import [^;]*;\n+|export )", "", modules, flags=re.MULTILINE)
 
 
@@ -174,8 +174,7 @@ def _settings(report: Report) -> dict[str, Any]:
 
 def _start(report: Report) -> Sequence[int]:
     """The largest lesion, or the middle of the brain."""
-    lesions = report.jumps.get("lesion")
-    if lesions:
+    if lesions := report.jumps.get("lesion"):
         return lesions[0].point
     return [(first + last) // 2 for first, last in brain_box(report.scan.brain, report.scan.grid)]
 
@@ -194,11 +193,11 @@ def provenance(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         "Weights": record.get("checkpoint"),
         "Weights, SHA-256": record.get("checkpoint_sha256"),
         "Averaged with": ", ".join(averaged),
-        **{f"Setting: {str(name).replace('_', ' ')}": _text(value) for name, value in settings.items()},
+        **{f"Setting: {str(name).replace('_', ' ')}": value for name, value in settings.items()},
         "Packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    return [(name, str(value)) for name, value in rows.items() if value not in (None, "")]
-
-
-def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return [
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in rows.items()
+        if value not in (None, "", [])
+    ]

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class PredictionReports:
     """Attach it after `PredictionFiles`, whose records and table it reads.
 
-    What writes pages is imported with the first of them: without reports a prediction starts sooner.
+    What writes pages is imported with the first page, so that a prediction without reports starts sooner.
 
     A patient whose report fails keeps the label map; the log says why, and the others go on.
 
@@ -31,7 +31,7 @@ class PredictionReports:
         modalities: those that the network reads; the report shows all there are.
         enabled: False attaches nothing.
         background: where they are written, after the records.
-        done: patients of an earlier run; a report that is missing is made up for.
+        done: patients of an earlier run; a missing report is written now.
     """
 
     def __init__(
@@ -68,30 +68,25 @@ class PredictionReports:
         return last.is_file() and last.stat().st_mtime_ns >= record.stat().st_mtime_ns
 
     def _report_batch(self, engine: Engine) -> None:
-        for batch in engine.state.batch:  # type: ignore[union-attr]
+        for batch in engine.state.batch:  # type: ignore[union-attr]  # declared int
             self.background.submit(partial(self._write, str(batch["case"])))
 
     def _write(self, case: str) -> None:
-        started = time.monotonic()
-        try:
-            out = self._report(case)
-            logger.info(f"{case}: {out.name} ({time.monotonic() - started:.1f} s)")
-        except BratsError as error:
-            logger.warning(f"{case}: no report: {error}")
-
-    def _report(self, case: str) -> Path:
         from workflows.report.overview import write_thumbnail
         from workflows.report.report import make_report, write_report
 
-        folder = self.output_dir / case
-        report = make_report(self.cases[case], self.data_dir, folder / map_name(case))
-        out = folder / report_name(case)
-        write_report(report, out)
-        write_thumbnail(report, folder / thumbnail_name(case))
-        return out
+        started, folder = time.monotonic(), self.output_dir / case
+        try:
+            report = make_report(self.cases[case], self.data_dir, folder / map_name(case))
+            write_report(report, folder / report_name(case))
+            write_thumbnail(report, folder / thumbnail_name(case))
+        except BratsError as error:
+            logger.warning(f"{case}: no report: {error}")
+        else:
+            logger.info(f"{case}: {report_name(case)} ({time.monotonic() - started:.1f} s)")
 
     def _finish(self) -> None:
-        if is_first():  # which by now has the table of all
+        if is_first():  # which has the table of all patients by now
             self.background.submit(partial(self._write_overview, say=True))
 
     def _write_overview(self, say: bool = False) -> None:

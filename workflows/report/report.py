@@ -5,7 +5,6 @@ Light on purpose: neither torch nor MONAI.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from transforms.labels import BACKGROUND
@@ -49,42 +48,31 @@ def make_report(case: Case, root: Path, prediction: Path | None = None, referenc
     """
     report = Report(case, sources.read_scan(case, case.modalities))
     grid = report.scan.grid
+    stated = case.convention.classes if case.convention else None  # where the data set says it (Decathlon)
     if prediction:
         report.record = sources.read_record(prediction)
         report.prediction = sources.read_label_map(prediction, case, grid, sources.classes_of(report.record))
         report.uncertain = sources.read_uncertain(prediction, grid)
         report.uncertainty = sources.read_uncertainty(prediction, grid, report.record)
     if reference:
-        report.reference = sources.read_label_map(reference, case, grid, _stated_classes(case))
-    elif case.segmentation:
-        _add_own_segmentation(report, case.segmentation)
+        report.reference = sources.read_label_map(reference, case, grid, stated)
+    elif case.segmentation:  # nobody asked for it: where it cannot be used, the report does without and says so
+        try:
+            report.reference = sources.read_label_map(case.segmentation, case, grid, stated)
+        except DatasetError as error:
+            report.warnings.append(Notice("caution", f"The case's own segmentation is not shown: {error}"))
     _add_warnings(report, root)
     _add_findings(report)
     return report
 
 
-def _add_own_segmentation(report: Report, file: Path) -> None:
-    """Nobody asked for it: where it cannot be used, the report goes without and says so."""
-    case = report.case
-    try:
-        report.reference = sources.read_label_map(file, case, report.scan.grid, _stated_classes(case))
-    except DatasetError as error:
-        report.warnings.append(Notice("caution", f"The case's own segmentation is not shown: {error}"))
-
-
-def _stated_classes(case: Case) -> Mapping[int, int] | None:
-    """Class index by value where the data set says what its labels mean (Decathlon)."""
-    return case.convention.classes if case.convention else None
-
-
 def _add_warnings(report: Report, root: Path) -> None:
     slice_range = sources.slice_range_of(report.record)
-    images = report.scan.images
     report.warnings += warn_of_input(report.case, root, report.case.modalities, slice_range)
     report.warnings += report.scan.warnings
     if report.prediction is not None:
         report.warnings += warn_of_prediction(report.prediction, report.scan.grid, slice_range, report.uncertain)
-    report.warnings += warn_of_grid(report.scan.grid) + warn_of_rounding(images)
+    report.warnings += warn_of_grid(report.scan.grid) + warn_of_rounding(report.scan.images)
     report.warnings.sort(key=lambda warning: ("problem", "caution", "note").index(warning.grade))
 
 

@@ -72,8 +72,8 @@ def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
             scan.images[modality], voxels = pack_image(image, scan.grid)
             scan.brain |= voxels != 0
         else:
-            text = f"{MODALITY_TITLES[modality]} is not shown: it lies on another grid than the others."
-            warnings.append(Notice("problem", text))
+            why = "it lies on another grid than the others."
+            warnings.append(Notice("problem", f"{MODALITY_TITLES[modality]} is not shown: {why}"))
     if scan is None:
         reasons = " ".join(warning.text for warning in warnings)
         raise DatasetError(f"{case.id}: no image that can be shown in {case.folder}. {reasons}")
@@ -97,12 +97,9 @@ def read_label_map(file: Path, case: Case, grid: Grid, classes: Mapping[int, int
     voxels = read_voxels(image)
     summary = summarise_labels(voxels, file)
     meant = dict(classes) if classes else dict(label_convention_of({case: tuple(summary.voxels)}).classes)
-    strange = sorted(set(summary.voxels) - {0, *meant})
-    if strange:
-        raise DatasetError(
-            f"{file}: holds the value {strange[0]:g}, which is no label; "
-            f"expected are 0, {', '.join(str(value) for value in sorted(set(meant) - {0}))}."
-        )
+    if strange := sorted(set(summary.voxels) - {0, *meant}):
+        expected = ", ".join(map(str, sorted({0, *meant})))
+        raise DatasetError(f"{file}: holds the value {strange[0]:g}, which is no label; expected are {expected}.")
     # It may be stored along other axes than its images.
     return np.ascontiguousarray(Grid.of(image).turned(as_classes(voxels, meant)))
 
@@ -113,7 +110,7 @@ def read_uncertainty(prediction: Path, grid: Grid, record: Mapping[str, Any]) ->
     Args:
         record: where it says that this prediction saved none, a file from an earlier one is left alone.
     Raises:
-        DatasetError: if it belongs to another scan, or is no entropy.
+        DatasetError: if it belongs to another scan, or does not hold an entropy.
     """
     file = _beside(prediction, functools.partial(map_name, kind=UNCERTAINTY))
     if file is None or record.get("uncertainty_map", file.name) is None:
@@ -147,12 +144,9 @@ def read_record(prediction: Path) -> dict[str, Any]:
 
 def classes_of(record: Mapping[str, Any]) -> dict[int, int] | None:
     """Class index by value in the file, from a record's {"1": "necrotic core", …}; None where it does not say."""
-    stated = record.get("labels")
-    if not isinstance(stated, dict):
-        return None
     try:
-        classes = {int(value): CLASS_NAMES.index(name) for value, name in stated.items()}
-    except (TypeError, ValueError):
+        classes = {int(value): CLASS_NAMES.index(name) for value, name in record["labels"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
     return classes if all(0 < value < MAX_LABEL_VALUES for value in classes) else None
 

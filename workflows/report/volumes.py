@@ -40,9 +40,8 @@ class Grid:
         """Where the first three axes of an image lie."""
         turn = nib.orientations.io_orientation(image.affine)
         shape = image.shape[:3]
-        turned = tuple(int(shape[int(np.flatnonzero(turn[:, 0] == axis)[0])]) for axis in range(3))
-        affine = image.affine @ nib.orientations.inv_ornt_aff(turn, shape)
-        return cls((turned[0], turned[1], turned[2]), affine, turn)
+        x, y, z = (int(shape[axis]) for axis in np.argsort(turn[:, 0]))
+        return cls((x, y, z), image.affine @ nib.orientations.inv_ornt_aff(turn, shape), turn)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -66,7 +65,7 @@ class Grid:
 
     def for_page(self) -> dict[str, Any]:
         """What the viewer needs to count and to measure. `fileAxes`: for each of this grid's axes, the file's."""
-        file_axes = [int(np.flatnonzero(self.turn[:, 0] == axis)[0]) for axis in range(3)]
+        file_axes = np.argsort(self.turn[:, 0]).tolist()
         return {
             "shape": self.shape,
             "spacing": self.spacing_mm,
@@ -120,7 +119,7 @@ def pack_levels(levels: NDArray[np.uint16]) -> str:
     rest[:, 1:] -= rows[:, :-1]
     rest[:, 1:, 1:] += rows[:, :-1, :-1]
     signed = rest.view(np.int16)
-    folded = ((signed << 1) ^ (signed >> 15)).view(np.uint16).ravel()  # small in either direction is small
+    folded = ((signed << 1) ^ (signed >> 15)).view(np.uint16).ravel()  # near 0 is small, whatever the sign
     return _packed((folded & 0xFF).astype(np.uint8).tobytes() + (folded >> 8).astype(np.uint8).tobytes())
 
 

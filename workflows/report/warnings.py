@@ -64,10 +64,9 @@ def warn_of_grid(grid: Grid) -> list[Notice]:
 
 def warn_of_rounding(images: Mapping[str, Mapping[str, Any]]) -> list[Notice]:
     """Modalities whose intensities do not fit 16 bits."""
-    rounded = [
-        f"{MODALITY_TITLES[name]} to ± {image['step'] / 2:.1g}" for name, image in images.items() if not image["exact"]
-    ]
-    text = f"Intensities are shown rounded: {', '.join(rounded)}. The segmentation used the files as they are."
+    steps = {MODALITY_TITLES[name]: image["step"] for name, image in images.items() if not image["exact"]}
+    rounded = ", ".join(f"{title} to ± {step / 2:.1g}" for title, step in steps.items())
+    text = f"Intensities are shown rounded: {rounded}. The segmentation used the files as they are."
     return [Notice("note", text)] if rounded else []
 
 

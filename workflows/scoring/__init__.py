@@ -1,1 +1,1 @@
-"""Scores of one case and statistics over many, without knowing who predicted."""
+"""Scores of a case and statistics of many. Only `pixel_sums` imports torch: processes that score start at once."""

@@ -1,7 +1,4 @@
-"""False positives, the study's named weakness: tumour predicted where there is none, and tumour the window never sees.
-
-Light on purpose: NumPy and nibabel only, so that cases can be scored in parallel by processes that start at once.
-"""
+"""False positives, the weakness that the study names, and the tumour outside its slice window."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ class FalsePositives:
         slices_without_tumour: axial slices in which the reference has no tumour.
         false_slices: how many of them hold predicted tumour.
         invented_ml: tumour predicted in them.
-        false_ml: tumour predicted outside the reference's, on whatever slice.
+        false_ml: tumour predicted outside the reference's, on any slice.
         patient_without_tumour: the reference is empty.
         tumour_ml: the reference's tumour; outside_window_ml: how much of it lies outside the slice window.
     """
@@ -79,25 +76,21 @@ def pooled(cases: Sequence[FalsePositives]) -> dict[str, float]:
         `false_slice_share`: of all slices without tumour; `invented_ml` and `false_ml`: means per case;
         `patients_without_tumour`, `false_alarms`: counts; `outside_window_share`: of all the reference's tumour.
     """
-    totals = {
-        name: float(sum(getattr(case, name) for case in cases))
-        for name in (
-            *("slices_without_tumour", "false_slices", "invented_ml", "false_ml", "tumour_ml", "outside_window_ml"),
-            *("patient_without_tumour", "false_alarm"),
-        )
-    }
+
+    def total(name: str) -> float:
+        return float(sum(getattr(case, name) for case in cases))
+
+    def share(part: str, whole: float) -> float:
+        return total(part) / whole if whole else 0.0
+
     return {
-        "false_slice_share": _share(totals["false_slices"], totals["slices_without_tumour"]),
-        "invented_ml": _share(totals["invented_ml"], len(cases)),
-        "false_ml": _share(totals["false_ml"], len(cases)),
-        "patients_without_tumour": totals["patient_without_tumour"],
-        "false_alarms": totals["false_alarm"],
-        "outside_window_share": _share(totals["outside_window_ml"], totals["tumour_ml"]),
+        "false_slice_share": share("false_slices", total("slices_without_tumour")),
+        "invented_ml": share("invented_ml", len(cases)),
+        "false_ml": share("false_ml", len(cases)),
+        "patients_without_tumour": total("patient_without_tumour"),
+        "false_alarms": total("false_alarm"),
+        "outside_window_share": share("outside_window_ml", total("tumour_ml")),
     }
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
 
 
 def _from_the_bottom(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -1,8 +1,8 @@
-"""BraTS 2023's lesion-wise scores: each lesion counts as much as any other, and so does each invention.
+"""BraTS 2023's lesion-wise scores: every lesion counts the same, and so does every invention.
 
 The rules are those for gliomas (GLI) in the organisers' public evaluation code. Lesions of the reference whose
 surroundings meet count as one. A connected piece of the prediction belongs to every lesion whose surroundings it
-touches, and is held against each of them whole. A lesion too small to be scored still owns the pieces that touch it:
+touches, and counts as a whole for each of them. A lesion too small to be scored still owns the pieces that touch it:
 they are neither scored nor invented.
 """
 
@@ -38,39 +38,6 @@ class LesionScores:
     invented: int
 
 
-@dataclass(frozen=True)
-class Lesion:
-    """One lesion of the reference, and the pieces of the prediction that belong to it.
-
-    Attributes:
-        number: its label in `Matching.lesions`; voxels: its size; overlap: how many of its voxels are predicted.
-        pieces: labels in `Matching.pieces`, none if it is missed.
-    """
-
-    number: int
-    voxels: int
-    overlap: int
-    pieces: NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Matching:
-    """Who belongs to whom in one pair of masks.
-
-    Attributes:
-        lesions: (H, W, D) label of the lesion that a voxel of the reference belongs to, else 0.
-        pieces: (H, W, D) label of the connected piece that a voxel of the prediction belongs to, else 0.
-        piece_voxels: size by label; entry 0 is no piece.
-        reference_lesions: small ones included; invented: how many pieces belong to none of them.
-    """
-
-    lesions: NDArray[np.int32]
-    pieces: NDArray[np.int32]
-    piece_voxels: NDArray[np.int64]
-    reference_lesions: tuple[Lesion, ...]
-    invented: int
-
-
 def score_lesions(prediction: Mask, reference: Mask, spacing_mm: Spacing, distance: Distance) -> LesionScores:
     """Score a prediction lesion by lesion.
 
@@ -78,61 +45,44 @@ def score_lesions(prediction: Mask, reference: Mask, spacing_mm: Spacing, distan
         prediction, reference: (H, W, D); they may be cropped to any box that holds both.
         distance: HD95 in mm of two masks that are not empty.
     """
-    matching = match_lesions(prediction, reference)
-    scored = [lesion for lesion in matching.reference_lesions if _volume_mm3(lesion, spacing_mm) > SMALLEST_SCORED_MM3]
-    found = [lesion for lesion in scored if len(lesion.pieces)]
-    count = len(scored) + matching.invented
-    penalised = count - len(found)
+    pieces, piece_count = ndimage.label(prediction, TOUCHING)
+    lesions, touching = match_lesions(reference, pieces)
+    lesion_voxels, piece_voxels = np.bincount(lesions.ravel()), np.bincount(pieces.ravel())
+    overlap = np.bincount(lesions[prediction], minlength=len(lesion_voxels))
+    x, y, z = spacing_mm
+    scored = 1 + np.flatnonzero(lesion_voxels[1:] * x * y * z > SMALLEST_SCORED_MM3)
+    own_pieces = {lesion: touching[touching[:, 0] == lesion, 1] for lesion in scored}
+    found = {lesion: own for lesion, own in own_pieces.items() if own.size}
+    invented = piece_count - len(np.unique(touching[:, 1]))
+    count = len(scored) + invented
     if not count:
         return LesionScores(dice=1.0, hd95_mm=0.0, found=0, missed=0, invented=0)
-    dice = sum(_dice(lesion, matching) for lesion in found)
-    hd95_mm = sum(distance(*_masks(lesion, matching)) for lesion in found) + penalised * LESION_PENALTY_MM
-    return LesionScores(dice / count, hd95_mm / count, len(found), len(scored) - len(found), matching.invented)
+    dice = sum(2 * overlap[lesion] / (lesion_voxels[lesion] + piece_voxels[own].sum()) for lesion, own in found.items())
+    hd95_mm = sum(distance(np.isin(pieces, own), lesions == lesion) for lesion, own in found.items())
+    hd95_mm += (count - len(found)) * LESION_PENALTY_MM
+    return LesionScores(float(dice / count), hd95_mm / count, len(found), len(scored) - len(found), invented)
 
 
-def match_lesions(prediction: Mask, reference: Mask) -> Matching:
-    """Find the lesions of the reference and the pieces of the prediction, and who touches whom.
+def match_lesions(reference: Mask, pieces: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Find the lesions of the reference, and the pieces of the prediction that belong to them.
 
     The surroundings of a lesion are exactly one connected component of the dilated reference, so one labelling of that
     tells lesions apart, joins those whose surroundings meet, and says which pieces touch them.
+
+    Args:
+        reference: (H, W, D).
+        pieces: (H, W, D) number of the connected piece that a voxel of the prediction belongs to, else 0.
+    Returns:
+        (H, W, D) number of the lesion that a voxel of the reference belongs to, else 0; and (N, 2) the pairs of a
+        lesion and a piece that touches its surroundings.
     """
-    pieces, piece_count = ndimage.label(prediction, TOUCHING)
-    piece_voxels = np.bincount(pieces.ravel(), minlength=piece_count + 1)
     lesions = np.zeros_like(pieces)
     if not reference.any():
-        return Matching(lesions, pieces, piece_voxels, (), piece_count)
+        return lesions, np.empty((0, 2), np.int64)
     box = widened(bounding_box(reference), DILATION_STEPS, reference.shape)
-    surroundings, count = ndimage.label(ndimage.binary_dilation(reference[box], DILATION, DILATION_STEPS), TOUCHING)
+    surroundings, _ = ndimage.label(ndimage.binary_dilation(reference[box], DILATION, DILATION_STEPS), TOUCHING)
     lesions[box] = np.where(reference[box], surroundings, 0)
-    touching = _touching(surroundings, pieces[box])
-    voxels = np.bincount(lesions[box].ravel(), minlength=count + 1)
-    overlap = np.bincount(lesions[box][prediction[box]], minlength=count + 1)
-    all_lesions = tuple(
-        Lesion(number, int(voxels[number]), int(overlap[number]), touching[touching[:, 0] == number, 1])
-        for number in range(1, count + 1)
-    )
-    return Matching(lesions, pieces, piece_voxels, all_lesions, piece_count - len(np.unique(touching[:, 1])))
-
-
-def _touching(surroundings: NDArray[np.int32], pieces: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Pairs (lesion, piece) that share a voxel, (N, 2)."""
-    both = (surroundings > 0) & (pieces > 0)
+    both = (surroundings > 0) & (pieces[box] > 0)
     stride = int(pieces.max()) + 1
-    pairs = np.unique(surroundings[both].astype(np.int64) * stride + pieces[both])
-    return np.stack(np.divmod(pairs, stride), axis=1)
-
-
-def _volume_mm3(lesion: Lesion, spacing_mm: Spacing) -> float:
-    x, y, z = spacing_mm
-    return lesion.voxels * x * y * z
-
-
-def _dice(lesion: Lesion, matching: Matching) -> float:
-    return 2 * lesion.overlap / (lesion.voxels + int(matching.piece_voxels[lesion.pieces].sum()))
-
-
-def _masks(lesion: Lesion, matching: Matching) -> tuple[Mask, Mask]:
-    """All pieces of a lesion, and the lesion."""
-    belongs = np.zeros(len(matching.piece_voxels), bool)
-    belongs[lesion.pieces] = True
-    return belongs[matching.pieces], matching.lesions == lesion.number
+    pairs = np.unique(surroundings[both].astype(np.int64) * stride + pieces[box][both])
+    return lesions, np.stack(np.divmod(pairs, stride), axis=1)

@@ -1,7 +1,4 @@
-"""Two masks of one region, and what scores are made of.
-
-Light on purpose: NumPy and SciPy only, so that cases can be scored in parallel by processes that start at once.
-"""
+"""Two masks of one region, and what scores are made of."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ class MaskPair:
     """The predicted and the true mask of one region. What scores share is worked out once, and only if it is needed.
 
     Attributes:
-        prediction, reference: (H, W, D), cut out of a volume that holds nothing of either outside the cut.
+        prediction, reference: (H, W, D), cut out of a volume; outside the cut both are empty.
         volume_voxels: how many voxels that volume has.
         spacing_mm: edge lengths of a voxel along the array's axes.
         definition: of HD95, see `workflows.scoring.surface_distances`.
@@ -49,6 +46,7 @@ class MaskPair:
 
     @property
     def voxel_ml(self) -> float:
+        """Volume of one voxel."""
         return math.prod(self.spacing_mm) / 1000
 
     @cached_property
@@ -65,9 +63,10 @@ class MaskPair:
 
     @cached_property
     def lesions(self) -> LesionScores:
+        """The scores of 2023, lesion by lesion."""
         return score_lesions(self.prediction, self.reference, self.spacing_mm, self._lesion_hd95_mm)
 
     def _lesion_hd95_mm(self, pieces: Mask, lesion: Mask) -> float:
-        if (np.count_nonzero(pieces), np.count_nonzero(lesion)) == (self.predicted, self.true):
+        if np.count_nonzero(pieces) == self.predicted and np.count_nonzero(lesion) == self.true:
             return self.hd95_mm  # the only lesion
         return hd95_mm(pieces, lesion, self.spacing_mm, self.definition)

@@ -1,7 +1,4 @@
-"""The rows of `per_case.csv`: the scores of one case and region each.
-
-Light on purpose: no torch, so that the processes that score cases start at once.
-"""
+"""The rows of `per_case.csv`: the scores of one case and region each."""
 
 from __future__ import annotations
 
@@ -66,10 +63,10 @@ def write_rows(rows: Iterable[Row], path: Path, columns: Sequence[str] = COLUMNS
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `per_case.csv`, figures as numbers; without those of `NEWER` that an older table has no column for.
+    """The rows of a `per_case.csv`, figures as numbers; an older one may lack columns of `NEWER`.
 
     Raises:
-        DatasetError: if it cannot be read, lacks a column, holds a figure that is none, or a case and region twice.
+        DatasetError: if it cannot be read, lacks a column, holds no number for a figure, or repeats a case and region.
     """
     try:
         with path.open(encoding="utf-8", newline="") as table:
@@ -96,13 +93,11 @@ def _checked(row: Mapping[str, str], columns: Sequence[str], path: Path, line: i
 
 
 def _figure(name: str, text: str) -> Any:
-    if name in ("case", "region"):
-        return text
-    if name == "empty":
-        if text not in EMPTY_MASKS:
-            raise ValueError(f"{text!r} under empty is none of {', '.join(EMPTY_MASKS)}")
+    if name == "empty" and text not in EMPTY_MASKS:
+        raise ValueError(f"{text!r} under empty is not one of {', '.join(EMPTY_MASKS)}")
+    if name in ("case", "region", "empty"):
         return text
     figure = int(text) if name in SUMMED else float(text)
     if not math.isfinite(figure):
-        raise ValueError(f"{text!r} under {name} is no figure")
+        raise ValueError(f"{text!r} under {name} is not a finite number")
     return figure

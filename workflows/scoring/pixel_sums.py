@@ -21,13 +21,13 @@ from transforms.regions import labels_to_regions, most_probable_class
 STUDY_SMOOTHING = 1.0  # added to numerator and denominator of the study's Dice
 KERAS_EPSILON = 1e-7  # added to the denominators of the study's precision, sensitivity and specificity
 
-_SOFT_SUMS = [
-    f"{kind}_{index}" for kind in ("soft_both", "soft_predicted", "soft_true") for index in range(NUM_CLASSES)
-]
-_REGION_SUMS = [f"{kind}_{region}" for kind in ("both", "predicted", "true") for region in REGIONS]
-_POOLED_SUMS = ["agreeing", "pixels", "true_positive", "called_positive", "positive", "true_negative", "negative"]
-_TRUNCATED_SUMS = ["both_one", "predicted_one", "true_one"]
-SUM_NAMES = (*_SOFT_SUMS, *_REGION_SUMS, *_POOLED_SUMS, *_TRUNCATED_SUMS)
+KINDS = ("both", "predicted", "true")
+SUM_NAMES = (
+    *(f"soft_{kind}_{index}" for kind in KINDS for index in range(NUM_CLASSES)),
+    *(f"{kind}_{region}" for kind in KINDS for region in REGIONS),
+    *("agreeing", "pixels", "true_positive", "called_positive", "positive", "true_negative", "negative"),
+    *(f"{kind}_one" for kind in KINDS),
+)
 
 Sums = Mapping[str, Tensor]
 
@@ -79,8 +79,8 @@ def slice_sums(probabilities: Tensor, target: Tensor) -> Tensor:
 def _class_counts(called: Tensor, wanted: Tensor) -> Tensor:
     """How many pixels (B, pixels) of each class are called which class: (B, called, wanted) float64.
 
-    The product of their indicators, whose float32 sums of ones are exact up to 16 million pixels: `bincount` would have
-    a GPU waited for.
+    The product of their indicators, whose float32 sums of ones are exact up to 16 million pixels: `bincount` would
+    wait for the GPU.
     """
     numbers = torch.arange(NUM_CLASSES, device=called.device, dtype=called.dtype).view(1, -1, 1)
     is_called, is_wanted = ((classes[:, None] == numbers).float() for classes in (called, wanted))
@@ -88,13 +88,13 @@ def _class_counts(called: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _region_sums(counts: Tensor) -> Tensor:
-    """The sums of `_REGION_SUMS`, from those of the classes."""
+    """The sums of each region in `SUM_NAMES`, from those of the classes."""
     predicted, true = counts.sum(2), counts.sum(1)
-    of_regions = [
+    sums = [
         *(reduce(add, (counts[:, p, t] for p in classes for t in classes)) for classes in REGIONS.values()),
-        *(reduce(add, (of[:, c] for c in classes)) for of in (predicted, true) for classes in REGIONS.values()),
+        *(reduce(add, (side[:, c] for c in classes)) for side in (predicted, true) for classes in REGIONS.values()),
     ]
-    return torch.stack(of_regions, dim=1)
+    return torch.stack(sums, dim=1)
 
 
 def study_scores(case_sums: Sums) -> dict[str, float]:
@@ -136,10 +136,7 @@ def _keras_mean_iou(total: Sums) -> Tensor:
 
 def case_dice(case_sums: Sums) -> dict[str, Tensor]:
     """Dice per region, (cases,) each, on the grid and the slices that were summed."""
-    return {
-        region: dice(case_sums[f"both_{region}"], case_sums[f"predicted_{region}"], case_sums[f"true_{region}"])
-        for region in REGIONS
-    }
+    return {region: dice(*(case_sums[f"{kind}_{region}"] for kind in KINDS)) for region in REGIONS}
 
 
 class CaseSums(CumulativeIterationMetric):

@@ -1,7 +1,4 @@
-"""All scores of one case: whole volume, the patient's own grid, BraTS's rules for empty regions.
-
-Light on purpose: NumPy and SciPy only, so that cases can be scored in parallel by processes that start at once.
-"""
+"""All scores of one case: whole volume, the patient's own grid, BraTS's rules for empty regions."""
 
 from __future__ import annotations
 
@@ -60,7 +57,7 @@ def score_case(
     Args:
         prediction, reference: (H, W, D) class indices 0 to 3 on the same grid, enhancing tumour as 3.
         spacing_mm: edge lengths of a voxel along the array's axes.
-        rules: the year whose penalty stands for an HD95 that an empty mask leaves undefined, see `EMPTY_HD95_MM`.
+        rules: the year whose penalty replaces an HD95 that one empty mask leaves undefined, see `EMPTY_HD95_MM`.
         hd95: "brats" as the organisers compute it, "monai" as MONAI does, see `workflows.scoring.surface_distances`.
     Raises:
         ValueError: if the shapes differ or are not 3D, a value is not a class index, a spacing is not three lengths,

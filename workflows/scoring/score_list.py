@@ -3,8 +3,6 @@
 From `SCORES` follow the columns of `per_case.csv`, the statistics in `summary.json` and their JSON schema, the tables
 of `scores.md` and of the terminal, and what `brats-unet compare` compares. A new score is one entry here and one test;
 `pytest tests/evaluation/test_output_files.py --write-docs` brings the schema up to date.
-
-Light on purpose: NumPy and SciPy only, so that cases can be scored in parallel by processes that start at once.
 """
 
 from __future__ import annotations
@@ -95,6 +93,7 @@ def _specificity(masks: MaskPair) -> float:
     return (outside - masks.predicted + masks.both) / outside if outside else 0.0
 
 
+# What the scores of one family share.
 _VOXELS = partial(Score, both_empty=1.0, one_empty=0.0, table="voxels", compared="file")
 _VOLUME = partial(Score, unit="ml", better=None, table="volumes", decimals=2)
 _LESIONS = partial(Score, unit="lesions", over_cases="sum", table="lesions")
@@ -223,7 +222,7 @@ SCORES = (
         name="surface_dice_2mm",
         title="surface Dice at 2 mm",
         meaning="Share of the area of both surfaces that lies within 2 mm of the other surface.",
-        measure=lambda masks: surface_dice(*masks.surfaces, tolerance_mm=2.0),
+        measure=lambda masks: surface_dice(masks.surfaces[0], masks.surfaces[1], tolerance_mm=2.0),
         both_empty=1.0,
         one_empty=0.0,
         table="surfaces",

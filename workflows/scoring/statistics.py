@@ -66,7 +66,7 @@ def mean_interval(values: NDArray[np.float64]) -> list[float] | None:
     """The 95 % bootstrap interval of the mean, see `INTERVAL_METHOD`.
 
     Args:
-        values: (N,), in an order that says nothing of their cases.
+        values: (N,), in an order that does not depend on that of the cases.
     """
     if len(values) < 2 or values.min() == values.max():
         return None
@@ -86,13 +86,13 @@ def mean_interval(values: NDArray[np.float64]) -> list[float] | None:
 
 
 def interval_in_words(cases: int, of: str) -> str:
-    """What the brackets in the tables hold; of few cases, that they promise too much."""
+    """What the brackets in the tables hold, with a warning where there are few cases."""
     few = f" Of {cases} cases it is narrower than it should be." if cases < FEW_CASES else ""
     return f"In brackets: 95 % interval of {of}, {INTERVAL_METHOD['method']}.{few}"
 
 
 def count_empty(rows: Sequence[Row]) -> dict[str, int]:
-    """How many cases each rule for empty masks gave their scores, and how many have no lesion to score."""
+    """How many cases have their scores from each rule for empty masks, and how many have no lesion to score."""
     counts = {f"{which}_empty": sum(row["empty"] == which for row in rows) for which in EMPTY_MASKS if which != "no"}
     return counts | {"no_lesion_scored": sum(not any(row[name] for name in LESION_COUNTS) for row in rows)}
 

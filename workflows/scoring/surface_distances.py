@@ -20,6 +20,7 @@ from scipy.spatial import KDTree
 from transforms.boxes import bounding_box
 
 Mask = NDArray[np.bool_]
+Figures = NDArray[np.float64]
 Spacing = tuple[float, float, float]
 Definition = Literal["brats", "monai"]
 
@@ -42,7 +43,8 @@ def hd95_mm(prediction: Mask, reference: Mask, spacing_mm: Sequence[float], defi
     """
     if not prediction.any() or not reference.any():
         raise ValueError("HD95 needs two masks that are not empty; the rules for empty ones are the caller's.")
-    spacing = _three(spacing_mm)
+    x, y, z = (float(edge) for edge in spacing_mm)
+    spacing = (x, y, z)
     if definition == "brats":
         return hausdorff_mm(Surface(prediction, spacing), Surface(reference, spacing))
     if definition == "monai":
@@ -71,13 +73,14 @@ class Surface:
 
     @cached_property
     def tree(self) -> KDTree:
+        """Finds the nearest corner of a place in mm."""
         return KDTree(self.corners * self.spacing_mm, balanced_tree=False, compact_nodes=False)
 
-    def distances_mm(self, corners: NDArray[np.int32]) -> NDArray[np.float64]:
+    def distances_mm(self, corners: NDArray[np.int32]) -> Figures:
         """From each of `corners` (N, 3) to the nearest of this surface's, (N,)."""
         _, nearest = self.tree.query(corners * self.spacing_mm)
         apart = (corners - self.corners[nearest]) * self.spacing_mm  # whole steps first: equal distances stay equal
-        return np.sqrt((apart * apart).sum(axis=1))
+        return np.asarray(np.sqrt((apart * apart).sum(axis=1)))
 
 
 def hausdorff_mm(one: Surface, other: Surface, percent: float = PERCENT) -> float:
@@ -94,11 +97,11 @@ def hausdorff_mm(one: Surface, other: Surface, percent: float = PERCENT) -> floa
 
 @dataclass(frozen=True, eq=False)
 class _Bounds:
-    """What cells of corners tell of a directed percentile before any corner is measured.
+    """What cells of corners say about a directed percentile before any corner is measured.
 
     Attributes:
         lowest, highest: what it lies between, in mm.
-        below_mm2: area that lies nearer for certain; undecided: (N,) the corners that may hold it.
+        below_mm2: area that certainly lies nearer; undecided: (N,) the corners that may decide it.
     """
 
     lowest: float
@@ -108,7 +111,7 @@ class _Bounds:
 
 
 def _bounds(source: Surface, target: Surface, share: float) -> _Bounds:
-    """All corners of a cell lie within half its diagonal of its centre, and so do their distances of the centre's."""
+    """A corner lies within half a diagonal of its cell's centre, so its distance differs by at most that."""
     if len(source.corners) <= FEW_CORNERS:
         return _Bounds(0.0, np.inf, 0.0, np.ones(len(source.corners), bool))
     cells = source.corners // CELL_SIZE
@@ -160,7 +163,7 @@ def _beyond_mm2(source: Surface, target: Surface, tolerance_mm: float) -> float:
     return float(areas.sum())
 
 
-def _steps_within(length_mm: float, spacing_mm: NDArray[np.float64]) -> NDArray[np.int64]:
+def _steps_within(length_mm: float, spacing_mm: Figures) -> NDArray[np.int64]:
     """The steps between corners that are no longer than `length_mm`, the shortest first, (N, 3)."""
     most = (length_mm / spacing_mm).astype(int) + 1
     steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in most), indexing="ij"), axis=-1).reshape(-1, 3)
@@ -170,13 +173,9 @@ def _steps_within(length_mm: float, spacing_mm: NDArray[np.float64]) -> NDArray[
 
 
 def _weighted_percentile(
-    values: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    share: float,
-    below: float = 0.0,
-    total: float | None = None,
+    values: Figures, weights: Figures, share: float, below: float = 0.0, total: float | None = None
 ) -> float:
-    """The smallest value up to which the weights, and `below` on top, make up `share` of `total`."""
+    """The smallest value at which `below` and the weights up to it reach `share` of `total`."""
     order = np.lexsort((weights, values))
     reached = (below + np.cumsum(weights[order])) / (weights.sum() if total is None else total)
     return float(values[order[min(int(np.searchsorted(reached, share)), len(order) - 1)]])
@@ -192,7 +191,7 @@ def _corner_codes(mask: Mask) -> NDArray[np.uint8]:
 
 
 @cache
-def corner_areas_mm2(spacing_mm: Spacing) -> NDArray[np.float64]:
+def corner_areas_mm2(spacing_mm: Spacing) -> Figures:
     """Area of the surface around a corner, by its code, (256,)."""
     normals, codes = _corner_triangles()
     x, y, z = spacing_mm
@@ -201,7 +200,7 @@ def corner_areas_mm2(spacing_mm: Spacing) -> NDArray[np.float64]:
 
 
 @cache
-def _corner_triangles() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _corner_triangles() -> tuple[Figures, NDArray[np.int64]]:
     """Marching cubes' triangles at unit spacing: their normals, as long as their areas, (N, 3), and their codes, (N,).
 
     A code of more than four voxels has the surface of its complement. The 256 codes stand in a row along the first
@@ -225,12 +224,6 @@ def _monai_hd95_mm(prediction: Mask, reference: Mask, spacing_mm: Spacing) -> fl
 
     box = bounding_box(prediction | reference)  # MONAI's own cropping is slower
     one, other = (torch.from_numpy(np.pad(mask[box], 1))[None, None] for mask in (prediction, reference))
-    distance = compute_hausdorff_distance(
-        one, other, include_background=True, percentile=PERCENT, spacing=list(spacing_mm)
+    return float(
+        compute_hausdorff_distance(one, other, include_background=True, percentile=PERCENT, spacing=list(spacing_mm))
     )
-    return float(distance)
-
-
-def _three(spacing_mm: Sequence[float]) -> Spacing:
-    x, y, z = (float(edge) for edge in spacing_mm)
-    return x, y, z
