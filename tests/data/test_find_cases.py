@@ -185,7 +185,9 @@ def test_a_folder_without_cases_is_an_error_that_says_what_was_looked_for(tmp_pa
 
 def test_a_missing_modality_is_named_with_the_names_tried(tmp_path: Path) -> None:
     write_case(tmp_path / "P1", suffixes=("_flair",))
-    with pytest.raises(DatasetError, match=r"P1: no T1CE image in .*; looked for \*_t1ce\.nii, \*-t1c\.nii and \*-t1gd\.nii"):
+    with pytest.raises(
+        DatasetError, match=r"P1: no T1CE image in .*; looked for \*_t1ce\.nii, \*-t1c\.nii and \*-t1gd\.nii"
+    ):
         load_entry(only_case(tmp_path), ("flair", "t1ce"), tmp_path)
 
 

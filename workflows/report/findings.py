@@ -13,6 +13,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from transforms.boxes import bounding_box
+from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND
 from workflows.scoring.brats_scores import SCORED
 from workflows.scoring.lesions import SMALLEST_SCORED_MM3, TOUCHING
@@ -79,7 +80,7 @@ def _measure(mask: Mask, spacing_mm: Sequence[float]) -> Measure:
             diameter_mm = max(diameter_mm, largest_diameter_mm(piece, spacing_mm))
         if _diagonal_mm(piece.shape[:2], spacing_mm) > axial_mm:
             axial_mm = max(axial_mm, largest_axial_diameter_mm(piece, spacing_mm))
-    volume_ml = float(np.count_nonzero(mask)) * voxel_mm3 / 1000
+    volume_ml = np.count_nonzero(mask) * voxel_ml(spacing_mm)
     nothing = not pieces
     return Measure(
         volume_ml, large, len(pieces) - large, None if nothing else diameter_mm, None if nothing else axial_mm
@@ -88,12 +89,12 @@ def _measure(mask: Mask, spacing_mm: Sequence[float]) -> Measure:
 
 def largest_lesions(mask: Mask, spacing_mm: Sequence[float], count: int = LISTED_LESIONS) -> list[Lesion]:
     """The pieces of a mask with the largest volumes, largest first; specks only where there is nothing larger."""
-    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    each_ml = voxel_ml(spacing_mm)
     pieces = sorted(_pieces(mask), key=lambda piece: -piece[1])[:count]
-    found = [piece for piece in pieces if piece[1] * voxel_ml * 1000 > SMALLEST_SCORED_MM3] or pieces[:1]
+    found = [piece for piece in pieces if piece[1] * each_ml * 1000 > SMALLEST_SCORED_MM3] or pieces[:1]
     return [
         Lesion(
-            voxels * voxel_ml,
+            voxels * each_ml,
             _deepest(piece, box, spacing_mm),
             largest_diameter_mm(piece, spacing_mm),
             largest_axial_diameter_mm(piece, spacing_mm),

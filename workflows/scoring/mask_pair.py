@@ -5,12 +5,12 @@ Light on purpose: NumPy and SciPy only, so that cases can be scored in parallel 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from transforms.geometry import voxel_ml
 from workflows.scoring.lesions import LesionScores, score_lesions
 from workflows.scoring.surface_distances import Definition, Mask, Spacing, Surface, hausdorff_mm, hd95_mm
 
@@ -49,7 +49,7 @@ class MaskPair:
 
     @property
     def voxel_ml(self) -> float:
-        return math.prod(self.spacing_mm) / 1000
+        return voxel_ml(self.spacing_mm)
 
     @cached_property
     def surfaces(self) -> tuple[Surface, Surface]:
