@@ -74,6 +74,7 @@ def fill(way: str, cases: Sequence[dict[str, Any]], size_px: int) -> CacheCost:
 
 
 def peak_mb() -> float:
+    """The most memory that this process has held so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kB elsewhere
 
@@ -93,23 +94,27 @@ def fill_by_folder(way: str, cases: Sequence[dict[str, Any]], size_px: int, fold
 
 
 def our_cache(cases: Sequence[dict[str, Any]], size_px: int, folder: Path | None = None) -> SliceDataset:
+    """A data set of this project with all cases in memory."""
     values = dict(LABEL_CONVENTIONS[LABEL_CONVENTION].classes)
     chain = training_preprocessing(AxialWindow(size_px=size_px), values, reader=CaseReader())
     return SliceDataset(cases, chain, cache_dir=folder)
 
 
 def our_bytes(dataset: SliceDataset) -> int:
+    """What the cases in our cache take."""
     cached = (dataset.case(index) for index in range(len(dataset.names)))
     return sum(case[key].nbytes for case in cached for key in ("image", "label"))
 
 
 def plain_cache(cases: Sequence[dict[str, Any]], size_px: int) -> Any:
+    """A data set of plain MONAI with all cases in memory."""
     from plain_monai import plain_dataset
 
     return plain_dataset(cases, size_px, STUDY_WINDOW)
 
 
 def plain_bytes(dataset: Any) -> int:
+    """What the cases in MONAI's cache take."""
     from plain_monai import cached_bytes
 
     return cached_bytes(dataset)
@@ -137,6 +142,7 @@ def unpacked(folder: Path, copy: Path) -> list[dict[str, Any]]:
 
 
 def cases_in(folder: Path) -> list[dict[str, Any]]:
+    """The cases in a folder, as training takes them."""
     return [
         {
             "case": case.id,
@@ -166,6 +172,7 @@ class Line:
 
 
 def line_through(x: Sequence[float], y: Sequence[float]) -> Line:
+    """The line of least squares, and how far off it the points are."""
     slope, at_zero = np.polyfit(x, y, 1)
     off = np.abs(np.polyval([slope, at_zero], x) - np.asarray(y)).max() / max(np.abs(y).max(), 1e-12)
     return Line(float(slope), float(at_zero), float(off))

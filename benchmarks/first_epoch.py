@@ -22,6 +22,7 @@ WRITTEN, READ = ".nii.gz, keeping the preprocessed cases", "preprocessed cases"
 
 
 def main() -> None:
+    """Time each way, and print a table."""
     parser = options(__doc__, repeats=3)
     parser.add_argument("--cases", type=int, default=6)
     parser.add_argument("--size", choices=("small", "full"), default="full", help="of the generated volumes")
@@ -58,6 +59,7 @@ def main() -> None:
 
 
 def into_empty(filling: Callable[[Path], object], folder: Path) -> None:
+    """Call `filling` with a folder that is empty and is removed again."""
     filling(next(new for number in count() if not (new := folder / str(number)).exists()))
 
 

@@ -25,6 +25,7 @@ STRAIGHT = 0.1
 
 
 def main() -> None:
+    """Measure every number of patients and every size, and print a table."""
     parser = options(__doc__, repeats=1)
     parser.add_argument("--patients", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--sizes-px", type=int, nargs="+", default=[64, 96, 128, 192], help="divisible by 16")
@@ -68,12 +69,14 @@ def middle(turns: Sequence[Sequence[CacheCost]], figure: Callable[[CacheCost], f
 
 
 def row(name: str, unit: str, x: Sequence[float], y: Sequence[float]) -> list[str]:
+    """A figure's row in the table: its values, the line through them, and whether they lie on it."""
     line: Line = line_through(x, y)
     verdict = f"{line.off:.1%}{'' if line.off <= STRAIGHT else ' (not straight)'}"
     return [name, unit, listed([f"{value:.4g}" for value in y]), f"{line.slope:.3g}", f"{line.at_zero:.3g}", verdict]
 
 
 def listed(values: Sequence[object]) -> str:
+    """Values with commas between them."""
     return ", ".join(map(str, values))
 
 

@@ -54,6 +54,7 @@ def cost_of(work: Callable[[], object], device: torch.device) -> Cost:
 
 
 def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -87,6 +88,7 @@ def in_turns(
 
 
 def median(costs: Sequence[Cost]) -> Cost:
+    """The median of each figure."""
     return Cost(statistics.median(c.wall_s for c in costs), statistics.median(c.cpu_s for c in costs))
 
 

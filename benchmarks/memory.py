@@ -22,6 +22,7 @@ ALLOWED_MB_PER_PATIENT, ALLOWED_GB = 6.2, 2.6
 
 
 def main() -> None:
+    """Measure every number of patients, and print a table."""
     parser = options(__doc__, repeats=1)
     parser.add_argument("--patients", type=int, nargs="+", default=[4, 14, 64])
     parser.add_argument("--cases", type=int, default=4, help="generated patients, which stand for all others")
@@ -45,6 +46,8 @@ def main() -> None:
 
 
 def rows_of(costs: Mapping[tuple[str, int], Sequence[CacheCost]], patients: Sequence[int]) -> str:
+    """The table in Markdown."""
+
     def figure(way: str, number: int, name: str) -> float:
         return statistics.median(getattr(cost, name) for cost in costs[way, number])
 
@@ -55,10 +58,7 @@ def rows_of(costs: Mapping[tuple[str, int], Sequence[CacheCost]], patients: Sequ
     most = max(patients)
     per_patient = {way: figure(way, most, "cached_bytes") / most for way in WAYS}
     rows = [row("cached per patient, MB", {way: value / 1e6 for way, value in per_patient.items()}, "{:.2f}")]
-    for number in patients:
-        rows.append(
-            row(f"peak of the process, {number} patients, MB", peaks(costs, number), "{:.0f}"),
-        )
+    rows += [row(f"peak of the process, {number} patients, MB", peaks(costs, number), "{:.0f}") for number in patients]
     if len(patients) > 1:
         lines = {way: line_through(patients, [peaks(costs, n)[way] for n in patients]) for way in WAYS}
         rows.append(row("growth of the peak per patient, MB", {way: lines[way].slope for way in WAYS}, "{:.2f}"))
@@ -71,10 +71,12 @@ def rows_of(costs: Mapping[tuple[str, int], Sequence[CacheCost]], patients: Sequ
 
 
 def peaks(costs: Mapping[tuple[str, int], Sequence[CacheCost]], number: int) -> dict[str, float]:
+    """Median peak of the process in MB, by the way of caching."""
     return {way: statistics.median(cost.peak_mb for cost in costs[way, number]) for way in WAYS}
 
 
 def remarks(cases: int, size_px: int) -> tuple[str, ...]:
+    """What a reader has to know about the measurement."""
     return (
         f"{cases} generated patients of 120×120×155 voxels stand for all; what is cached depends on "
         f"the slices' size alone: 75 of {size_px}×{size_px} pixels and two "

@@ -107,7 +107,10 @@ def plain_trainer(dataset: Dataset, network: nn.Module, device: torch.device, ma
 
 
 def slices_as_batch(
-    batch: dict[str, Tensor], device: torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+    batch: dict[str, Tensor],
+    device: torch.device | None = None,
+    non_blocking: bool = False,  # noqa: ARG001  # MONAI's trainer passes it
+    **kwargs: Any,  # noqa: ARG001  # MONAI's trainer passes more
 ) -> tuple[Tensor, Tensor]:
     """(1, C, H, W, D) → (D, C, H, W) of image and label."""
     image, label = (torch.as_tensor(batch[key])[0].permute(3, 0, 1, 2).to(device).contiguous() for key in KEYS)

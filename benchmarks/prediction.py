@@ -42,6 +42,7 @@ OF_A_FOLDER = ", a folder of patients"
 
 
 def main() -> None:
+    """Time each way in turns, and print a table."""
     parser = options(__doc__, repeats=3)
     parser.add_argument("--checkpoint", type=Path, help="weights; the starter weights if not given")
     parser.add_argument("--folder", type=Path, help="patients; generated ones if not given")
@@ -112,10 +113,12 @@ def zoo_network() -> SegResNet:
 
 
 def zoo_pass(device: torch.device, shape: tuple[int, ...]) -> Callable[[], object]:
+    """A pass of the model zoo's network over a volume of four modalities."""
     return passes(zoo_network().to(device).eval(), torch.randn(1, 4, *shape, device=device), batch=1)
 
 
 def study_pass(device: torch.device, slices: int) -> Callable[[], object]:
+    """A pass of the study's network over all slices of a patient."""
     return passes(UNet2D().to(device).eval(), torch.randn(slices, 2, 128, 128, device=device), SLICES_PER_BATCH)
 
 
@@ -142,6 +145,7 @@ def passes(network: torch.nn.Module, inputs: torch.Tensor, batch: int) -> Callab
 
 
 def rows_of(costs: dict[str, list[Cost]]) -> str:
+    """The table in Markdown."""
     rows = []
     for name, measured in costs.items():
         middle, ratio = median(measured), median_ratio(measured, costs[OURS])

@@ -61,6 +61,7 @@ class Epoch:
 
 
 def main() -> None:
+    """Train both ways, score every epoch, and write the section."""
     parser = options(__doc__, repeats=1)
     parser.add_argument(
         "--runs", type=Path, help="keep the runs in this folder, and do not repeat those that are there"
@@ -86,7 +87,8 @@ def main() -> None:
 
 def train(experiment: Experiment, run: Path, data: Path, split: Path, arguments: argparse.Namespace) -> list[Epoch]:
     """One training as a process of its own; its weights after every epoch. What was done with these very settings is
-    not repeated."""
+    not repeated.
+    """
     overlay, record = (run.with_name(f"{run.name}-{name}.json") for name in ("overlay", "epochs"))
     settings = ["--device", str(arguments.device), *(f"--{setting}" for setting in arguments.setting)]
     asked = {"config": experiment.config, "train": {**experiment.train, **PROTOCOL}, "settings": settings}
@@ -131,6 +133,7 @@ def scored(weights: Path, fold: int, data: Path) -> dict[str, float]:
 
 
 def mean_dice(cases: Sequence[dict[str, Any]]) -> float:
+    """Mean over cases and regions."""
     return statistics.fmean(case[region]["dice"] for case in cases for region in REGIONS)
 
 

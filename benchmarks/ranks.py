@@ -38,6 +38,7 @@ FIGURES = {
 
 
 def main() -> None:
+    """Measure each number of processes, and print a table."""
     parser = options(__doc__, repeats=1)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--patients", type=int, nargs=2, default=[16, 4], help="to train on and to validate")
@@ -69,6 +70,7 @@ def main() -> None:
 
 
 def command_of(arguments: argparse.Namespace) -> str:
+    """The command that repeats this measurement."""
     patients = " ".join(map(str, arguments.patients))
     return f"python benchmarks/ranks.py --patients {patients} --size-px {arguments.size_px}"
 
@@ -116,6 +118,7 @@ def measure_rank(folder: Path, size_px: int) -> None:
 
 
 def rows_of(measured: Mapping[int, Sequence[Mapping[str, float]]]) -> str:
+    """The table in Markdown."""
     fewest = min(measured)
 
     def row(name: str, shown: str) -> list[str]:

@@ -23,6 +23,7 @@ SLICES_PER_BATCH = 16
 
 
 def main() -> None:
+    """Time each runtime in turns, and print a table."""
     parser = options(__doc__, repeats=5)
     parser.add_argument("--checkpoint", type=Path, help="weights of the default network; random ones if not given")
     parser.add_argument("--slices", type=int, default=155)
@@ -62,11 +63,13 @@ def main() -> None:
 
 
 def open_network(scores: dict[str, Scores], network: torch.nn.Module, slices: torch.Tensor, runtime: str) -> None:
+    """Make the network of a runtime ready, and keep it in `scores`."""
     scores[runtime] = OnnxNetwork(network, slices, runtime)
 
 
 @torch.inference_mode()
 def passed(scores: Scores, slices: torch.Tensor) -> torch.Tensor:
+    """The scores of all slices, computed in batches."""
     return torch.cat([scores(part) for part in slices.split(SLICES_PER_BATCH)])
 
 

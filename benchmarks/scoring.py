@@ -35,6 +35,7 @@ Pair = tuple[str, np.ndarray, np.ndarray, tuple[float, ...]]
 
 
 def main() -> None:
+    """Time both ways on real or generated cases, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cases", type=int, default=5)
@@ -54,6 +55,7 @@ def main() -> None:
 
 
 def print_conditions(what: str, repeats: int) -> None:
+    """The machine, the versions and the repeats, for the table's caption."""
     names = ("numpy", "scipy", "monai", "torch")
     print(
         f"{processor()}, 1 of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}"
@@ -83,16 +85,19 @@ def monai_scores(prediction: np.ndarray, reference: np.ndarray, spacing_mm: tupl
 
 
 def middle(rows: list[tuple[str, float, float]], column: int) -> float:
+    """Median of a column."""
     return statistics.median(float(row[column]) for row in rows)
 
 
 def real_pairs(folder: Path, cases: int) -> Iterator[Pair]:
+    """Name, prediction, reference and spacing of cases in BRATS_EVALUATION_PAIRS."""
     for file in sorted((folder / "reference").glob("*.nii.gz"))[:cases]:
         prediction, _ = read(folder / "prediction" / file.name)
         yield file.name.removesuffix(".nii.gz"), prediction, *read(file)
 
 
 def generated_pairs(cases: int) -> Iterator[Pair]:
+    """The same of generated cases, whose predictions are label maps with errors."""
     from workflows.phantom.phantom import generate_dataset
 
     rng = np.random.default_rng(0)

@@ -24,6 +24,7 @@ from soak_resume import soak_resume
 
 
 def main() -> None:
+    """Run the test that the command line names, and print what it found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
     predict = commands.add_parser("predict")
@@ -50,6 +51,7 @@ def main() -> None:
 
 @contextmanager
 def work_folder(named: Path | None) -> Iterator[Path]:
+    """The folder of that name, or a temporary one."""
     if named:
         named.mkdir(parents=True, exist_ok=True)
         yield named

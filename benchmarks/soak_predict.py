@@ -87,6 +87,7 @@ def slope(samples: Samples) -> float:
 
 
 def print_memory(samples: Samples, pages: str) -> None:
+    """Print the memory after some of the patients, and how it grew."""
     by_patient = {patient: memory for patient, memory, _ in samples}
     last = samples[-1][0]
     shown = sorted({n for n in (1, 10, WARM_UP_PATIENTS, *range(50, last, 50), last) if n in by_patient})

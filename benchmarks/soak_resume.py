@@ -52,12 +52,14 @@ class Uninterrupted:
         self.minutes = self.cpu_minutes = 0.0
 
     def look(self) -> None:
+        """Note the time and CPU time used so far, if the training still runs."""
         if self.process.poll() is None:
             times = psutil.Process(self.process.pid).cpu_times()
             self.cpu_minutes = (times.user + times.system) / 60
             self.minutes = (time.monotonic() - self.started) / 60
 
     def finish(self) -> None:
+        """Wait until the training ends."""
         while self.process.poll() is None:
             self.look()
             time.sleep(0.1)
@@ -115,7 +117,8 @@ def wait(
     meanwhile: Callable[[], None] | None = None,
 ) -> None:
     """Until the condition holds, the time is over or the process has ended. With nothing to do meanwhile it looks as
-    often as the writing of a file needs, which lasts milliseconds."""
+    often as the writing of a file needs, which lasts milliseconds.
+    """
     until = time.monotonic() + longest_s
     while process.poll() is None and time.monotonic() < until and not condition():
         if meanwhile:
@@ -144,6 +147,7 @@ def end(process: subprocess.Popen[bytes], run: Path, number: signal.Signals, out
 
 
 def what_it_does(run: Path, said: str) -> str:
+    """What a training is doing, judged by its files and its log."""
     if writing := next((name for name in sorted(set(WAITED_FOR)) if name in being_written(run)), ""):
         return f"writing {writing}"
     return "training or validating" if trains(said) else "starting up"
@@ -155,6 +159,7 @@ def trains(said: str) -> bool:
 
 
 def print_kills(kills: Counter[tuple[str, str]]) -> None:
+    """Print where the kills hit, as a table in Markdown."""
     numbers = sorted({number for number, _ in kills})
     print(f"| where it hit | {' | '.join(numbers)} |")
     print("| --- |" + " ---: |" * len(numbers))

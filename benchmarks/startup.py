@@ -36,6 +36,7 @@ Marks = dict[str, tuple[float, float]]
 
 
 def main() -> None:
+    """Time each command in turns, and print a table."""
     parser = options(__doc__, repeats=3)
     parser.add_argument("--size", choices=("small", "full"), default="small", help="of the generated volumes")
     arguments = parser.parse_args()
@@ -94,6 +95,8 @@ def marks_of(*command: str, to_the_end: bool = False) -> Marks:
 
 
 def rows_of(turns: list[dict[str, Marks]]) -> str:
+    """The table in Markdown."""
+
     def middle(command: str, mark: str, part: int) -> float:
         return statistics.median(turn[command][mark][part] for turn in turns)
 

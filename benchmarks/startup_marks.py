@@ -18,10 +18,12 @@ marks = {}
 
 
 def mark(name):
+    """Note the time at which `name` is reached first."""
     marks.setdefault(name, (time.time() - ORDER["started"], time.process_time()))
 
 
 def tell_and_end():
+    """Print the marks, and end the process at once."""
     print(json.dumps(marks), flush=True)
     os._exit(0)
 
@@ -38,6 +40,7 @@ if ORDER["command"] == ["optimiser"]:
 
 
 def first_slice(module, _inputs):
+    """A hook of the network: note that the first slice is computed."""
     # A training tries its network on an empty slice before it reads anything, with dropout off.
     if module.training == (ORDER["command"][0] == "train"):
         mark("first slice")
@@ -46,6 +49,8 @@ def first_slice(module, _inputs):
 
 
 def marking(name, function):
+    """`function`, which notes when it is called first."""
+
     def call(*arguments, **named):
         mark(name)
         return function(*arguments, **named)

@@ -42,6 +42,7 @@ AIM_MINUTES = 3
 
 
 def main() -> None:
+    """Time both trainings, and write the section."""
     parser = options(__doc__, repeats=1)
     parser.add_argument("--any-device", action="store_true", help="measure without a GPU too")
     parser.add_argument("--patients", type=int, nargs=2, default=(TRAINING, VALIDATION))
@@ -119,6 +120,7 @@ def in_words(taken: Mapping[str, float], steps: int, device: str) -> str:
 
 
 def publish_measured(arguments: argparse.Namespace, ours: Cost, baseline: Cost, where: str) -> None:
+    """Write the section with the table of both trainings."""
     device = arguments.device
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     alone = NetworkAlone(UNet2D(width=arguments.width).to(device), SLICES, arguments.size_px, dtype)

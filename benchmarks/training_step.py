@@ -61,6 +61,7 @@ class StepTimes:
         self.turns: list[dict[str, float]] = []
 
     def attach(self, engine: Engine) -> None:
+        """To the trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
         engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._got)
@@ -89,6 +90,7 @@ class StepTimes:
 
 
 def main() -> None:
+    """Measure, and write the section."""
     parser = options(__doc__, repeats=5)
     parser.add_argument("--cases", type=int, default=8, help="generated patients, of which some 5 are trained on")
     parser.add_argument("--size-px", type=int, default=128)
@@ -160,7 +162,8 @@ def measure(arguments: Any, work: Path) -> tuple[str, ...]:
 
 def our_workflow(work: Path, size_px: int, device: torch.device) -> ConfigWorkflow:
     """train.json on axial slices, which the baseline reads too, for one epoch, without the handlers that do not work in
-    every step, validation among them."""
+    every step, validation among them.
+    """
     files = config_files("train", ["axial"])
     handlers = json.loads(Path(files[0]).read_text())["train"]["handlers"]
     kept = [handler for handler in handlers if handler["_target_"] in EVERY_STEP]
@@ -189,12 +192,14 @@ class NetworkAlone:
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16)
 
     def __call__(self) -> None:
+        """One training step on random slices."""
         self.network.zero_grad()
         with self.autocast:
             scores = self.network(self.slices)
         scores.float().sum().backward()
 
     def flops(self) -> int:
+        """Floating-point operations of one step."""
         with FlopCounterMode(display=False) as counter:
             self()
         return int(counter.get_total_flops())
@@ -218,12 +223,14 @@ def profiled(work: Callable[[], object], device: torch.device) -> EventList:
 
 def operator_times(averages: EventList, device: torch.device) -> dict[str, float]:
     """Microseconds on the device by operator, without those of what it calls; a GPU's kernels, which stand beside the
-    operators once more, are left out."""
+    operators once more, are left out.
+    """
     kind = SELF_TIME[device.type]
     return {event.key: getattr(event, kind) for event in averages if event.device_type == DeviceType.CPU}
 
 
 def name_of(dtype: torch.dtype) -> str:
+    """As people write it: float32."""
     return str(dtype).removeprefix("torch.")
 
 

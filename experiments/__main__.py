@@ -34,6 +34,7 @@ from workflows.messages.errors import BratsError
 
 
 def main() -> None:
+    """Do what the command line says."""
     arguments = options().parse_args()
     if arguments.task == "list":
         print("\n".join(f"{name}: {load_experiment(name).change}" for name in names()))
@@ -53,6 +54,7 @@ def main() -> None:
 
 
 def options() -> argparse.ArgumentParser:
+    """The tasks of the command line and their options."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -35,6 +35,7 @@ ARGMAX_ALONE = (
 
 
 def main() -> None:
+    """Train, evaluate and report on the real cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(time.strftime("runs/baseline-%Y-%m-%d_%H-%M-%S")))
     parser.add_argument("overrides", nargs="*", help="settings to override, after a --")
@@ -54,6 +55,7 @@ def main() -> None:
 
 
 def train(run: Path, data: str, overrides: list[str]) -> None:
+    """Train on the fixed split of the real cases."""
     split = run.with_name(f"{run.name}-split.json")
     write_whole(split, lambda path: path.write_text(json.dumps(fixed_split(Path(data)), indent=2)))
     brats_unet("train", "--dataset-dir", data, "--split", str(split), "--out", str(run), *overrides)

@@ -34,6 +34,7 @@ def write_beside_nnunet(on_gpu: Results, results: Results, folds: int) -> None:
 
 
 def section(on_gpu: Results, results: Results, folds: tuple[int, ...]) -> str:
+    """The section of the page that compares with nnU-Net."""
     names = {BASELINE_ON_GPU: "nnU-Net 2d", FINAL: FINAL, LONGER: LONGER}
     cases = {name: cases_of(on_gpu[name], folds) for name in names}
     cleaned = {name: after_cleaning(of) for name, of in cases.items()}
@@ -60,6 +61,7 @@ def section(on_gpu: Results, results: Results, folds: tuple[int, ...]) -> str:
 
 
 def about(on_gpu: Results, cases: int, folds: int) -> str:
+    """What a reader has to know about the table."""
     first, longer, yardstick = (next(iter(on_gpu[name].values())) for name in (FINAL, LONGER, BASELINE_ON_GPU))
     notes = [f"fold {n} of *{LONGER}* {fold['note']}" for n, fold in on_gpu[LONGER].items() if "note" in fold]
     if "predicted_on" in longer:
@@ -90,4 +92,5 @@ def span(figures: Mapping[int, Figures]) -> str:
 
 
 def in_one(cases: Cases) -> str:
+    """Mean Dice of the three regions in one cell."""
     return " / ".join(means(cases, "dice", 3))

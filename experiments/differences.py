@@ -20,18 +20,22 @@ Cases = dict[str, dict[str, Any]]
 
 
 def cases_of(figures: dict[int, Figures], numbers: tuple[int, ...]) -> Cases:
+    """The scores of all cases of some folds, by case."""
     return {case: s for number in numbers if number in figures for case, s in figures[number]["cases"].items()}
 
 
 def after_cleaning(cases: Cases) -> Cases:
+    """The scores of the cleaned label maps, by case."""
     return {case: scores["cleaned"] for case, scores in cases.items()}
 
 
 def means(cases: Cases, figure: str, digits: int) -> list[str]:
+    """Mean of a figure over the cases, by region, as text."""
     return [f"{np.mean([scores[region][figure] for scores in cases.values()]):.{digits}f}" for region in REGIONS]
 
 
 def mean_dice(scores: dict[str, Any]) -> float:
+    """Mean over the regions of one case."""
     return float(np.mean([scores[region]["dice"] for region in REGIONS]))
 
 
@@ -48,10 +52,12 @@ def paired_difference(
 
 
 def in_words(difference: tuple[float, float, float]) -> str:
+    """A difference and its interval as text."""
     return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference)
 
 
 def verdict(difference: tuple[float, float, float] | None) -> str:
+    """Whether the interval lies on one side of zero."""
     if difference is None:
         return "baseline"
     _, low, high = difference

@@ -55,6 +55,7 @@ def write_final(results: Results, folds: int) -> None:
 
 
 def section(results: Results, folds: tuple[int, ...]) -> str:
+    """The section of the page on the final network."""
     others = [name for name in OTHERS if name in results]
     names = sorted([BASELINE, *others, FINAL], key=ORDER.index)
     cases = {name: cases_of(results[name], folds) for name in names}
@@ -86,6 +87,7 @@ def section(results: Results, folds: tuple[int, ...]) -> str:
 
 
 def figures(name: str, cases: Cases, minutes: float) -> list[str]:
+    """A row of the table: cases, Dice, HD95, false positives and minutes."""
     false_ml = np.mean([scores["false_positive_ml"] for scores in cases.values()])
     return [
         *(name, str(len(cases)), *means(cases, "dice", 3), *means(cases, "hd95_mm", 1)),
@@ -94,10 +96,13 @@ def figures(name: str, cases: Cases, minutes: float) -> list[str]:
 
 
 def cost(figures: dict[int, Figures]) -> float:
+    """Mean CPU time of a training in minutes."""
     return float(np.mean([fold["training"]["cpu_seconds"] for fold in figures.values()])) / 60
 
 
 def difference(cases: Cases, baseline: Cases, region: str | None) -> str:
+    """Mean paired difference of a region's Dice, or of the mean over regions, with its interval."""
+
     def dice(scores: dict[str, Any]) -> float:
         return float(scores[region]["dice"]) if region else mean_dice(scores)
 

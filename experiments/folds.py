@@ -36,6 +36,11 @@ def fold_split(fold: int, data: Path) -> dict[str, Any]:
 
 
 def real_data() -> Path:
+    """The folder in BRATS_REAL_DATA.
+
+    Raises:
+        DatasetError: if it is unset.
+    """
     if not os.environ.get("BRATS_REAL_DATA"):
         raise DatasetError("BRATS_REAL_DATA is unset; name the folder of the real cases.")
     return Path(os.environ["BRATS_REAL_DATA"]).resolve()

@@ -82,6 +82,7 @@ def convert(predictions: Path) -> None:
 
 
 def batch_size(arguments: argparse.Namespace) -> list[str]:
+    """The option of nnU-Net's steps, where a batch size is given."""
     return ["--batch-size", str(arguments.batch_size)] if arguments.batch_size else []
 
 
@@ -204,6 +205,7 @@ def score(folder: Path, data: Path, results: Path) -> None:
 
 
 def main() -> None:
+    """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = parser.add_subparsers(dest="task", required=True)
     training = tasks.add_parser("run", help="prepare, train and predict")

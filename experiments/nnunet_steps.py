@@ -41,7 +41,7 @@ TENTHS = 10
 
 def preprocessed(name: str) -> Path:
     """A file of the preprocessed data set."""
-    return Path(nnUNet_preprocessed) / convert_id_to_dataset_name(DATASET_NUMBER) / name
+    return Path(nnUNet_preprocessed, convert_id_to_dataset_name(DATASET_NUMBER), name)
 
 
 def prepare(batch_size: int | None) -> None:
@@ -58,7 +58,7 @@ def prepare(batch_size: int | None) -> None:
     configuration.preprocessor_class(verbose=False).run(DATASET_NUMBER, CONFIGURATION, PLANS, default_num_processes)
 
 
-class TimedTrainer(nnUNetTrainer):
+class TimedTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net is installed in an environment of its own
     """nnU-Net's trainer for a number of seconds instead of a number of epochs.
 
     The learning rate follows nnU-Net's curve over the share of the seconds that has passed. Nothing is validated on the
@@ -68,6 +68,7 @@ class TimedTrainer(nnUNetTrainer):
     seconds: float
 
     def run_training(self) -> None:
+        """Train until the time is used up, in place of a number of epochs."""
         self.on_train_start()
         self.dataloader_val._finish()
         self.network.train()
@@ -90,7 +91,7 @@ def cpu_seconds() -> float:
     """Of this process and its workers, those that have ended included."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     running = [process.cpu_times() for process in (psutil.Process(), *psutil.Process().children(recursive=True))]
-    return ended.ru_utime + ended.ru_stime + sum(times.user + times.system for times in running)
+    return float(ended.ru_utime + ended.ru_stime + sum(times.user + times.system for times in running))
 
 
 @contextmanager
@@ -103,6 +104,7 @@ def measured(costs: dict[str, float]) -> Iterator[None]:
 
 
 def train(fold: int, seconds: float, device: torch.device) -> TimedTrainer:
+    """Train one fold for that many seconds."""
     if device.type == "cuda":  # as nnU-Net's own command does
         torch.set_num_threads(1)
         torch.backends.cudnn.benchmark = True
@@ -167,6 +169,7 @@ def record(trainer: TimedTrainer, prediction: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Do the step that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     steps = parser.add_subparsers(dest="step", required=True)
     preparing, folding = steps.add_parser("prepare"), steps.add_parser("fold")

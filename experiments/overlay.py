@@ -60,4 +60,5 @@ def load_experiment(name: str) -> Experiment:
 
 
 def names() -> list[str]:
+    """All experiments that have an overlay."""
     return sorted(file.stem for file in OVERLAYS.glob("*.json"))

@@ -102,6 +102,7 @@ def sections(results: Results, folds: int, where: str = "", baseline: str = BASE
 
 
 def title(numbers: tuple[int, ...], folds: int) -> str:
+    """Which folds a section is about."""
     if len(numbers) == folds:
         return f"All {folds} folds"
     return f"Fold{'s' * (len(numbers) > 1)} {' and '.join(map(str, numbers))}"
@@ -132,6 +133,7 @@ def row(
     cases: Cases,
     baseline: Cases | None,
 ) -> str:
+    """A row of the table: scores, cost, and the difference from the baseline."""
     first = next(iter(figures.values()))
     cost = f"(of {first['weights_of']})" if first["weights_of"] else cost_of_training(figures)
     total = sum(map(len, read_folds()))
@@ -164,6 +166,7 @@ def outcome(cases: Cases, baseline: Cases | None) -> tuple[str, str]:
 
 
 def changes(names: list[str]) -> str:
+    """The table of what each experiment changes."""
     experiments = [load_experiment(name) for name in names]
     lines = ["| experiment | based on | change |", "| --- | --- | --- |"]
     return "\n".join(

@@ -15,6 +15,7 @@ from benchmarks.results_page import brats_unet, machine, paragraph, replace_sect
 
 
 def main() -> None:
+    """Tune a run, evaluate it on its test cases, and write the section of the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run.resolve()

@@ -103,6 +103,7 @@ def run_fold(
 
 
 def label_maps_of(name: str, fold: int, runs: Path) -> Path:
+    """The folder of the label maps that a run predicted for evaluation."""
     return runs / f"{name}-fold{fold}" / "evaluation"
 
 
@@ -152,5 +153,6 @@ def measured(*arguments: str) -> dict[str, float]:
 
 
 def revision() -> str:
+    """The commit that is checked out, in short."""
     answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return answer.stdout.strip()

@@ -49,13 +49,14 @@ def scores_of(prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[f
 def brain(entry: Mapping[str, Any], data: Path) -> np.ndarray:
     """(H, W, D), where FLAIR or T1ce has a signal; the real cases' background is zero."""
     images: list[Any] = [nib.load(data / entry[modality]) for modality in ("flair", "t1ce")]
-    return np.any([np.asanyarray(image.dataobj) != 0 for image in images], axis=0)
+    return np.asarray(np.any([np.asanyarray(image.dataobj) != 0 for image in images], axis=0))
 
 
 def largest_component(prediction: np.ndarray) -> np.ndarray:
+    """The label map without what is apart from its largest piece."""
     (step,) = cleaning_steps(largest_component_only=True).values()
     cleaned = step({"label_map": MetaTensor(prediction[None].copy())})["label_map"]
-    return np.asarray(cleaned)[0].astype(prediction.dtype)
+    return np.asarray(cleaned[0], prediction.dtype)
 
 
 def class_indices(file: Path, classes: Mapping[int, int]) -> tuple[np.ndarray, tuple[float, ...]]:

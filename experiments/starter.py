@@ -39,6 +39,7 @@ HELD_BACK = 8
 
 
 def main() -> None:
+    """Train the starter weights, score them, and write their card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(time.strftime("runs/starter-%Y-%m-%d_%H-%M-%S")))
     parser.add_argument("--ship", action="store_true", help="put weights and card where predict looks for them")
@@ -61,6 +62,7 @@ def main() -> None:
 
 
 def train(data: Path, run: Path, overrides: list[str]) -> None:
+    """Train on the protocol of the starter weights."""
     split, overlay = run.with_name(f"{run.name}-split.json"), run.with_name(f"{run.name}-overlay.json")
     write_json(six_and_eight(data), split)
     write_json(PROTOCOL, overlay)
@@ -128,6 +130,7 @@ def by_step(scores: Path) -> str:
 
 
 def shown(value: float, name: str) -> str:
+    """A score as the card shows it."""
     return f"{value:.3f}" if name == "dice" else f"{value:.1f}"
 
 

@@ -124,7 +124,8 @@ def tiny_settings() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def restored_interpreter() -> Iterator[None]:
     """A workflow extends the import path, changes how uncaught errors look, and logs to where pytest then captured
-    output, in a fixture or a test; the next test finds all as before."""
+    output, in a fixture or a test; the next test finds all as before.
+    """
     hook, path = sys.excepthook, list(sys.path)
     _stop_logging_to_streams()
     yield

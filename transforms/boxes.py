@@ -6,6 +6,7 @@ which stops in each row at the first voxel that is true, takes a tenth of the ti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING
@@ -47,9 +48,10 @@ def corners(box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.array([part.start for part in box]), np.array([part.stop for part in box])
 
 
-def widened(box: Box, margin: int, shape: tuple[int, ...]) -> Box:
-    """A box with `margin` voxels more on every side, as far as the volume of that shape goes."""
+def widened(box: Box, margin: int | Sequence[int], shape: Sequence[int]) -> Box:
+    """A box with `margin` voxels more on every side, or as many as it gives for each axis, within a volume's shape."""
+    margins = [margin] * len(box) if isinstance(margin, int) else margin
     return tuple(
-        slice(max(part.start - margin, 0), min(part.stop + margin, length))
-        for part, length in zip(box, shape, strict=True)
+        slice(max(part.start - more, 0), min(part.stop + more, length))
+        for part, more, length in zip(box, margins, shape, strict=True)
     )

@@ -31,6 +31,12 @@ def axial_axis(affine: ArrayLike) -> AxialAxis:
     return AxialAxis(axial, bool(axes[axial, 1] > 0), float(nib.affines.voxel_sizes(matrix)[axial]))
 
 
+def voxel_ml(voxel: ArrayLike) -> float:
+    """Volume of one voxel, from an affine (4, 4) in mm or the lengths of its edges (3,) in mm."""
+    matrix = np.asarray(voxel, dtype=np.float64)
+    return float(abs(np.linalg.det(matrix[:3, :3])) if matrix.ndim == 2 else matrix.prod()) / 1000
+
+
 def same_place(affine: ArrayLike, other: ArrayLike) -> bool:
     """Whether two affines (4, 4) put voxels of equal indices at the same place, within `AFFINE_TOLERANCE_MM`."""
     return bool(np.allclose(np.asarray(affine), np.asarray(other), atol=AFFINE_TOLERANCE_MM, rtol=0))

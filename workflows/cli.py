@@ -153,7 +153,7 @@ def explore(
         tuple(_modalities(modalities)),
         caption,
     )
-    for line in run_explore(folder, out, view, workers).lines():
+    for line in run_explore(folder, out, view, workers):
         typer.echo(line)
 
 
@@ -176,23 +176,16 @@ def split(
     """Divide the labelled cases by patient into training, validation and testing."""
     from workflows.data.datalist import SECTIONS
     from workflows.data.find_cases import find_cases
-    from workflows.data.split import make_split, write_split
+    from workflows.data.split import SplitPlan, make_split
+    from workflows.files.json_files import write_json
     from workflows.files.outputs import check_outputs
 
     check_outputs([out], [folder])
     names = _modalities(modalities)
     ids = _listed(test_ids) if test_ids else None
-    made = make_split(
-        find_cases(folder, names),
-        seed=seed,
-        test_ids=ids,
-        stratify=stratify,
-        folds=folds,
-        fold=fold,
-        modalities=names,
-        all_cases=all_cases,
-    )
-    write_split(made, out)
+    plan = SplitPlan(seed=seed, test_ids=ids, stratify=stratify, folds=folds, fold=fold, all_cases=all_cases)
+    made = make_split(find_cases(folder, names), plan, names)
+    write_json(made, out)
     typer.echo(f"{', '.join(f'{len(made[section])} {section}' for section in SECTIONS)} cases in {out}")
 
 

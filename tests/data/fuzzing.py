@@ -133,11 +133,13 @@ class Fuzzer:
         try:
             volume = read_volume(load_image(file), file)
         except DatasetError as error:
-            message = str(error).removeprefix(f"{file}: ")
-            assert message != str(error) and "\n" not in message
-            return "refused: " + re.sub(r"[0-9×(].*|[,;:.].*", "…", message)
-        assert volume.ndim == 3
-        return "read"
+            refusal = str(error)
+        else:
+            assert volume.ndim == 3
+            return "read"
+        message = refusal.removeprefix(f"{file}: ")
+        assert message != refusal and "\n" not in message
+        return "refused: " + re.sub(r"[0-9×(].*|[,;:.].*", "…", message)
 
 
 def peak_bytes() -> int:

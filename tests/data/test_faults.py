@@ -1,6 +1,6 @@
-"""Every fault that a data folder can have ends in one line or is handled; `docs/faults.md` is written from here:
+"""Every fault that a data folder can have ends in one line or is handled.
 
-python -m pytest tests/data/test_faults.py --write-docs
+`docs/faults.md` is written from here:  python -m pytest tests/data/test_faults.py --write-docs
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from workflows.data.case import Case, FoundDataset
 from workflows.data.datalist import SECTIONS, read_datalist, samples
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import BRATS_TO_2022, LabelSummary
-from workflows.data.split import make_split, obtain_datalist, write_split
+from workflows.data.split import SplitPlan, make_split, obtain_datalist
+from workflows.files.json_files import write_json
 from workflows.messages.errors import ConfigurationError, DatasetError
 
 SHAPE = (4, 4, 4)
@@ -83,11 +84,11 @@ def test_one_seed_gives_one_split_and_another_another(study: FoundDataset) -> No
     assert make_split(study) == make_split(study)
     drawn_in_version_0_1 = [f"BraTS20_Training_{number:03d}" for number in (8, 10, 12)]
     assert ids(make_split(study)["testing"])[:3] == drawn_in_version_0_1
-    assert make_split(study, seed=1)["testing"] != make_split(study)["testing"]
+    assert make_split(study, SplitPlan(seed=1))["testing"] != make_split(study)["testing"]
 
 
 def test_grades_keep_their_proportion_in_every_section(study: FoundDataset) -> None:
-    split = make_split(study, stratify=True)
+    split = make_split(study, SplitPlan(stratify=True))
     low_grade = [sum(260 <= int(name[-3:]) <= 335 for name in ids(split[section])) for section in SECTIONS]
     assert sizes(split) == (250, 74, 45)
     assert low_grade == [52, 15, 9]  # 76 of 369 is 20.6 %: 51.5, 15.2 and 9.3
@@ -95,28 +96,28 @@ def test_grades_keep_their_proportion_in_every_section(study: FoundDataset) -> N
 
 def test_given_test_ids_are_tested_on_and_the_rest_keeps_its_sizes(study: FoundDataset) -> None:
     wanted = [f"BraTS20_Training_{number:03d}" for number in range(300, 345)]
-    split = make_split(study, test_ids=wanted)
+    split = make_split(study, SplitPlan(test_ids=wanted))
     assert ids(split["testing"]) == wanted
     assert sizes(split) == (250, 74, 45)
 
 
 def test_all_cases_are_trained_on_where_that_is_wanted_even_if_there_is_only_one(study: FoundDataset, tmp_path: Path):
-    assert sizes(make_split(study, all_cases=True)) == (369, 0, 0)
+    assert sizes(make_split(study, SplitPlan(all_cases=True))) == (369, 0, 0)
     write_case(tmp_path / "data", "P1", 1)
-    alone = make_split(find_cases(tmp_path / "data"), all_cases=True)
+    alone = make_split(find_cases(tmp_path / "data"), SplitPlan(all_cases=True))
     assert sizes(alone) == (1, 0, 0)
-    write_split(alone, tmp_path / "split.json")
+    write_json(alone, tmp_path / "split.json")
     assert read_datalist(tmp_path / "split.json", tmp_path / "data")["validation"] == []
 
 
 @pytest.mark.parametrize("more", [{"folds": 5}, {"test_ids": ["BraTS20_Training_001"]}])
 def test_all_cases_leave_none_for_folds_or_tests(study: FoundDataset, more: dict[str, Any]):
     with pytest.raises(ConfigurationError, match="All cases are to be trained on; leave out the folds and the cases"):
-        make_split(study, all_cases=True, **more)
+        make_split(study, SplitPlan(all_cases=True, **more))
 
 
 def test_a_split_that_is_named_and_all_cases_contradict_each_other(data: Path, tmp_path: Path) -> None:
-    write_split(make_split(find_cases(data)), tmp_path / "split.json")
+    write_json(make_split(find_cases(data)), tmp_path / "split.json")
     with pytest.raises(ConfigurationError, match=r"all_cases: .*split\.json says what is trained on"):
         obtain_datalist(data, tmp_path / "split.json", tmp_path / "run", all_cases=True)
     assert not (tmp_path / "run").exists()
@@ -124,17 +125,18 @@ def test_a_split_that_is_named_and_all_cases_contradict_each_other(data: Path, t
 
 def test_an_unknown_test_id_is_named(study: FoundDataset) -> None:
     with pytest.raises(DatasetError, match=r"no usable labelled case named P99"):
-        make_split(study, test_ids=["BraTS20_Training_001", "P99"])
+        make_split(study, SplitPlan(test_ids=["BraTS20_Training_001", "P99"]))
 
 
 @pytest.mark.parametrize("stratify", [False, True])
 def test_five_folds_validate_every_patient_once_and_test_on_the_same(study: FoundDataset, stratify: bool) -> None:
-    splits = [make_split(study, folds=5, fold=fold, stratify=stratify) for fold in range(5)]
+    splits = [make_split(study, SplitPlan(folds=5, fold=fold, stratify=stratify)) for fold in range(5)]
     assert [sizes(split)[1:] for split in splits] == [(65, 45)] * 4 + [(64, 45)]
     validated = [name for split in splits for name in ids(split["validation"])]
     assert len(validated) == len(set(validated)) == 369 - 45
     assert all(
-        split["testing"] == splits[0]["testing"] == make_split(study, stratify=stratify)["testing"] for split in splits
+        split["testing"] == splits[0]["testing"] == make_split(study, SplitPlan(stratify=stratify))["testing"]
+        for split in splits
     )
     assert {entry["fold"] for entry in splits[3]["validation"]} == {3}
     assert {entry["fold"] for entry in splits[3]["training"]} == {0, 1, 2, 4}
@@ -151,7 +153,7 @@ def test_time_points_and_copies_and_mapped_ids_stay_together(tmp_path: Path) -> 
         "Grade,BraTS_2019_subject_ID,BraTS_2020_subject_ID\nHGG,BraTS19_CBICA_AAB_1,BraTS20_Training_001\nHGG,NA,P1\n"
     )
     for seed in range(5):
-        split = make_split(find_cases(tmp_path), seed=seed)
+        split = make_split(find_cases(tmp_path), SplitPlan(seed=seed))
         sections = sorted(tuple(ids(split[name])) for name in SECTIONS)
         assert sections == [
             (*(f"BraTS-GLI-00001-{point:03d}" for point in range(8)), "BraTS2021_00001"),
@@ -168,7 +170,7 @@ def test_two_healthy_cases_are_two_patients(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.99])
 def test_every_section_holds_one_at_least(data: Path, share: float) -> None:
-    assert min(sizes(make_split(find_cases(data), validation_share=share, test_share=share))) >= 1
+    assert min(sizes(make_split(find_cases(data), SplitPlan(validation_share=share, test_share=share)))) >= 1
 
 
 def test_three_cases_are_the_fewest(tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ def test_entries_hold_relative_paths_of_all_modalities_and_the_convention(tmp_pa
 
 def test_without_a_name_mapping_there_are_no_grades_to_stratify_by(data: Path) -> None:
     with pytest.raises(DatasetError, match=r"no grade to stratify by; name_mapping\.csv is missing"):
-        make_split(find_cases(data), stratify=True)
+        make_split(find_cases(data), SplitPlan(stratify=True))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ def test_without_a_name_mapping_there_are_no_grades_to_stratify_by(data: Path) -
 )
 def test_settings_that_make_no_sense_are_refused(data: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        make_split(find_cases(data), **settings)
+        make_split(find_cases(data), SplitPlan(**settings))
 
 
 # Reading and writing
@@ -225,7 +227,7 @@ def test_settings_that_make_no_sense_are_refused(data: Path, settings: dict[str,
 
 def test_a_written_split_is_read_back_with_absolute_paths(data: Path, tmp_path: Path) -> None:
     split = make_split(find_cases(data))
-    write_split(split, tmp_path / "new" / "split.json")
+    write_json(split, tmp_path / "new" / "split.json")
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["split.json"]
     read = read_datalist(tmp_path / "new" / "split.json", data)
     entry = read["training"][0]
@@ -237,7 +239,7 @@ def test_monai_reads_the_datalist_too(data: Path, tmp_path: Path) -> None:
     from monai.data import load_decathlon_datalist
 
     split = make_split(find_cases(data))
-    write_split(split, tmp_path / "split.json")
+    write_json(split, tmp_path / "split.json")
     entries = load_decathlon_datalist(tmp_path / "split.json", True, "training", base_dir=data)
     assert len(entries) == len(split["training"])
     assert all(Path(entry[key]).is_file() for entry in entries for key in ("flair", "t1ce", "label"))
@@ -253,7 +255,7 @@ def test_decathlon_is_split_and_sampled_by_channel(tmp_path: Path) -> None:
         training.append({"image": f"./imagesTr/BRATS_{number}.nii.gz", "label": f"./labelsTr/BRATS_{number}.nii.gz"})
     modality = {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}
     (tmp_path / "dataset.json").write_text(json.dumps({"modality": modality, "training": training}))
-    write_split(make_split(find_cases(tmp_path)), tmp_path / "split.json")
+    write_json(make_split(find_cases(tmp_path)), tmp_path / "split.json")
     read = read_datalist(tmp_path / "split.json", tmp_path)
     assert read["label_convention"] == "decathlon"
     (sample,) = samples(read["testing"], STUDY_MODALITIES)
@@ -335,7 +337,7 @@ def test_what_is_no_datalist_is_refused(data: Path, tmp_path: Path, text: str | 
 @pytest.mark.parametrize("name", ["$import os", "@network", "%train.json::key", "__import__('os')"])
 def test_text_that_looks_like_code_stays_text(data: Path, tmp_path: Path, name: str) -> None:
     write_case(data, name, 40)
-    write_split(make_split(find_cases(data), test_ids=[name]), tmp_path / "split.json")
+    write_json(make_split(find_cases(data), SplitPlan(test_ids=[name])), tmp_path / "split.json")
     (sample,) = samples(read_datalist(tmp_path / "split.json", data)["testing"], STUDY_MODALITIES)
     assert sample["case"] == name
     assert sample["label"] == str(data / name / f"{name}_seg.nii")
@@ -344,7 +346,7 @@ def test_text_that_looks_like_code_stays_text(data: Path, tmp_path: Path, name: 
 def test_a_folder_that_cannot_be_written_to_is_named(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match=r"split\.json: cannot be written"):
-        write_split(make_split(find_cases(data)), tmp_path / "file" / "split.json")
+        write_json(make_split(find_cases(data)), tmp_path / "file" / "split.json")
 
 
 # The split of a run
@@ -360,7 +362,7 @@ def test_a_run_without_a_split_makes_its_own_beside_itself_and_keeps_it(data: Pa
 
 
 def test_a_split_that_is_named_is_used_and_kept_with_the_run(data: Path, tmp_path: Path) -> None:
-    write_split(make_split(find_cases(data), seed=5), tmp_path / "mine.json")
+    write_json(make_split(find_cases(data), SplitPlan(seed=5)), tmp_path / "mine.json")
     assert obtain_datalist(data, tmp_path / "mine.json", tmp_path / "run")["seed"] == 5
     assert (tmp_path / "run" / "split.json").read_bytes() == (tmp_path / "mine.json").read_bytes()
 

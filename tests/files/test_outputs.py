@@ -35,7 +35,9 @@ def predicted(tiny_run: Run, data: Path, tmp_path: Path) -> dict[str, Any]:
         "patient_dir": str(data / "BraTS20_Training_001"),
         "output_dir": str(tmp_path / "out"),
         "checkpoint": str(tiny_run.checkpoint),
-        **{"device": "cpu", "report": False, "runtime": "torch"},
+        "device": "cpu",
+        "report": False,
+        "runtime": "torch",
     }
     predict([], settings)
     return settings

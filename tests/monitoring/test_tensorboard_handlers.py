@@ -235,13 +235,23 @@ def test_a_network_without_a_graph_is_said_in_one_line_and_trains_on(tmp_path: P
 
 def test_only_what_differs_between_runs_is_a_hyperparameter():
     configuration = {
-        **{"_meta_": {"version": "1"}, "imports": ["$import x"], "dataset_dir": "/data", "size_px": 96, "amp": "$f()"},
-        **{"soft_labels": True, "gradient_norm": None, "modalities": ["flair", "t1ce"], "train": {"handlers": []}},
+        "_meta_": {"version": "1"},
+        "imports": ["$import x"],
+        "dataset_dir": "/data",
+        "size_px": 96,
+        "amp": "$f()",
+        "soft_labels": True,
+        "gradient_norm": None,
+        "modalities": ["flair", "t1ce"],
+        "train": {"handlers": []},
         "loss": {"_target_": "torch.nn.CrossEntropyLoss", "weight": "@weights", "label_smoothing": 0.1},
     }
     assert hyperparameters(configuration) == {
-        **{"size_px": 96, "soft_labels": "true", "modalities": "flair, t1ce"},
-        **{"loss": "CrossEntropyLoss", "loss.label_smoothing": 0.1},
+        "size_px": 96,
+        "soft_labels": "true",
+        "modalities": "flair, t1ce",
+        "loss": "CrossEntropyLoss",
+        "loss.label_smoothing": 0.1,
     }
 
 

@@ -13,10 +13,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.geometry import axial_axis, same_place
+from transforms.geometry import axial_axis, same_place, voxel_ml
 from transforms.labels import STUDY_MODALITIES
 from transforms.windows import STUDY_WINDOW, in_own_slices
-from workflows.data.brain import _faces, brain_mask
+from workflows.data.brain import brain_mask, faces
 from workflows.data.case import Case, check_case_id, load_entry
 from workflows.data.label_conventions import summarise_labels
 from workflows.data.nifti_files import digest_of, format_shape, load_image, read_volume
@@ -229,8 +229,8 @@ def _check_brains(scans: Sequence[_Scan], record: CaseRecord) -> None:
 
 
 def _looks_unstripped(brain: NDArray[Any], spacing_mm: Sequence[float] | None) -> bool:
-    volume_ml = np.count_nonzero(brain) * float(np.prod(spacing_mm or (1, 1, 1))) / 1000
-    return bool(volume_ml > LARGEST_BRAIN_ML or _faces(brain).mean() > LARGEST_BORDER_SHARE)
+    volume_ml = np.count_nonzero(brain) * voxel_ml(spacing_mm or (1, 1, 1))
+    return bool(volume_ml > LARGEST_BRAIN_ML or faces(brain).mean() > LARGEST_BORDER_SHARE)
 
 
 def _without(case: Case, error: DatasetError) -> str:

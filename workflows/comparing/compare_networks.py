@@ -12,7 +12,7 @@ from typing import Any
 from transforms.labels import STUDY_MODALITIES
 from workflows.comparing import one_network
 from workflows.comparing.network_tables import TABLES, network_row, print_table, write_tables
-from workflows.data.split import STUDY_SEED, obtain_datalist
+from workflows.data.split import STUDY_SPLIT, obtain_datalist
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import RUN_SPLIT_FILE
@@ -158,7 +158,7 @@ def _keep_split(dataset_dir: Path, split_file: Path | None, out: Path, condition
     if split_file and own.exists() and own.read_bytes() != split_file.read_bytes():
         raise ConfigurationError(f"{out}: holds a comparison on another split; name another --out.")
     modalities = overrides.get("input#modalities", STUDY_MODALITIES)
-    split = obtain_datalist(dataset_dir, split_file, out, modalities, overrides.get("split_seed", STUDY_SEED))
+    split = obtain_datalist(dataset_dir, split_file, out, modalities, overrides.get("split_seed", STUDY_SPLIT.seed))
     if empty := [name for name in ("training", "validation", conditions.section) if not split[name]]:
         raise ConfigurationError(f"{split_file or dataset_dir}: no case is for {empty[0]}; make another split.")
 

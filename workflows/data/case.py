@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from transforms.labels import (
-    MODALITIES,
-)
+from transforms.labels import MODALITIES
 from workflows.data.file_names import DATALIST_LABEL, TIME_POINT, names_tried
 from workflows.data.label_conventions import LabelConvention
 from workflows.messages.errors import DatasetError, printable

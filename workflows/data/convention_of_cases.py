@@ -5,19 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
-from transforms.labels import (
-    ENHANCING_IN_FILES_FROM_2023,
-    ENHANCING_IN_FILES_TO_2022,
-)
+from transforms.labels import ENHANCING_IN_FILES_FROM_2023, ENHANCING_IN_FILES_TO_2022
+from workflows.data.case import Case
 from workflows.data.file_names import NAMED_AS_FROM_2023
-from workflows.data.nifti_files import load_image, read_voxels
-from workflows.messages.errors import DatasetError
-from workflows.messages.progress import track
-
-if TYPE_CHECKING:
-    from workflows.data.case import Case
 from workflows.data.label_conventions import (
     BRATS_FROM_2023,
     BRATS_TO_2022,
@@ -25,6 +16,9 @@ from workflows.data.label_conventions import (
     LabelSummary,
     summarise_labels,
 )
+from workflows.data.nifti_files import load_image, read_voxels
+from workflows.messages.errors import DatasetError
+from workflows.messages.progress import track
 
 
 def decide_label_convention(cases: Iterable[Case], workers: int | None = None) -> LabelConvention:
@@ -60,7 +54,8 @@ def label_convention_of(values: Mapping[Case, Iterable[float]]) -> LabelConventi
         )
     if with_4:
         return BRATS_TO_2022
-    return BRATS_FROM_2023 if with_3 or all(map(_named_as_from_2023, values)) else BRATS_TO_2022
+    named_as_from_2023 = all(any(NAMED_AS_FROM_2023.search(f.name) for f in case.images.values()) for case in values)
+    return BRATS_FROM_2023 if with_3 or named_as_from_2023 else BRATS_TO_2022
 
 
 def survey_labels(cases: Iterable[Case], workers: int | None = None) -> dict[Case, LabelSummary]:
@@ -77,7 +72,3 @@ def survey_labels(cases: Iterable[Case], workers: int | None = None) -> dict[Cas
 def _summarise_case(case: Case) -> LabelSummary:
     assert case.segmentation is not None
     return summarise_labels(read_voxels(load_image(case.segmentation)), case.segmentation)
-
-
-def _named_as_from_2023(case: Case) -> bool:
-    return any(NAMED_AS_FROM_2023.search(file.name) for file in case.images.values())

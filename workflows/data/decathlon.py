@@ -6,12 +6,7 @@ import json
 from pathlib import Path
 from typing import cast
 
-from transforms.labels import (
-    BACKGROUND,
-    ENHANCING,
-    NECROTIC_CORE,
-    OEDEMA,
-)
+from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE, OEDEMA
 from workflows.data.case import Case, safe_relative_path
 from workflows.data.file_names import DECATHLON_FILE, MODALITY_OF_SUFFIX, NIFTI_NAME
 from workflows.data.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, DECATHLON, LabelConvention
@@ -45,9 +40,12 @@ def decathlon_cases(folder: Path) -> list[Case] | None:
 
 def _channels(stated: object, source: Path) -> tuple[str, ...]:
     """Modality of each channel, from for example `{"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}`."""
-    names = {**MODALITY_OF_SUFFIX, "t1w": "t1"}
+    names = MODALITY_OF_SUFFIX | {"t1w": "t1"}
     try:
-        ordered = [str(value).lower() for _, value in sorted(cast(dict, stated).items(), key=lambda pair: int(pair[0]))]
+        ordered = [
+            str(value).lower()
+            for _, value in sorted(cast(dict[str, object], stated).items(), key=lambda pair: int(pair[0]))
+        ]
         return tuple(names[name] for name in ordered)
     except (AttributeError, KeyError, ValueError) as error:
         raise DatasetError(f"{source}: 'modality' must number FLAIR, T1w, T1gd and T2w, not {stated!r}.") from error
@@ -58,7 +56,7 @@ def _convention(stated: object, source: Path) -> LabelConvention:
     if stated is None:
         return DECATHLON
     try:
-        classes = {int(value): _class_called(str(name)) for value, name in cast(dict, stated).items()}
+        classes = {int(value): _class_called(str(name)) for value, name in cast(dict[str, object], stated).items()}
     except (AttributeError, KeyError, ValueError) as error:
         raise DatasetError(f"{source}: 'labels' is not understood: {stated!r}.") from error
     for convention in (DECATHLON, BRATS_FROM_2023, BRATS_TO_2022):

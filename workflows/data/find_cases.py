@@ -6,11 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from transforms.labels import (
-    MODALITIES,
-    SEGMENTATION_SUFFIX,
-    STUDY_MODALITIES,
-)
+from transforms.labels import MODALITIES, SEGMENTATION_SUFFIX, STUDY_MODALITIES
 from workflows.data.case import Case, FoundDataset
 from workflows.data.decathlon import decathlon_cases
 from workflows.data.file_names import CASE_FILE, DECATHLON_FILE, EXTENSIONS, MODALITY_OF_SUFFIX, NIFTI_NAME, names_tried
@@ -30,7 +26,7 @@ def find_cases(root: Path | str, modalities: Sequence[str] = STUDY_MODALITIES) -
         raise DatasetError(f"{root}: no such folder.")
     cases: list[Case] = []
     files: list[Path] = []
-    decathlon_files: set[Path] = set()
+    decathlon_files: set[Path | None] = set()
     closed: dict[Path, str] = {}
     for folder, names, skipped in walk_files(root, closed):
         files += [folder / name for name in names] + skipped
@@ -39,7 +35,7 @@ def find_cases(root: Path | str, modalities: Sequence[str] = STUDY_MODALITIES) -
             decathlon_files.add(folder / DECATHLON_FILE)
         else:
             cases += _cases_in_folder(folder, names, modalities)
-    used = decathlon_files.union(*(_files_of(case) for case in cases))
+    used = decathlon_files.union(*([*case.images.values(), case.segmentation, case.four_d] for case in cases))
     stray = tuple(sorted(file for file in files if file not in used))
     if not cases:
         for folder, reason in closed.items():
@@ -57,9 +53,8 @@ def walk_files(root: Path, closed: dict[Path, str] | None = None) -> Iterator[tu
 
     def note(error: OSError) -> None:
         if closed is not None:
-            closed[Path(error.filename)] = (
-                f"this folder cannot be read ({error.strerror}); ask its owner for the right to."
-            )
+            reason = f"this folder cannot be read ({error.strerror}); ask its owner for the right to."
+            closed[Path(error.filename)] = reason
 
     entered = set()  # a link to a folder above would be walked for ever
     for name, folders, files in os.walk(root, followlinks=True, onerror=note):
@@ -111,15 +106,7 @@ def _preference(name: str) -> tuple[int, str]:
     return (EXTENSIONS.index(match["extension"].lower()) if match else len(EXTENSIONS), name)
 
 
-def _files_of(case: Case) -> set[Path]:
-    return {file for file in (*case.images.values(), case.segmentation, case.four_d) if file}
-
-
 def _nothing_found(root: Path, stray: Sequence[Path]) -> str:
     tried = f"{names_tried('flair')}, {names_tried('t1ce')} and so on, and a Decathlon {DECATHLON_FILE}"
     there = f"; there are {len(stray)} other files, {stray[0].name} for one" if stray else "; the folder is empty"
     return f"{root}: no case found here or below; looked for {tried}{there}."
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Medical Segmentation Decathlon

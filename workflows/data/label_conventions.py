@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,6 @@ from transforms.labels import (
 )
 from workflows.data.nifti_files import digest_of
 from workflows.messages.errors import DatasetError
-
-if TYPE_CHECKING:
-    pass
 
 MAX_LABEL_VALUES = 256
 
@@ -45,6 +42,15 @@ class LabelConvention:
         """The class that `value` stands for in these files."""
         return CLASS_NAMES[self.classes[value]]
 
+    def class_of(self, value: float) -> int | None:
+        """The index of the class that a value found in a file stands for; None if it stands for none."""
+        return self.classes.get(int(value)) if float(value).is_integer() else None
+
+    @property
+    def values(self) -> dict[int, int]:
+        """The value in the files by class index."""
+        return {index: value for value, index in self.classes.items()}
+
 
 BRATS_TO_2022 = LabelConvention(
     "brats-to-2022",
@@ -64,10 +70,6 @@ DECATHLON = LabelConvention(
 LABEL_CONVENTIONS = {convention.name: convention for convention in (BRATS_TO_2022, BRATS_FROM_2023, DECATHLON)}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Which convention a data set follows
-
-
 @dataclass(frozen=True)
 class LabelSummary:
     """What one label map holds.
@@ -82,7 +84,7 @@ class LabelSummary:
     digest: str | None
 
 
-def summarise_labels(label_map: NDArray, file: Path) -> LabelSummary:
+def summarise_labels(label_map: NDArray[Any], file: Path) -> LabelSummary:
     """Count the values of a label map of any shape and type.
 
     Args:

@@ -59,13 +59,14 @@ def load_image(path: str | Path) -> nib.Nifti1Image:
     file, channel = split_channel(path)
     content, kind = _read_nifti(file)
     try:
-        image = kind.from_stream(io.BytesIO(content))
+        image: nib.Nifti1Image = kind.from_stream(io.BytesIO(content))
         if image.ndim > 3:
             image = nib.funcs.squeeze_image(image)  # some tools write a fourth axis of length 1
         if channel is None:
             return image
         if image.ndim == 4 and channel < image.shape[3]:
-            return image.slicer[..., channel]
+            volume: nib.Nifti1Image = image.slicer[..., channel]
+            return volume
     except (HeaderDataError, nib.filebasedimages.ImageFileError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DatasetError(f"{file}: its NIfTI header is invalid ({reason}); fetch or convert it again.") from error
@@ -78,12 +79,12 @@ def split_channel(path: str | Path) -> tuple[Path, int | None]:
     return (Path(match["file"]), int(match["channel"])) if match else (Path(path), None)
 
 
-def read_voxels(image: nib.Nifti1Image) -> NDArray:
+def read_voxels(image: nib.Nifti1Image) -> NDArray[Any]:
     """The voxels of an image in the type of the file, or float64 where its header scales them."""
-    return np.asanyarray(image.dataobj)
+    return np.asarray(image.dataobj)
 
 
-def digest_of(voxels: NDArray) -> str:
+def digest_of(voxels: NDArray[Any]) -> str:
     """Equal for equal arrays of one type: tells a copy under another name or packing."""
     content = hashlib.blake2b(repr(voxels.shape).encode(), digest_size=16)
     content.update(np.ascontiguousarray(voxels.T).data)
@@ -102,15 +103,15 @@ def axial_slices(path: str | Path) -> tuple[int, float]:
         DatasetError: as `load_image`, as far as the header shows it.
     """
     file, _ = split_channel(path)
-    header = _read_header(file)
+    with _opened(file, gzip.GzipFile) as (_, stream, _):
+        header = _checked_header(stream.read(nib.Nifti2Header.sizeof_hdr), file)
     affine = header.get_best_affine()
-    if not describes_a_volume(affine):
-        raise DatasetError(f"{file}: its affine does not describe a volume; convert it again from its source.")
+    _check_affine(affine, file)
     axial = axial_axis(affine)
     return int(header.get_data_shape()[axial.axis]), axial.spacing_mm
 
 
-def describes_a_volume(affine: NDArray) -> bool:
+def describes_a_volume(affine: NDArray[Any]) -> bool:
     """Whether an affine (4, 4) gives three axes in space and voxels of a size that a scan of a head can have."""
     if not np.isfinite(affine).all():
         return False
@@ -124,14 +125,18 @@ def describes_a_volume(affine: NDArray) -> bool:
 
 
 def check_geometry(image: nib.Nifti1Image, file: str | Path) -> None:
-    """Raises `DatasetError`, naming `file`, if the image has not three axes in space."""
+    """Raise `DatasetError`, naming `file`, if the image has not three axes in space."""
     if image.ndim != 3:
         raise DatasetError(f"{file}: has {image.ndim} axes; one volume per file is expected, so split it first.")
-    if not describes_a_volume(image.affine):
+    _check_affine(image.affine, file)
+
+
+def _check_affine(affine: NDArray[Any], file: str | Path) -> None:
+    if not describes_a_volume(affine):
         raise DatasetError(f"{file}: its affine does not describe a volume; convert it again from its source.")
 
 
-def read_volume(image: nib.Nifti1Image, file: str | Path) -> NDArray:
+def read_volume(image: nib.Nifti1Image, file: str | Path) -> NDArray[Any]:
     """The voxels of one volume.
 
     Raises:
@@ -167,11 +172,6 @@ def _read_nifti_with(gzip_file: type[gzip.GzipFile], file: Path) -> tuple[bytes,
     if len(content) < size:
         raise DatasetError(f"{file}: is cut short, {len(content)} of {size} bytes; fetch it again.")
     return content, nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-
-
-def _read_header(file: Path) -> nib.Nifti1Header:
-    with _opened(file, gzip.GzipFile) as (_, stream, _):
-        return _checked_header(stream.read(nib.Nifti2Header.sizeof_hdr), file)
 
 
 @contextmanager

@@ -6,36 +6,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.planes import AXIAL, AXIS, CORONAL, SAGITTAL
 from workflows.data.case import Case
 from workflows.data.nifti_files import load_image, read_voxels
-
-GREY_PERCENTILES = (1.0, 99.5)
-"""Of a scan's brain, shown as black and white at first."""
 
 
 class Plane(StrEnum):
     """An anatomical plane."""
 
-    axial = "axial"
-    coronal = "coronal"
-    sagittal = "sagittal"
+    axial = AXIAL
+    coronal = CORONAL
+    sagittal = SAGITTAL
 
     @property
     def axis(self) -> int:
         """The axis of an `OrientedVolume` that this plane cuts."""
-        return {"sagittal": 0, "coronal": 1, "axial": 2}[self.value]
+        return AXIS[self.value] + 3
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The axes of an `OrientedVolume` along the rows and along the columns of a picture by `upright`."""
+        across, along = (axis for axis in range(3) if axis != self.axis)
+        return across, along
 
     @property
     def edges(self) -> tuple[str, str, str, str]:
         """What lies at the left, right, top and bottom edge of a picture by `upright`."""
-        return {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagittal": ("A", "P", "S", "I")}[
-            self.value
-        ]
+        letters = {AXIAL: ("R", "L", "A", "P"), CORONAL: ("R", "L", "S", "I"), SAGITTAL: ("A", "P", "S", "I")}
+        return letters[self.value]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class OrientedVolume:
         spacing_mm: along these axes.
     """
 
-    voxels: NDArray
+    voxels: NDArray[Any]
     spacing_mm: tuple[float, float, float]
 
 
@@ -85,13 +89,13 @@ def read_modalities(case: Case, modalities: Sequence[str]) -> Iterator[tuple[str
         yield modality, load_image(case.source(modality))
 
 
-def as_classes(label_map: NDArray, classes: Mapping[int, int]) -> NDArray[np.uint8]:
+def as_classes(label_map: NDArray[Any], classes: Mapping[int, int]) -> NDArray[np.uint8]:
     """Class indices from the values in a file; a value that `classes` does not name stays as it is."""
     values = np.rint(label_map).astype(np.uint8)
-    return np.array([classes.get(value, value) for value in range(256)], dtype=np.uint8)[values]
+    return np.asarray(np.array([classes.get(value, value) for value in range(256)], dtype=np.uint8)[values])
 
 
-def upright(volume: NDArray, plane: Plane, index: int) -> NDArray:
+def upright(volume: NDArray[Any], plane: Plane, index: int) -> NDArray[Any]:
     """One slice as rows from top to bottom and columns from left to right, as radiologists look at it.
 
     The patient's right is on the left of an axial or coronal picture and the face on the left of a sagittal one.
@@ -101,10 +105,10 @@ def upright(volume: NDArray, plane: Plane, index: int) -> NDArray:
         index: counted from the patient's right (sagittal), the front (coronal) or the bottom (axial), from 0.
     """
     cut = np.moveaxis(volume, plane.axis, 0)[index].T  # rows: the later of the two remaining axes
-    return cut if plane is Plane.axial else cut[::-1]
+    return np.asarray(cut if plane is Plane.axial else cut[::-1])
 
 
 def pixel_aspect(spacing_mm: Sequence[float], plane: Plane) -> float:
     """Height over width of a pixel of `upright`."""
-    across, along = (size for axis, size in enumerate(spacing_mm) if axis != plane.axis)
-    return along / across
+    across, along = plane.sides
+    return spacing_mm[along] / spacing_mm[across]

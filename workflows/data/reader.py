@@ -10,6 +10,7 @@ import numpy as np
 from monai.config import PathLike
 from monai.data import NibabelReader
 from monai.utils import ensure_tuple
+from numpy.typing import NDArray
 
 from transforms.checks import FILES
 from transforms.geometry import same_place
@@ -24,13 +25,20 @@ class CaseReader(NibabelReader):
     keeps nothing in between, since one reader serves all threads that fill a cache.
     """
 
-    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:  # noqa: ARG002  # MONAI passes it
+        """Any name is accepted: `load_image` judges by the content."""
         return True
 
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:  # noqa: ARG002  # MONAI passes them
+        """The names alone, for `get_data`."""
         return [str(name) for name in ensure_tuple(data)]
 
-    def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
+    def get_data(self, img: Any) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Voxels, one channel per file, and metadata.
+
+        Raises:
+            DatasetError: naming the file that is no volume, or that lies on another grid than the first.
+        """
         images = [load_image(name) for name in img]
         for name, image in zip(img, images, strict=True):
             check_geometry(image, name)
@@ -44,7 +52,7 @@ class CaseReader(NibabelReader):
 class _CheckedVoxels(NibabelReader):
     """MONAI's conversion of nibabel images, with the checks of `read_volume`."""
 
-    def _get_array_data(self, img: Any, filename: str) -> np.ndarray:
+    def _get_array_data(self, img: Any, filename: str) -> NDArray[Any]:
         return np.asarray(read_volume(img, filename), order="C")
 
 

@@ -7,9 +7,12 @@ import math
 import random
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from scipy.cluster.hierarchy import DisjointSet
 
 from transforms.files import write_whole
 from transforms.labels import STUDY_MODALITIES
@@ -22,12 +25,6 @@ from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import RUN_SPLIT_FILE
 from workflows.messages.errors import ConfigurationError, DatasetError
 
-STUDY_SEED = 42
-STUDY_VALIDATION_SHARE = 0.20
-"""Of all patients."""
-STUDY_TEST_SHARE = 0.15
-"""Of the patients left when validation is taken out."""
-
 NAME_MAPPING_FILE = "name_mapping.csv"
 GRADE_COLUMN = "Grade"
 UNKNOWN_GRADE = "unknown"
@@ -35,22 +32,9 @@ UNKNOWN_GRADE = "unknown"
 Patient = tuple[Case, ...]
 
 
-def make_split(
-    dataset: FoundDataset,
-    seed: int = STUDY_SEED,
-    validation_share: float = STUDY_VALIDATION_SHARE,
-    test_share: float = STUDY_TEST_SHARE,
-    test_ids: Sequence[str] | None = None,
-    stratify: bool = False,
-    folds: int | None = None,
-    fold: int = 0,
-    modalities: Sequence[str] = STUDY_MODALITIES,
-    all_cases: bool = False,
-) -> dict[str, Any]:
-    """A MONAI datalist with paths relative to the data folder; the same cases and seed give the same split.
-
-    Cases without labels, or without one of `modalities`, are left out and listed under `left_out`. Cases of one
-    patient stay together: time points, copies with an identical label map, and ids that `name_mapping.csv` equates.
+@dataclass(frozen=True)
+class SplitPlan:
+    """How to divide the patients.
 
     Args:
         validation_share: of all patients.
@@ -61,42 +45,76 @@ def make_split(
             the tested ones do not depend on it.
         all_cases: train on every case, validate and test on none.
     Raises:
+        ConfigurationError: for settings that exclude each other, or shares or folds that leave a section empty.
+    """
+
+    seed: int = 42
+    validation_share: float = 0.20
+    test_share: float = 0.15
+    test_ids: Sequence[str] | None = None
+    stratify: bool = False
+    folds: int | None = None
+    fold: int = 0
+    all_cases: bool = False
+
+    def __post_init__(self) -> None:
+        for name, share in (("validation", self.validation_share), ("test", self.test_share)):
+            if not 0 < share < 1:
+                raise ConfigurationError(f"The {name} share is {share:g}; it must lie between 0 and 1.")
+        if self.folds is not None and (self.folds < 2 or not 0 <= self.fold < self.folds):
+            raise ConfigurationError(
+                f"Fold {self.fold} of {self.folds}: there must be 2 folds or more, counted from 0."
+            )
+        if self.all_cases and (self.folds or self.test_ids):
+            raise ConfigurationError("All cases are to be trained on; leave out the folds and the cases to test on.")
+
+
+STUDY_SPLIT = SplitPlan()
+"""The study's: it validates on a fifth of all patients, and tests on 15 % of the others."""
+
+
+def make_split(
+    dataset: FoundDataset, plan: SplitPlan = STUDY_SPLIT, modalities: Sequence[str] = STUDY_MODALITIES
+) -> dict[str, Any]:
+    """A MONAI datalist with paths relative to the data folder; the same cases and seed give the same split.
+
+    Cases without labels, or without one of `modalities`, are left out and listed under `left_out`. Cases of one
+    patient stay together: time points, copies with an identical label map, and ids that `name_mapping.csv` equates.
+
+    Raises:
         DatasetError: if there are fewer than three labelled patients, for `all_cases` none, or ids or grades are
             missing.
-        ConfigurationError: for shares or folds that leave a section empty.
+        ConfigurationError: if there are more folds than patients.
     """
-    _check_settings(validation_share, test_share, folds, fold)
-    if all_cases and (folds or test_ids):
-        raise ConfigurationError("All cases are to be trained on; leave out the folds and the cases to test on.")
     usable, left_out = _usable(dataset, modalities)
     summaries = survey_labels(usable)
     convention = label_convention_of({case: tuple(summaries[case].voxels) for case in usable})
     mapping = _read_name_mapping(dataset)
     patients = _by_patient(usable, {case: summary.digest for case, summary in summaries.items()}, mapping)
-    if len(patients) < (1 if all_cases else len(SECTIONS)):
+    if len(patients) < (1 if plan.all_cases else len(SECTIONS)):
         found = f"{len(usable)} usable labelled cases of {len(patients)} patients"
-        wanted = "training needs one" if all_cases else "training, validation and testing need one patient each"
+        wanted = "training needs one" if plan.all_cases else "training, validation and testing need one patient each"
         raise DatasetError(f"{dataset.root}: {found}; {wanted}.")
 
-    strata = _by_grade(patients, mapping, dataset.root) if stratify else [patients]
+    strata = _by_grade(patients, mapping, dataset.root) if plan.stratify else [patients]
     for stratum in strata:
-        random.Random(seed).shuffle(stratum)
-    named = _named(patients, test_ids, dataset.root) if test_ids else None
-    validation, testing = ([], []) if all_cases else _choose(strata, validation_share, test_share, named)
+        random.Random(plan.seed).shuffle(stratum)
+    named = _named(patients, plan.test_ids, dataset.root) if plan.test_ids else None
+    validation, testing = ([], []) if plan.all_cases else _choose(strata, plan, named)
     rest = _without(strata, testing)
     fold_of: dict[Case, int] = {}
-    if folds:
-        parts = _deal(rest, folds)
-        validation = parts[fold]
+    if plan.folds:
+        parts = _deal(rest, plan.folds)
+        validation = parts[plan.fold]
         fold_of = {case: number for number, part in enumerate(parts) for patient in part for case in patient}
     training = [patient for stratum in _without(rest, validation) for patient in stratum]
     return {
         "label_convention": convention.name,
         "labels": {str(value): convention.class_name(value) for value in sorted(convention.classes)},
-        "seed": seed,
-        "stratified": stratify,
-        **({ALL_CASES: True} if all_cases else {}),
-        **({"folds": folds, "fold": fold} if folds else {}),
+        "seed": plan.seed,
+        "stratified": plan.stratify,
+        **({ALL_CASES: True} if plan.all_cases else {}),
+        **({"folds": plan.folds, "fold": plan.fold} if plan.folds else {}),
         "training": _section(training, dataset.root, fold_of),
         "validation": _section(validation, dataset.root, fold_of),
         "testing": _section(testing, dataset.root, fold_of),
@@ -104,17 +122,12 @@ def make_split(
     }
 
 
-def write_split(split: Mapping[str, Any], path: Path | str) -> None:
-    """Write a split as JSON, whole or not at all."""
-    write_json(split, path)
-
-
 def obtain_datalist(
     dataset_dir: Path | str,
     split_file: Path | str | None,
     run_dir: Path | str,
     modalities: Sequence[str] = STUDY_MODALITIES,
-    seed: int = STUDY_SEED,
+    seed: int = STUDY_SPLIT.seed,
     all_cases: bool = False,
 ) -> dict[str, Any]:
     """The datalist of a run, kept as its own `split.json`: a copy of `split_file`, or made when missing.
@@ -134,7 +147,7 @@ def obtain_datalist(
         write_whole(own, partial(shutil.copyfile, split_file))
     elif not own.exists():
         found = find_cases(dataset_dir, modalities)
-        write_split(make_split(found, seed=seed, modalities=modalities, all_cases=all_cases), own)
+        write_json(make_split(found, SplitPlan(seed=seed, all_cases=all_cases), modalities), own)
     return read_datalist(own, dataset_dir)
 
 
@@ -165,21 +178,14 @@ def _by_patient(
     cases: Sequence[Case], digests: Mapping[Case, str | None], mapping: Mapping[str, MappedPatient]
 ) -> list[Patient]:
     """Cases grouped by patient, in the order of each patient's first case."""
-    first_with: dict[object, int] = {}
-    earlier = list(range(len(cases)))  # index of an earlier case of the same patient, or the case's own
-
-    def first(index: int) -> int:
-        while earlier[index] != index:
-            index = earlier[index]
-        return index
-
-    for index, case in enumerate(cases):
+    same = DisjointSet(cases)
+    first_with: dict[object, Case] = {}
+    for case in cases:
         for mark in {("patient", case.patient), digests[case], mapping.get(case.id)} - {None}:
-            one, other = first(first_with.setdefault(mark, index)), first(index)
-            earlier[max(one, other)] = min(one, other)
-    patients: dict[int, list[Case]] = {}
-    for index, case in enumerate(cases):
-        patients.setdefault(first(index), []).append(case)
+            same.merge(first_with.setdefault(mark, case), case)
+    patients: dict[Case, list[Case]] = {}
+    for case in cases:
+        patients.setdefault(same[case], []).append(case)
     return [tuple(group) for group in patients.values()]
 
 
@@ -220,7 +226,7 @@ def _share_of(number: int, share: float) -> int:
 
 
 def _choose(
-    strata: Sequence[Sequence[Patient]], validation_share: float, test_share: float, named: list[Patient] | None
+    strata: Sequence[Sequence[Patient]], plan: SplitPlan, named: list[Patient] | None
 ) -> tuple[list[Patient], list[Patient]]:
     """Patients to validate and to test on, in the study's order: validation first, testing from the rest.
 
@@ -228,12 +234,12 @@ def _choose(
         named: the patients to test on where these are given.
     """
     total = sum(map(len, strata))
-    validating = min(_share_of(total, validation_share), total - 2)
+    validating = min(_share_of(total, plan.validation_share), total - 2)
     if named:
         return _draw(_without(strata, named), min(validating, total - len(named) - 1)), named
     validation = _draw(strata, validating)
     untaken = total - validating
-    return validation, _draw(_without(strata, validation), min(_share_of(untaken, test_share), untaken - 1))
+    return validation, _draw(_without(strata, validation), min(_share_of(untaken, plan.test_share), untaken - 1))
 
 
 def _draw(strata: Sequence[Sequence[Patient]], number: int) -> list[Patient]:
@@ -270,14 +276,6 @@ def _deal(strata: Sequence[Sequence[Patient]], folds: int) -> list[list[Patient]
     return [patients[number::folds] for number in range(folds)]
 
 
-def _check_settings(validation_share: float, test_share: float, folds: int | None, fold: int) -> None:
-    for name, share in (("validation", validation_share), ("test", test_share)):
-        if not 0 < share < 1:
-            raise ConfigurationError(f"The {name} share is {share:g}; it must lie between 0 and 1.")
-    if folds is not None and (folds < 2 or not 0 <= fold < folds):
-        raise ConfigurationError(f"Fold {fold} of {folds}: there must be 2 folds or more, counted from 0.")
-
-
 def _section(patients: Iterable[Patient], root: Path, fold_of: Mapping[Case, int]) -> list[dict[str, Any]]:
     """Datalist entries sorted by case, with every modality that is there, so that one split serves all trainings."""
     cases = sorted((case for patient in patients for case in patient), key=lambda case: (case.id, case.folder))
@@ -285,7 +283,3 @@ def _section(patients: Iterable[Patient], root: Path, fold_of: Mapping[Case, int
         {**load_entry(case, case.modalities, root), **({"fold": fold_of[case]} if case in fold_of else {})}
         for case in cases
     ]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Checking what was read

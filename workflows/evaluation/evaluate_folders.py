@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import numpy as np
 
 from transforms.geometry import same_place
 from transforms.labels import ENHANCING_IN_FILES_FROM_2023, ENHANCING_IN_FILES_TO_2022
 from transforms.windows import STUDY_WINDOW
 from workflows.data.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, summarise_labels
-from workflows.data.nifti_files import format_shape, load_image, read_voxels
+from workflows.data.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
 from workflows.data.oriented import as_classes
 from workflows.evaluation.find_label_maps import LabelMapFolder, find_label_maps
 from workflows.evaluation.output_files import SCORE_FILES, report_scores
@@ -193,7 +192,7 @@ def _wrong_grids(images: Mapping[str, nib.Nifti1Image]) -> list[str]:
         voxels = f"{format_shape(prediction.shape)} voxels, the reference {format_shape(reference.shape)}"
         return [f"the prediction has {voxels}"]
     for side, image in images.items():
-        if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
+        if not describes_a_volume(image.affine):
             return [f"the {side}'s affine does not describe a volume"]
     if same_place(prediction.affine, reference.affine):
         return []

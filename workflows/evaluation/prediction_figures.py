@@ -18,14 +18,16 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from skimage.feature import peak_local_max
 
+from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND, CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
 from transforms.slices import AXIAL_ORIENTATION
+from workflows.data.brain import grey_limits
 from workflows.data.oriented import Plane, pixel_aspect, read_oriented, upright
 from workflows.evaluation.evaluate_checkpoint import run_evaluation
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import MODEL
 from workflows.messages.errors import ConfigurationError, DatasetError
-from workflows.pictures.drawing import add_legend, class_patches, grey_limits, mark_edges, save, scan_figure, show_scan
+from workflows.pictures.drawing import add_legend, class_patches, mark_edges, save, scan_figure, show_scan
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +161,7 @@ class SliceFigures:
                 prediction=cut(prediction[0], index),
                 probabilities=np.stack([cut(channel, index) for channel in probabilities]),
                 false_positives=int(cut(false, index).sum()),
-                case_false_positives_ml=float(false.sum() * np.prod(spacing_mm) / 1000),
+                case_false_positives_ml=float(false.sum() * voxel_ml(spacing_mm)),
             )
             for index in self._indices(case, false, tumour)
         ]
@@ -232,7 +234,7 @@ def save_slice(shown: SliceOfCase, out: Path, caption: str = "") -> Path:
     bar.ax.tick_params(colors="white", labelsize=9)
     mark_edges(axes[0][0], shown.plane)
     outline = Line2D([], [], color="white", linewidth=1, label="false positive")
-    add_legend(figure, [*class_patches(), outline])  # type: ignore[list-item]  # a line is an artist too
+    add_legend(figure, [*class_patches(), outline])
     where = f"{shown.case}, {shown.plane.value} slice {shown.index}{f' ({caption})' if caption else ''}"
     how_much = f"{shown.false_positives} false positive voxels, {shown.case_false_positives_ml:.1f} ml in the case"
     figure.suptitle(f"{where}: {how_much}", color="white", fontsize=12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from transforms.labels import CLASS_NAMES, MODALITY_TITLES
 from workflows.data.oriented import Plane
 from workflows.explore.survey import PROJECTION_PX, QUANTILES, Z_SCORE_EDGES, CaseSurvey, DatasetSurvey
-from workflows.pictures.drawing import WINDOW_RGB, chart_figure, class_rgb, mark_edges
+from workflows.pictures.drawing import WINDOW_RGB, chart_figure, class_rgb, mark_edges, plain
 
 RAW_BINS = 80
 EDGE_MM = 14
@@ -43,11 +45,11 @@ def _draw_raw(axis: Axes, survey: DatasetSurvey, modality: str) -> None:
     for values in quantiles:
         share = np.diff(np.interp(edges, values, QUANTILES))
         axis.stairs(share, edges, color="0.25", alpha=max(0.08, min(0.6, 6 / len(quantiles))), lw=1)
-    axis.set_title(f"{MODALITY_TITLES[modality]}, a line per case ({len(quantiles)})")
-    axis.set_xlabel("intensity as in the file")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.set_xlim(edges[0], edges[-1])
-    axis.set_ylim(0)
+    axis.set(
+        title=f"{MODALITY_TITLES[modality]}, a line per case ({len(quantiles)})", xlabel="intensity as in the file"
+    )
+    axis.set(xlim=(edges[0], edges[-1]), ylim=(0, None))
+    plain(axis)
 
 
 def _draw_z_scores(axis: Axes, survey: DatasetSurvey, modality: str) -> None:
@@ -67,9 +69,8 @@ def _draw_z_scores(axis: Axes, survey: DatasetSurvey, modality: str) -> None:
         axis.stairs(density, Z_SCORE_EDGES, color=[0.7 * part for part in class_rgb(index)], lw=1.6, label=name)
     axis.set_title(f"{MODALITY_TITLES[modality]}, z-scored, all cases")
     axis.set_xlabel("standard deviations from the brain's mean")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.set_xlim(Z_SCORE_EDGES[0], Z_SCORE_EDGES[-1])
-    axis.set_ylim(0)
+    axis.set(xlim=(Z_SCORE_EDGES[0], Z_SCORE_EDGES[-1]), ylim=(0, None))
+    plain(axis)
 
 
 def centres_figure(survey: DatasetSurvey) -> Figure:
@@ -79,34 +80,20 @@ def centres_figure(survey: DatasetSurvey) -> Figure:
     size_mm = np.mean([_box_size(case) for case in survey.cases if case.brain_box_mm is not None], axis=0)
     figure, axes = _three_planes(size_mm)
     for axis, plane in zip(axes, Plane, strict=True):
-        across, along = (other for other in range(3) if other != plane.axis)
+        sides = list(plane.sides)
+        width, height = size_mm[sides]
         outline = np.mean([case.brain_seen_from[plane.axis] for case in survey.cases if case.brain_seen_from], axis=0)
-        extent = (
-            (0, size_mm[across], size_mm[along], 0) if plane is Plane.axial else (0, size_mm[across], 0, size_mm[along])
-        )
-        heat = _heat(centres[:, [across, along]])
-        origin = "upper" if plane is Plane.axial else "lower"
-        axis.imshow(
-            np.where(outline.T >= 0.5, heat.T, np.nan),
-            origin=origin,
-            extent=extent,
-            cmap="magma",
-            vmin=0,
-            vmax=max(float(heat.max()), 1e-9),
-            interpolation="bilinear",
-        )
+        heat = _heat(centres[:, sides])
+        if plane is Plane.axial:
+            place: dict[str, Any] = {"origin": "upper", "extent": (0, width, height, 0)}
+        else:
+            place = {"origin": "lower", "extent": (0, width, 0, height)}
+        shades: dict[str, Any] = {"cmap": "magma", "vmin": 0, "vmax": max(float(heat.max()), 1e-9)}
+        axis.imshow(np.where(outline.T >= 0.5, heat.T, np.nan), interpolation="bilinear", **place, **shades)
         x = (np.arange(-1, PROJECTION_PX + 1) + 0.5) / PROJECTION_PX
-        axis.contour(
-            x * size_mm[across], x * size_mm[along], np.pad(outline, 1).T, levels=[0.5], colors="white", linewidths=1.2
-        )
-        size = np.clip(400 / max(len(centres), 1), 5, 30)
-        axis.scatter(
-            *(centres[:, [across, along]] * size_mm[[across, along]]).T,
-            s=size,
-            color="white",
-            edgecolor="black",
-            lw=0.5,
-        )
+        axis.contour(x * width, x * height, np.pad(outline, 1).T, levels=[0.5], colors="white", linewidths=1.2)
+        dot = np.clip(400 / max(len(centres), 1), 5, 30)
+        axis.scatter(*(centres[:, sides] * size_mm[sides]).T, s=dot, color="white", edgecolor="black", lw=0.5)
         _finish_plane(axis, plane, size_mm)
     figure.suptitle(f"Centres of {len(centres)} tumours: dots, and their density (brighter: more)", color="white")
     bar = figure.colorbar(axes[0].images[0], ax=axes.tolist(), shrink=0.7, ticks=[])
@@ -114,10 +101,10 @@ def centres_figure(survey: DatasetSurvey) -> Figure:
     return figure
 
 
-def _heat(points: NDArray) -> NDArray:
+def _heat(points: NDArray[Any]) -> NDArray[Any]:
     """(PROJECTION_PX, PROJECTION_PX) density of points given as shares of the box."""
     counts, _ = np.histogramdd(points, bins=PROJECTION_PX, range=[(0, 1), (0, 1)])
-    return gaussian_filter(counts, CENTRE_BLUR * PROJECTION_PX, mode="constant")
+    return np.asarray(gaussian_filter(counts, CENTRE_BLUR * PROJECTION_PX, mode="constant"))
 
 
 def boxes_figure(survey: DatasetSurvey) -> Figure:
@@ -126,21 +113,21 @@ def boxes_figure(survey: DatasetSurvey) -> Figure:
     boxes = np.array([case.brain_box_mm for case in cases])  # (cases, 3, 2)
     size_mm = np.array([case.size_mm for case in cases]).max(axis=0)
     union = np.stack([boxes[..., 0].min(axis=0), boxes[..., 1].max(axis=0)], axis=1)
+    volume = np.stack([np.zeros(3), size_mm], axis=1)
     figure, axes = _three_planes(size_mm)
     for axis, plane in zip(axes, Plane, strict=True):
-        across, along = (other for other in range(3) if other != plane.axis)
+        sides = list(plane.sides)
         for box in boxes:
-            axis.add_patch(
-                _rectangle(box[[across, along]], color="white", lw=0.8, alpha=max(0.12, min(0.8, 8 / len(cases))))
-            )
-        axis.add_patch(_rectangle(union[[across, along]], color=WINDOW_RGB, lw=2.5))
-        axis.add_patch(_rectangle(np.array([[0, size_mm[across]], [0, size_mm[along]]]), color="0.6", lw=2))
+            axis.add_patch(_rectangle(box[sides], color="white", lw=0.8, alpha=max(0.12, min(0.8, 8 / len(cases)))))
+        axis.add_patch(_rectangle(union[sides], color=WINDOW_RGB, lw=2.5))
+        axis.add_patch(_rectangle(volume[sides], color="0.6", lw=2))
         _finish_plane(axis, plane, size_mm)
     own, common = crop_savings(cases)
+    unit = np.array([[0, 1], [0, 1]])
     handles = [
-        Rectangle((0, 0), 1, 1, fill=False, ec="0.6", lw=2, label="the volume"),
-        Rectangle((0, 0), 1, 1, fill=False, ec="white", lw=0.8, label="the brain of one case"),
-        Rectangle((0, 0), 1, 1, fill=False, ec=WINDOW_RGB, lw=2.5, label="holds every brain"),
+        _rectangle(unit, color="0.6", lw=2, label="the volume"),
+        _rectangle(unit, color="white", lw=0.8, label="the brain of one case"),
+        _rectangle(unit, color=WINDOW_RGB, lw=2.5, label="holds every brain"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, labelcolor="white")
     figure.suptitle(
@@ -160,12 +147,13 @@ def crop_savings(cases: list[CaseSurvey]) -> tuple[list[float], float]:
     return own.tolist(), float(np.mean(1 - np.minimum(union / volumes, 1)))
 
 
-def _box_size(case: CaseSurvey) -> NDArray:
+def _box_size(case: CaseSurvey) -> NDArray[Any]:
     assert case.brain_box_mm is not None
-    return case.brain_box_mm[:, 1] - case.brain_box_mm[:, 0]
+    low, high = case.brain_box_mm.T
+    return np.asarray(high - low)
 
 
-def _three_planes(size_mm: NDArray) -> tuple[Figure, NDArray]:
+def _three_planes(size_mm: NDArray[Any]) -> tuple[Figure, NDArray[Any]]:
     """A black page with axial, coronal and sagittal axes on one scale."""
     widths = [size_mm[0], size_mm[0], size_mm[1]]
     height = max(size_mm[1], size_mm[2])
@@ -175,17 +163,16 @@ def _three_planes(size_mm: NDArray) -> tuple[Figure, NDArray]:
     return figure, figure.subplots(1, 3, width_ratios=widths)
 
 
-def _rectangle(box: NDArray, **style: object) -> Rectangle:
+def _rectangle(box: NDArray[Any], **style: Any) -> Rectangle:
     (x, right), (y, top) = box
-    return Rectangle((x, y), right - x, top - y, fill=False, **style)  # type: ignore[arg-type]
+    return Rectangle((x, y), right - x, top - y, fill=False, **style)
 
 
-def _finish_plane(axis: Axes, plane: Plane, size_mm: NDArray) -> None:
+def _finish_plane(axis: Axes, plane: Plane, size_mm: NDArray[Any]) -> None:
     """Room for the letters around what is `size_mm` large, the patient's front or top upwards."""
-    across, along = (other for other in range(3) if other != plane.axis)
-    axis.set_xlim(-EDGE_MM, size_mm[across] + EDGE_MM)
-    vertical = (-EDGE_MM, size_mm[along] + EDGE_MM)
-    axis.set_ylim(*(reversed(vertical) if plane is Plane.axial else vertical))
+    width, height = size_mm[list(plane.sides)]
+    axis.set_xlim(-EDGE_MM, width + EDGE_MM)
+    axis.set_ylim(*((height + EDGE_MM, -EDGE_MM) if plane is Plane.axial else (-EDGE_MM, height + EDGE_MM)))
     axis.set_aspect("equal")
     mark_edges(axis, plane)
     axis.set_title(f"{plane}", color="white")

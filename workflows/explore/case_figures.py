@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -31,7 +34,7 @@ GAP_PX = 2
 GAP_GREY = (60, 60, 60)
 
 
-def panels(scene: CaseScene, rows: int, columns: int, plane: Plane | None = None) -> tuple[Figure, NDArray]:
+def panels(scene: CaseScene, rows: int, columns: int, plane: Plane | None = None) -> tuple[Figure, NDArray[Any]]:
     """A black page with a place of the slice's proportions for each picture."""
     width, height = scene.extent_mm(plane or scene.plane)
     figure = scan_figure(PANEL_IN * columns, rows * (PANEL_IN * height / width + 0.3) + 0.8)
@@ -76,11 +79,11 @@ def planes_figure(scene: CaseScene) -> Figure:
 
 def _mark_other_planes(axis: Axes, scene: CaseScene, plane: Plane) -> None:
     """Where the other two pictures cut this one."""
-    across, along = (other for other in (Plane.sagittal, Plane.coronal, Plane.axial) if other is not plane)
-    x = scene.slices[across] - scene.box[across.axis].start
-    y = scene.slices[along] - scene.box[along.axis].start
+    index = {other.axis: scene.slices[other] for other in Plane}
+    across, along = plane.sides
+    x, y = index[across] - scene.box[across].start, index[along] - scene.box[along].start
     if plane is not Plane.axial:
-        y = scene.box[along.axis].stop - 1 - scene.slices[along]
+        y = scene.box[along].stop - 1 - index[along]
     axis.axvline(x, color="white", lw=0.8, ls=(0, (4, 4)), alpha=0.7)
     axis.axhline(y, color="white", lw=0.8, ls=(0, (4, 4)), alpha=0.7)
 
@@ -115,9 +118,8 @@ def montage_figure(scene: CaseScene) -> Figure:
     columns = max(1, round(np.sqrt(count * 1.35 * rows_px * aspect / columns_px)))
     rows = -(-count // columns)
     blank = np.zeros((rows * columns - count, *tiles.shape[1:]), tiles.dtype)
-    sheet = montage(
-        np.concatenate([tiles, blank]), fill=GAP_GREY, grid_shape=(rows, columns), padding_width=GAP_PX, channel_axis=3
-    )
+    tiles = np.concatenate([tiles, blank])
+    sheet = montage(tiles, fill=GAP_GREY, grid_shape=(rows, columns), padding_width=GAP_PX, channel_axis=3)
     height = MONTAGE_WIDTH_IN * sheet.shape[0] * aspect / sheet.shape[1]
     figure = scan_figure(MONTAGE_WIDTH_IN, height + 0.9)
     axis = figure.subplots()
@@ -134,22 +136,15 @@ def montage_figure(scene: CaseScene) -> Figure:
     where = "" if axial else ", between the lines"
     own = f"axial slices {first}–{end - 1} in use{where}" if end > first else "the slices in use leave the volume"
     patches = class_patches(scene.values) if scene.labels is not None else []
-    figure.legend(
-        handles=[*patches, Line2D([], [], color=WINDOW_RGB, lw=2.5, label=own)],
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        labelcolor="white",
-    )
+    add_legend(figure, [*patches, Line2D([], [], color=WINDOW_RGB, lw=2.5, label=own)])
     figure.suptitle(scene.title(f"all {count} {scene.plane} slices, {MODALITY_TITLES[modality]}"), color="white")
     return figure
 
 
-def _tiles(scene: CaseScene, modality: str) -> NDArray:
+def _tiles(scene: CaseScene, modality: str) -> NDArray[Any]:
     """(slices, rows, columns, 3) uint8, every slice within the brain's box with the classes over it."""
-    low, high = scene.grey[modality]
-    plane = scene.plane
-    within = tuple(slice(None) if axis == plane.axis else part for axis, part in enumerate(scene.box))
+    (low, high), plane = scene.grey[modality], scene.plane
+    within = scene.within(plane)
     scan, labels = scene.scans[modality][within], None if scene.labels is None else scene.labels[within]
     tiles = []
     for index in range(scan.shape[plane.axis]):
@@ -162,11 +157,13 @@ def _tiles(scene: CaseScene, modality: str) -> NDArray:
     return np.stack(tiles)
 
 
+@dataclass(frozen=True)
 class _Grid:
     """Where `montage` puts its tiles."""
 
-    def __init__(self, columns: int, pitch_y: int, pitch_x: int) -> None:
-        self.columns, self.pitch_y, self.pitch_x = columns, pitch_y, pitch_x
+    columns: int
+    pitch_y: int
+    pitch_x: int
 
     def corner(self, index: int) -> tuple[float, float]:
         """Left and upper edge of a tile, in the middle of the gap."""
@@ -201,10 +198,14 @@ def _frame(scene: CaseScene, grid: _Grid, count: int) -> list[list[tuple[float, 
 
 
 def _show(
-    axis: Axes, scene: CaseScene, modality: str, title: str, labels: NDArray | None = None, plane: Plane | None = None
+    axis: Axes,
+    scene: CaseScene,
+    modality: str,
+    title: str,
+    labels: NDArray[Any] | None = None,
+    plane: Plane | None = None,
 ) -> None:
     plane = plane or scene.plane
     cut_labels = None if labels is None else scene.cut(labels, plane)
-    show_scan(
-        axis, scene.cut(scene.scans[modality], plane), title, scene.grey[modality], scene.aspect(plane), cut_labels
-    )
+    scan = scene.cut(scene.scans[modality], plane)
+    show_scan(axis, scan, title, scene.grey[modality], scene.aspect(plane), cut_labels)

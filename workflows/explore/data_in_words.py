@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from transforms.labels import CLASS_NAMES
-from transforms.windows import STUDY_WINDOW
 from workflows.data.label_conventions import LabelConvention
 from workflows.data.nifti_files import format_shape
-from workflows.explore.page import Table
 from workflows.explore.survey import CaseSurvey, DatasetSurvey
 from workflows.explore.windows import share_of_class, windows_to_compare
+from workflows.messages.text_tables import TextTable
 
 
 def case_lines(case: CaseSurvey, convention: LabelConvention) -> list[str]:
     """Shape, label values and voxel counts of a case."""
-    spacing = format_shape(f"{size:g}" for size in (round(size, 4) for size in case.spacing_mm))
-    lines = [f"shape {format_shape(case.shape)}, {spacing} mm, {case.orientation}"]
+    lines = [f"shape {format_shape(case.shape)}, {_spacing(case)} mm, {case.orientation}"]
     if not case.labelled:
         return [*lines, "no segmentation"]
     lines.append("label values " + ", ".join(f"{value:g}" for value in sorted(case.label_voxels)))
@@ -25,7 +23,7 @@ def case_lines(case: CaseSurvey, convention: LabelConvention) -> list[str]:
 
 def value_name(value: float, convention: LabelConvention) -> str:
     """The class that a label value stands for."""
-    index = convention.classes.get(int(value)) if float(value).is_integer() else None
+    index = convention.class_of(value)
     return CLASS_NAMES[index] if index is not None else "no class of this data set"
 
 
@@ -42,20 +40,20 @@ def dataset_lines(survey: DatasetSurvey) -> list[str]:
     return lines + [f"cannot be read: {case.problem}" for case in survey.unreadable]
 
 
-def windows_table(survey: DatasetSurvey, chosen: tuple[int, int]) -> Table:
+def windows_table(survey: DatasetSurvey, chosen: tuple[int, int]) -> TextTable:
     """What windows of slices keep: of each class's whole volume, and of the cases."""
     rows = []
-    for name, window in windows_to_compare(survey, chosen, STUDY_WINDOW).items():
-        kept = [share for case in survey.labelled if (share := case.share_kept(window)) is not None]
+    for name, window in windows_to_compare(survey, chosen).items():
+        kept = survey.shares_kept(window)
         shares = [share_of_class(survey, index, window) for index in (None, *range(1, len(CLASS_NAMES)))]
         cells = ["" if share is None else f"{share:.1%}" for share in shares]
         cases = [f"{sum(kept) / len(kept):.1%}", f"{min(kept):.1%}"] if kept else ["", ""]
         rows.append([name, f"{window[0]}–{window[1] - 1}", str(window[1] - window[0]), *cells, *cases])
     head = ["window", "slices of 1 mm", "number", "whole tumour", *CLASS_NAMES[1:], "mean of cases", "worst case"]
-    return Table("Which window keeps what share of each class, all cases together", head, rows)
+    return TextTable("Which window keeps what share of each class, all cases together", head, rows)
 
 
-def cases_table(survey: DatasetSurvey) -> Table:
+def cases_table(survey: DatasetSurvey) -> TextTable:
     """Geometry and voxels by label value of every case."""
     values = list(survey.label_values()) if survey.labelled else []
     head = ["case", "shape", "spacing mm", "orientation"]
@@ -63,6 +61,9 @@ def cases_table(survey: DatasetSurvey) -> Table:
     rows = []
     for case in survey.cases:
         counts = [str(case.label_voxels.get(value, 0)) if case.labelled else "" for value in values]
-        spacing = format_shape(f"{round(size, 4):g}" for size in case.spacing_mm)
-        rows.append([case.id, format_shape(case.shape), spacing, case.orientation, *counts])
-    return Table("Voxels of every case", head, rows, folded=True)
+        rows.append([case.id, format_shape(case.shape), _spacing(case), case.orientation, *counts])
+    return TextTable("Voxels of every case", head, rows)
+
+
+def _spacing(case: CaseSurvey) -> str:
+    return format_shape(f"{round(size, 4):g}" for size in case.spacing_mm)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
 
 from transforms.labels import CLASS_NAMES, NUM_CLASSES
+from transforms.windows import STUDY_WINDOW
 from workflows.explore.survey import DatasetSurvey
-from workflows.pictures.drawing import WINDOW_RGB, add_legend, chart_figure, class_patches, class_rgb
+from workflows.explore.windows import named_windows
+from workflows.pictures.drawing import WINDOW_RGB, add_legend, chart_figure, class_patches, class_rgb, plain
 
 TUMOUR_CLASSES = range(1, NUM_CLASSES)
 CASES_NAMED = 45
 """More names than this on one axis cannot be read."""
 
+WINDOW_MARKS = (("*", 14), ("D", 8))
+"""Marker and size of the study's window and of the one chosen."""
 CONTOURS = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -28,11 +34,11 @@ def labels_figure(survey: DatasetSurvey) -> Figure:
     axis = figure.subplots()
     names = []
     for row, (value, cases) in enumerate(found.items()):
-        index = survey.convention.classes.get(int(value)) if value.is_integer() else None
+        index = survey.convention.class_of(value)
         names.append(f"{value:g}  {CLASS_NAMES[index] if index is not None else 'no class'}")
-        axis.barh(row, len(cases), color=class_rgb(index or 0), edgecolor="0.3")
-        axis.barh(row, total - len(cases), left=len(cases), color="white", edgecolor="0.6", hatch="////", lw=0.6)
         empty = total - len(cases)
+        axis.barh(row, len(cases), color=class_rgb(index or 0), edgecolor="0.3")
+        axis.barh(row, empty, left=len(cases), color="white", edgecolor="0.6", hatch="////", lw=0.6)
         note = f"all {total}" if not empty else f"{len(cases)} of {total}, {empty} without"
         axis.annotate(note, (total, row), (6, 0), textcoords="offset points", va="center")
     axis.set_yticks(range(len(names)), names)
@@ -42,7 +48,7 @@ def labels_figure(survey: DatasetSurvey) -> Figure:
     axis.set_xticks([tick for tick in axis.get_xticks() if tick <= total])
     axis.set_xlim(0, total * 1.25)
     axis.set_title(f"Label values present in {total} segmentations")
-    _plain(axis)
+    plain(axis)
     return figure
 
 
@@ -61,15 +67,19 @@ def volumes_figure(survey: DatasetSurvey) -> Figure:
     bars.set_ylim(0)
     bars.set_ylabel("volume, ml (1,000 voxels of 1 mm³)")
     bars.set_title(f"Tumour of {len(cases)} cases, largest first")
-    _name_cases(bars, [name for name, _ in cases])
+    bars.set_xlim(-0.7, len(cases) - 0.3)
+    if len(cases) <= CASES_NAMED:
+        names = [name for name, _ in cases]
+        bars.set_xticks(range(len(cases)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    else:
+        bars.set_xlabel("cases")
     _draw_spread(spread, [[volumes[index] for _, volumes in cases] for index in TUMOUR_CLASSES])
-    for axis in (bars, spread):
-        _plain(axis)
-    add_legend(figure, class_patches(_values(survey)), "black")
+    plain(bars, spread)
+    add_legend(figure, class_patches(survey.convention.values), "black")
     return figure
 
 
-def _mark_empty(axis: Axes, cases: Sequence[tuple[str, dict[int, float]]], tops: np.ndarray) -> None:
+def _mark_empty(axis: Axes, cases: Sequence[tuple[str, dict[int, float]]], tops: NDArray[Any]) -> None:
     """A coloured cross over the bar for every class that the case lacks."""
     step = max(tops.max(initial=0), 1) * 0.035
     for number, (_, volumes) in enumerate(cases):
@@ -99,7 +109,7 @@ def _draw_spread(axis: Axes, volumes: Sequence[Sequence[float]]) -> None:
     axis.set_title("A dot per case, a line at the median")
 
 
-def slices_figure(survey: DatasetSurvey, chosen: tuple[int, int], study: tuple[int, int]) -> Figure:
+def slices_figure(survey: DatasetSurvey, chosen: tuple[int, int]) -> Figure:
     """Where along the body's axis the tumours lie, and what a window keeps of each case."""
     area = survey.area_per_mm()
     figure = chart_figure(14, 6)
@@ -107,24 +117,21 @@ def slices_figure(survey: DatasetSurvey, chosen: tuple[int, int], study: tuple[i
     along.stackplot(
         np.arange(area.shape[1]) + 0.5, area, colors=[class_rgb(i) for i in TUMOUR_CLASSES], edgecolor="0.3", lw=0.4
     )
-    windows = {"the study's": study} | ({"the one chosen": chosen} if chosen != study else {})
+    windows = named_windows(chosen)
     for (name, (first, end)), style in zip(windows.items(), ("-", "--"), strict=False):
         along.axvspan(first, end, facecolor=WINDOW_RGB, alpha=0.13, zorder=0)
-        label = f"window {first}–{end - 1}, {name}"
-        for number, edge in enumerate((first, end)):
-            along.axvline(edge, color=WINDOW_RGB, lw=2, ls=style, label=label if not number else None)
+        along.axvline(first, color=WINDOW_RGB, lw=2, ls=style, label=f"window {first}–{end - 1}, {name}")
+        along.axvline(end, color=WINDOW_RGB, lw=2, ls=style)
     along.set_xlim(0, max(area.shape[1], 1))
     along.set_ylim(0, max(area.sum(axis=0).max(initial=0), 0.01) * 1.22)
     along.set_xlabel("axial slice of 1 mm, from the bottom of the volume")
     along.set_ylabel("mean area per case, cm²")
     along.set_title(f"Tumour per axial slice, mean of {len(survey.labelled)} cases")
     along.legend(loc="upper left", framealpha=0.9, edgecolor="none")
-    for (name, window), style in zip(windows.items(), ("-", "--"), strict=False):
-        shares = sorted((s for case in survey.labelled if (s := case.share_kept(window)) is not None), reverse=True)
+    for (name, (first, end)), style in zip(windows.items(), ("-", "--"), strict=False):
+        shares = sorted(survey.shares_kept((first, end)), reverse=True)
         ranks = (np.arange(len(shares)) + 0.5) / max(len(shares), 1) * 100
-        kept.plot(
-            ranks, shares, style, color=WINDOW_RGB, marker="o", ms=4, label=f"{window[0]}–{window[1] - 1}, {name}"
-        )
+        kept.plot(ranks, shares, style, color=WINDOW_RGB, marker="o", ms=4, label=f"{first}–{end - 1}, {name}")
     kept.set_ylim(0, 1.03)
     kept.set_xlim(0, 100)
     kept.yaxis.set_major_formatter(PercentFormatter(1))
@@ -132,15 +139,14 @@ def slices_figure(survey: DatasetSurvey, chosen: tuple[int, int], study: tuple[i
     kept.set_ylabel("share of the case's tumour inside the window")
     kept.set_title("What the window keeps of each case")
     kept.legend(frameon=False, loc="lower left")
-    for axis in (along, kept):
-        _plain(axis)
-    add_legend(figure, class_patches(_values(survey)), "black")
+    plain(along, kept)
+    add_legend(figure, class_patches(survey.convention.values), "black")
     return figure
 
 
-def windows_figure(survey: DatasetSurvey, chosen: tuple[int, int], study: tuple[int, int]) -> Figure:
+def windows_figure(survey: DatasetSurvey, chosen: tuple[int, int]) -> Figure:
     """For every window, the share of each class's volume that it keeps."""
-    area = survey.area_per_mm()
+    area, windows = survey.area_per_mm(), named_windows(chosen)
     rows = {"whole tumour": area.sum(axis=0)} | {CLASS_NAMES[i]: area[i - 1] for i in TUMOUR_CLASSES}
     figure = chart_figure(16, 4.9)
     axes = figure.subplots(1, len(rows), sharex=True, sharey=True)
@@ -151,22 +157,23 @@ def windows_figure(survey: DatasetSurvey, chosen: tuple[int, int], study: tuple[
         image = axis.imshow(shares, origin="lower", cmap="cividis", vmin=0, vmax=1)
         if row.any():
             _draw_contours(axis, shares)
-        for window, marker in ((study, "*"), (chosen, "D")):
-            if marker == "*" or chosen != study:
-                axis.plot(*window, marker=marker, ms=14 if marker == "*" else 8, color=WINDOW_RGB, mec="white", ls="")
-        first, end = (min(max(edge, 0), len(row)) for edge in study)
-        axis.set_title(f"{name}\n{study[0]}–{study[1] - 1} keeps {below[end] - below[first]:.1%}", fontsize=11)
+        for window, (marker, size) in zip(windows.values(), WINDOW_MARKS, strict=False):
+            axis.plot(*window, marker=marker, ms=size, color=WINDOW_RGB, mec="white", ls="")
+        first, end = (min(max(edge, 0), len(row)) for edge in STUDY_WINDOW)
+        study = f"{STUDY_WINDOW[0]}–{STUDY_WINDOW[1] - 1}"
+        axis.set_title(f"{name}\n{study} keeps {below[end] - below[first]:.1%}", fontsize=11)
         axis.set_xlabel("first slice")
     axes[0].set_ylabel("end (the slice after the last)")
     figure.colorbar(image, ax=axes, format=PercentFormatter(1), label="share kept", shrink=0.85)
-    marks = [("*", 14, f"the study's, {study[0]}–{study[1] - 1}")]
-    marks += [("D", 8, f"the one chosen, {chosen[0]}–{chosen[1] - 1}")] if chosen != study else []
-    handles = [axes[0].plot([], [], m, ms=size, color=WINDOW_RGB, mec="0.4", label=text)[0] for m, size, text in marks]
+    handles = []
+    for (name, (first, end)), (marker, size) in zip(windows.items(), WINDOW_MARKS, strict=False):
+        text = f"{name}, {first}–{end - 1}"
+        handles += axes[0].plot([], [], marker, ms=size, color=WINDOW_RGB, mec="0.4", label=text)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
-def _draw_contours(axis: Axes, shares: np.ndarray) -> None:
+def _draw_contours(axis: Axes, shares: NDArray[Any]) -> None:
     """Lines of equal share, named where they run level: at the left, alternately, away from the windows' marks."""
     lines = axis.contour(shares, levels=CONTOURS, colors="black", linewidths=0.8)
     places = []
@@ -176,19 +183,3 @@ def _draw_contours(axis: Axes, shares: np.ndarray) -> None:
         if reached.size:
             places.append((x, int(reached[0])))
     axis.clabel(lines, fmt=lambda level: f"{level:.0%}", fontsize=8, manual=places)
-
-
-def _values(survey: DatasetSurvey) -> dict[int, int]:
-    return {index: value for value, index in survey.convention.classes.items()}
-
-
-def _name_cases(axis: Axes, names: Sequence[str]) -> None:
-    axis.set_xlim(-0.7, len(names) - 0.3)
-    if len(names) <= CASES_NAMED:
-        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    else:
-        axis.set_xlabel("cases")
-
-
-def _plain(axis: Axes) -> None:
-    axis.spines[["top", "right"]].set_visible(False)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from workflows.data.case import Case, FoundDataset
 from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.find_cases import find_cases
-from workflows.data.label_conventions import LabelConvention
 from workflows.explore.data_in_words import case_lines, dataset_lines
 from workflows.explore.page import Page, write_page
 from workflows.explore.sections import NUMBERS, OF_CASES, OF_DATASET, PAGE, View, case_section, dataset_section
@@ -17,39 +15,16 @@ from workflows.files.outputs import check_outputs
 from workflows.messages.errors import ConfigurationError, DatasetError
 
 
-@dataclass
-class Explored:
-    """What there is to see.
-
-    Args:
-        page: the HTML file.
-        cases: the numbers of the cases drawn.
-        convention: what the label values mean.
-        survey: the numbers of the whole data set; None where single cases were asked for.
-    """
-
-    page: Path
-    convention: LabelConvention
-    cases: list[CaseSurvey] = field(default_factory=list)
-    survey: DatasetSurvey | None = None
-
-    def lines(self) -> list[str]:
-        """What to print: numbers of the data set and of the cases drawn, and where the page is."""
-        lines = dataset_lines(self.survey) if self.survey else []
-        for case in self.cases:
-            lines += [case.id, *(f"  {line}" for line in case_lines(case, self.convention))]
-        return [*lines, str(self.page)]
-
-
-def explore(root: Path, out: Path, view: View, workers: int | None = None) -> Explored:
+def explore(root: Path, out: Path, view: View, workers: int | None = None) -> list[str]:
     """Draw what lies below `root` into `out`.
 
+    Returns:
+        Lines to print: numbers of the data set and of the cases drawn, and where the page is.
     Raises:
         DatasetError: if there is no case, or none of the name asked for, or the one to be drawn cannot be read.
         ConfigurationError: if `out` lies in the data folder or cannot be written to.
     """
     dataset = find_cases(root)
-    page = Page(f"Data below {dataset.root.resolve().name}", view.caption)
     _check_output(out, root)
     if view.cases:
         chosen = [_named(dataset, name) for name in view.cases]
@@ -57,21 +32,20 @@ def explore(root: Path, out: Path, view: View, workers: int | None = None) -> Ex
         convention = label_convention_of(
             {case: tuple(found.label_voxels) for case, found in zip(chosen, numbers, strict=True)}
         )
-        done = Explored(out / PAGE, convention)
+        survey = None
     else:
         survey = survey_dataset(dataset.cases, view.modalities, workers)
         chosen, numbers = _example(dataset, survey)
         convention = survey.convention
-        done = Explored(out / PAGE, convention, survey=survey)
     if broken := next((found for found in numbers if found.problem), None):
         raise DatasetError(broken.problem)
-    if done.survey:
-        page.sections.append(dataset_section(done.survey, out, view))
-    for case, found in zip(chosen, numbers, strict=True):
-        page.sections.append(case_section(case, found, convention, out, view))
-        done.cases.append(found)
-    write_page(page, done.page)
-    return done
+    sections = [dataset_section(survey, out, view)] if survey else []
+    sections += [case_section(*each, convention, out, view) for each in zip(chosen, numbers, strict=True)]
+    write_page(Page(f"Data below {dataset.root.resolve().name}", view.caption, sections), out / PAGE)
+    lines = dataset_lines(survey) if survey else []
+    for found in numbers:
+        lines += [found.id, *(f"  {line}" for line in case_lines(found, convention))]
+    return [*lines, str(out / PAGE)]
 
 
 def _check_output(out: Path, root: Path) -> None:

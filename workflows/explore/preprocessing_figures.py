@@ -16,6 +16,7 @@ from transforms.inputs import AxialWindow
 from transforms.labels import CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
 from transforms.pipelines import preprocessing
 from transforms.soft_labels import SoftLabelsd, expand_labels
+from workflows.data.brain import grey_limits
 from workflows.data.oriented import pixel_aspect, upright
 from workflows.data.reader import CaseReader
 from workflows.explore.case_figures import PANEL_IN, panels
@@ -23,6 +24,8 @@ from workflows.pictures.case_scene import CaseScene
 from workflows.pictures.drawing import add_legend, class_patches, mark_edges, scan_figure, show_scan
 
 SIZE_PX = 128
+PREPROCESSED_PERCENTILES = (0, 99.8)
+"""Of a preprocessed brain, shown as black and white."""
 ZOOM_MARGIN_MM = 12
 NORMALISATIONS: dict[str, str] = {
     "zscore": "z-scores of the brain",
@@ -32,7 +35,7 @@ NORMALISATIONS: dict[str, str] = {
 
 def preprocessing_figure(scene: CaseScene) -> Figure:
     """One slice of every modality as in the file and after both normalisations, with the intensities beside it."""
-    columns: dict[str, dict[str, NDArray]] = {"in the file": dict(scene.scans)}
+    columns: dict[str, dict[str, NDArray[Any]]] = {"in the file": dict(scene.scans)}
     for name, title in NORMALISATIONS.items():
         if (volumes := _preprocessed(scene, name)) is not None:
             columns[title] = volumes
@@ -43,7 +46,8 @@ def preprocessing_figure(scene: CaseScene) -> Figure:
     for column, (title, volumes) in enumerate(columns.items()):
         for row, (modality, volume) in enumerate(volumes.items()):
             axis = axes[row, column]
-            limits = scene.grey[modality] if volume is scene.scans[modality] else _limits(volume)
+            in_file = volume is scene.scans[modality]  # preprocessed, the background is zero
+            limits = scene.grey[modality] if in_file else grey_limits(volume[volume != 0], PREPROCESSED_PERCENTILES)
             _show_with_bar(figure, axis, scene, volume, f"{MODALITY_TITLES[modality]}\n{title}", limits)
     mark_edges(axes[0, 0], scene.plane)
     figure.set_size_inches(figure.get_figwidth() * 1.25, figure.get_figheight() + 0.3 * rows)
@@ -53,13 +57,12 @@ def preprocessing_figure(scene: CaseScene) -> Figure:
     return figure
 
 
-def _preprocessed(scene: CaseScene, normalisation: str) -> dict[str, NDArray] | None:
+def _preprocessed(scene: CaseScene, normalisation: str) -> dict[str, NDArray[Any]] | None:
     """Volumes by modality as the network reads them; None where the window of slices leaves the volume."""
     first, end = scene.own_window
-    window = [edge * scene.spacing_mm[2] for edge in (first, end)]
     if end <= first:
         return None
-    mm: Any = window  # they need not be whole
+    mm: Any = [edge * scene.spacing_mm[2] for edge in (first, end)]  # they need not be whole
     input = AxialWindow(slice_range=mm, size_px=SIZE_PX, normalisation=normalisation)
     chain = preprocessing(input, CaseReader())
     images = [str(scene.case.source(modality)) for modality in scene.scans]
@@ -67,17 +70,11 @@ def _preprocessed(scene: CaseScene, normalisation: str) -> dict[str, NDArray] | 
     return dict(zip(scene.scans, np.asarray(image), strict=True))
 
 
-def _limits(volume: NDArray) -> tuple[float, float]:
-    """What to show as black and white of a preprocessed volume, whose background is zero."""
-    brain = volume[volume != 0]
-    low, high = np.percentile(brain, (0, 99.8)) if brain.size else (0.0, 1.0)
-    return float(low), float(high)
-
-
 def _show_with_bar(
-    figure: Figure, axis: Axes, scene: CaseScene, volume: NDArray, title: str, limits: tuple[float, float]
+    figure: Figure, axis: Axes, scene: CaseScene, volume: NDArray[Any], title: str, limits: tuple[float, float]
 ) -> None:
-    show_scan(axis, _cut_resized(scene, volume), title, limits, _aspect_of(scene, volume))
+    brain = tuple((part.start / n, part.stop / n) for part, n in zip(scene.box, scene.shape, strict=True))
+    show_scan(axis, _zoomed(scene, volume, brain), title, limits, _aspect_of(scene, volume))
     bar = figure.colorbar(axis.images[0], ax=axis, shrink=0.85, pad=0.02)
     bar.ax.tick_params(colors="white", labelsize=8)
     bar.outline.set_edgecolor("white")
@@ -97,24 +94,18 @@ def one_hot_figure(scene: CaseScene) -> Figure:
     limits, aspect = scene.grey[first], scene.aspect(scene.plane)
     show_scan(axes[0, 0], _zoomed(scene, scene.scans[first], zoom), "label map", limits, aspect, own)
     mark_edges(axes[0, 0], scene.plane)
-    small_scan = _zoomed(scene, shares, zoom, channel=0)
     axes[1, 0].set_axis_off()
-    axes[1, 0].text(
-        0.5,
-        0.5,
+    words = (
         f"above: every voxel 0 or 1\n\nbeside: resized to\n{SIZE_PX}×{SIZE_PX} pixels bilinearly,\n"
-        "as the study did:\nshares from 0 to 1",
-        transform=axes[1, 0].transAxes,
-        ha="center",
-        va="center",
-        color="white",
-        fontsize=10,
+        "as the study did:\nshares from 0 to 1"
     )
+    centred: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes[1, 0].transAxes}
+    axes[1, 0].text(0.5, 0.5, words, color="white", fontsize=10, **centred)
     drawn: list[AxesImage] = []
     for channel in range(NUM_CLASSES):
         show_scan(axes[0, channel + 1], own == channel, f"channel {channel}: {CLASS_NAMES[channel]}", (0, 1), aspect)
-        part = small_scan if channel == 0 else _zoomed(scene, shares, zoom, channel)
-        show_scan(axes[1, channel + 1], part, f"channel {channel}, shares", (0, 1), _aspect_of(scene, shares[0]))
+        part = _zoomed(scene, shares[channel], zoom)
+        show_scan(axes[1, channel + 1], part, f"channel {channel}, shares", (0, 1), _aspect_of(scene, shares[channel]))
         drawn += [*axes[0, channel + 1].images, *axes[1, channel + 1].images]
     for image in drawn:
         image.set_interpolation("nearest")
@@ -134,7 +125,7 @@ def _frame(axis: Axes) -> None:
     axis.spines[:].set_color("0.4")
 
 
-def _study_shares(labels: NDArray) -> NDArray:
+def _study_shares(labels: NDArray[Any]) -> NDArray[Any]:
     """(classes, SIZE_PX, SIZE_PX, D) each class's share of a pixel, 0 to 1."""
     soften = SoftLabelsd(keys="label", spatial_size=(SIZE_PX, SIZE_PX, -1))
     tumour = torch.as_tensor(np.asarray(soften({"label": MetaTensor(labels[None])})["label"]))
@@ -148,7 +139,7 @@ def _around_tumour(scene: CaseScene) -> tuple[tuple[float, float], ...]:
     found = np.argwhere(scene.labels.take([scene.slices[plane]], plane.axis))
     edges = []
     for axis, (part, size, length) in enumerate(zip(scene.box, scene.spacing_mm, scene.shape, strict=True)):
-        low, high = (part.start, part.stop)
+        low, high = part.start, part.stop
         if len(found) and axis != plane.axis:
             margin = ZOOM_MARGIN_MM / size
             low, high = max(0, found[:, axis].min() - margin), min(length, found[:, axis].max() + 1 + margin)
@@ -156,31 +147,18 @@ def _around_tumour(scene: CaseScene) -> tuple[tuple[float, float], ...]:
     return tuple(edges)
 
 
-def _zoomed(
-    scene: CaseScene, volume: NDArray, zoom: tuple[tuple[float, float], ...], channel: int | None = None
-) -> NDArray:
+def _zoomed(scene: CaseScene, volume: NDArray[Any], zoom: tuple[tuple[float, float], ...]) -> NDArray[Any]:
     """The slice to look at, cut out of a volume of any resolution."""
-    volume = volume if channel is None else volume[channel]
     plane = scene.plane
     parts = [
         slice(round(low * n), max(round(high * n), round(low * n) + 1))
         for (low, high), n in zip(zoom, volume.shape, strict=True)
     ]
     parts[plane.axis] = slice(None)
-    return upright(volume[tuple(parts)], plane, _index_in(scene, volume))
+    index = int((scene.slices[plane] + 0.5) / scene.shape[plane.axis] * volume.shape[plane.axis])
+    return upright(volume[tuple(parts)], plane, index)
 
 
-def _cut_resized(scene: CaseScene, volume: NDArray) -> NDArray:
-    brain = tuple((part.start / n, part.stop / n) for part, n in zip(scene.box, scene.shape, strict=True))
-    return _zoomed(scene, volume, brain)
-
-
-def _index_in(scene: CaseScene, volume: NDArray) -> int:
-    """The slice of a resized volume at the place of the scene's."""
-    axis = scene.plane.axis
-    return int((scene.slices[scene.plane] + 0.5) / scene.shape[axis] * volume.shape[axis])
-
-
-def _aspect_of(scene: CaseScene, volume: NDArray) -> float:
+def _aspect_of(scene: CaseScene, volume: NDArray[Any]) -> float:
     spacing = [size * n / m for size, n, m in zip(scene.spacing_mm, scene.shape, volume.shape, strict=True)]
     return pixel_aspect(spacing, scene.plane)

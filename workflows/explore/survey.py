@@ -11,6 +11,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.boxes import bounding_box, corners
+from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND, CLASS_NAMES
 from transforms.windows import in_own_slices
 from workflows.data.brain import brain_mask
@@ -58,27 +60,30 @@ class CaseSurvey:
     labelled: bool = False
     label_voxels: dict[float, int] = field(default_factory=dict)
     slice_mm: float = 1.0
-    slice_voxels: dict[int, NDArray] = field(default_factory=dict)
-    quantiles: dict[str, NDArray] = field(default_factory=dict)
-    z_scores: dict[str, dict[int, NDArray]] = field(default_factory=dict)
+    slice_voxels: dict[int, NDArray[Any]] = field(default_factory=dict)
+    quantiles: dict[str, NDArray[Any]] = field(default_factory=dict)
+    z_scores: dict[str, dict[int, NDArray[Any]]] = field(default_factory=dict)
     size_mm: tuple[float, ...] = ()
-    brain_box_mm: NDArray | None = None
-    brain_seen_from: tuple[NDArray, ...] = ()
-    tumour_centre: NDArray | None = None
+    brain_box_mm: NDArray[Any] | None = None
+    brain_seen_from: tuple[NDArray[Any], ...] = ()
+    tumour_centre: NDArray[Any] | None = None
 
     @property
     def voxel_ml(self) -> float:
         """Volume of one voxel."""
-        return float(np.prod(self.spacing_mm)) / 1000
+        return voxel_ml(self.spacing_mm)
 
     @property
-    def tumour_slice_voxels(self) -> NDArray:
+    def tumour_slice_voxels(self) -> NDArray[Any]:
         """Tumour voxels of each axial slice from the bottom, whatever their class; of a labelled case."""
-        return np.sum(list(self.slice_voxels.values()), axis=0)
+        return np.asarray(np.sum(list(self.slice_voxels.values()), axis=0))
 
     def share_kept(self, slice_range: Sequence[int]) -> float | None:
         """Share 0 to 1 of the tumour within a window of 1 mm slices; None without tumour."""
-        return share_kept(self.tumour_slice_voxels, self.slice_mm, slice_range)
+        first, end = in_own_slices(slice_range, self.slice_mm)
+        voxels = self.tumour_slice_voxels
+        total = voxels.sum()
+        return float(voxels[max(first, 0) : max(end, 0)].sum() / total) if total else None
 
     def class_ml(self, classes: Mapping[int, int]) -> dict[int, float]:
         """Volume of each tumour class by class index."""
@@ -88,13 +93,6 @@ class CaseSurvey:
             if index != BACKGROUND:
                 found[index] += count * self.voxel_ml
         return found
-
-
-def share_kept(slice_voxels: NDArray, slice_mm: float, slice_range: Sequence[int]) -> float | None:
-    """Share 0 to 1 of voxels counted per axial slice that a window of 1 mm slices keeps; None if there are none."""
-    first, end = in_own_slices(slice_range, slice_mm)
-    total = slice_voxels.sum()
-    return float(slice_voxels[max(first, 0) : max(end, 0)].sum() / total) if total else None
 
 
 @dataclass(frozen=True)
@@ -126,6 +124,11 @@ class DatasetSurvey:
         values = {float(v) for v in self.convention.classes} | {float(v) for c in self.labelled for v in c.label_voxels}
         return {value: [case.id for case in self.labelled if case.label_voxels.get(value)] for value in sorted(values)}
 
+    def shares_kept(self, slice_range: Sequence[int]) -> list[float]:
+        """Share 0 to 1 of each tumour within a window of 1 mm slices; cases without tumour are left out."""
+        shares = (case.share_kept(slice_range) for case in self.labelled)
+        return [share for share in shares if share is not None]
+
     def empty_classes(self) -> dict[int, list[str]]:
         """The labelled cases without a voxel of a tumour class, by class index."""
         return {
@@ -133,7 +136,7 @@ class DatasetSurvey:
             for index in range(1, len(CLASS_NAMES))
         }
 
-    def area_per_mm(self) -> NDArray:
+    def area_per_mm(self) -> NDArray[Any]:
         """(classes - 1, height in mm) mean area in cm² of each tumour class per labelled case, from the bottom."""
         height = max((round(len(c.tumour_slice_voxels) * c.slice_mm) for c in self.labelled), default=0)
         area = np.zeros((len(CLASS_NAMES) - 1, height))
@@ -172,17 +175,18 @@ def survey_case(case: Case, modalities: Sequence[str]) -> CaseSurvey:
         return _survey(case, [modality for modality in modalities if modality in case.modalities])
     except DatasetError as error:
         return CaseSurvey(case.id, problem=str(error))
-    except Exception as error:  # whatever one broken file provokes in a library, the other cases are read
+    except Exception as error:  # noqa: BLE001  # whatever one broken file provokes in a library, the other cases are read
         return CaseSurvey(case.id, problem=f"{case.id}: cannot be read ({type(error).__name__}: {error}).")
 
 
 def _survey(case: Case, modalities: Sequence[str]) -> CaseSurvey:
     survey = CaseSurvey(case.id, labelled=case.segmentation is not None)
     labels = _survey_labels(case, survey) if case.segmentation else None
-    head: NDArray | None = None
+    head: NDArray[np.bool_] | None = None
     for modality, image in read_modalities(case, modalities):
         _note_geometry(survey, image, modality)
-        voxels = oriented(image).voxels
+        volume = oriented(image)
+        voxels = volume.voxels
         if not np.isfinite(voxels).all():
             raise DatasetError(f"{case.id}: {modality} holds voxels that are not finite.")
         brain = brain_mask(voxels)
@@ -191,7 +195,7 @@ def _survey(case: Case, modalities: Sequence[str]) -> CaseSurvey:
     if head is None and labels is None:
         raise DatasetError(f"{case.id}: has none of the modalities asked for; it has {', '.join(case.modalities)}.")
     if head is not None and head.any():
-        _survey_brain(survey, head, labels)
+        _survey_brain(survey, head, labels, volume.spacing_mm)
     return survey
 
 
@@ -206,7 +210,7 @@ def _note_geometry(survey: CaseSurvey, image: nib.Nifti1Image, what: str) -> Non
     survey.orientation = "".join(str(code) for code in nib.orientations.aff2axcodes(image.affine))
 
 
-def _survey_labels(case: Case, survey: CaseSurvey) -> NDArray:
+def _survey_labels(case: Case, survey: CaseSurvey) -> NDArray[Any]:
     assert case.segmentation is not None
     image = load_image(case.segmentation)
     if image.ndim != 3:
@@ -220,10 +224,10 @@ def _survey_labels(case: Case, survey: CaseSurvey) -> NDArray:
     survey.slice_voxels = {value: np.count_nonzero(labels == value, axis=(0, 1)) for value in present}
     if not present:
         survey.slice_voxels = {1: np.zeros(labels.shape[2], np.int64)}
-    return labels
+    return np.asarray(labels)
 
 
-def _survey_intensities(survey: CaseSurvey, modality: str, brain: NDArray, labels: NDArray | None) -> None:
+def _survey_intensities(survey: CaseSurvey, modality: str, brain: NDArray[Any], labels: NDArray[Any] | None) -> None:
     if not brain.size:
         return
     ordered = np.sort(brain.astype(np.float32))
@@ -235,25 +239,19 @@ def _survey_intensities(survey: CaseSurvey, modality: str, brain: NDArray, label
     }
 
 
-def _survey_brain(survey: CaseSurvey, brain: NDArray, labels: NDArray | None) -> None:
+def _survey_brain(
+    survey: CaseSurvey, brain: NDArray[np.bool_], labels: NDArray[Any] | None, spacing_mm: Sequence[float]
+) -> None:
     """Its box, its outline from three sides, and where in it the tumour lies."""
-    spacing = np.array(_spacing_of_axes(survey))
-    lines = [np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    low, end = np.array([line[0] for line in lines]), np.array([line[-1] + 1 for line in lines])
+    spacing, box = np.array(spacing_mm), bounding_box(brain)
+    low, end = corners(box)
     survey.size_mm = tuple(float(size) for size in np.array(brain.shape) * spacing)
     survey.brain_box_mm = np.stack([low * spacing, end * spacing], axis=1)
-    boxed = brain[tuple(slice(a, b) for a, b in zip(low, end, strict=True))]
-    survey.brain_seen_from = tuple(_resampled(np.any(boxed, axis=axis)) for axis in range(3))
+    survey.brain_seen_from = tuple(_resampled(np.asarray(brain[box].any(axis=axis))) for axis in range(3))
     if labels is not None and (found := np.argwhere(labels)).size:
         survey.tumour_centre = (found.mean(axis=0) + 0.5 - low) / (end - low)
 
 
-def _spacing_of_axes(survey: CaseSurvey) -> list[float]:
-    """Spacing along left, posterior and superior, from that along the axes of the file."""
-    of_letter = dict(zip(survey.orientation, survey.spacing_mm, strict=True))
-    return [next(of_letter[letter] for letter in pair if letter in of_letter) for pair in ("LR", "PA", "SI")]
-
-
-def _resampled(mask: Any) -> NDArray:
+def _resampled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     rows, columns = ((np.arange(PROJECTION_PX) + 0.5) / PROJECTION_PX * length for length in mask.shape)
     return mask[np.ix_(rows.astype(int), columns.astype(int))]

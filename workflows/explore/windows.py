@@ -7,25 +7,27 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.windows import in_own_slices
+from transforms.windows import STUDY_WINDOW, in_own_slices
 from workflows.explore.survey import DatasetSurvey
 
 
-def windows_to_compare(
-    survey: DatasetSurvey, chosen: Sequence[int], study: Sequence[int]
-) -> dict[str, tuple[int, int]]:
-    """Windows of 1 mm slices by what they are: the study's, the one chosen, and the narrowest that keep a share."""
-    windows = {"the study's": (study[0], study[1])}
-    if tuple(chosen) != tuple(study):
+def named_windows(chosen: Sequence[int]) -> dict[str, tuple[int, int]]:
+    """Windows of 1 mm slices by what they are: the study's, and the one chosen where that is another."""
+    windows = {"the study's": STUDY_WINDOW}
+    if tuple(chosen) != STUDY_WINDOW:
         windows["the one chosen"] = (chosen[0], chosen[1])
-    area = survey.area_per_mm().sum(axis=0)
-    for share in (0.9, 0.95, 0.99, 1.0):
-        if area.any():
-            windows[f"the narrowest with {share:.0%} of all tumour"] = narrowest_window(area, share)
     return windows
 
 
-def narrowest_window(area: NDArray, share: float) -> tuple[int, int]:
+def windows_to_compare(survey: DatasetSurvey, chosen: Sequence[int]) -> dict[str, tuple[int, int]]:
+    """`named_windows`, and the narrowest that keep a share."""
+    area = survey.area_per_mm().sum(axis=0)
+    shares = (0.9, 0.95, 0.99, 1.0) if area.any() else ()
+    narrowest = {f"the narrowest with {share:.0%} of all tumour": narrowest_window(area, share) for share in shares}
+    return named_windows(chosen) | narrowest
+
+
+def narrowest_window(area: NDArray[np.float64], share: float) -> tuple[int, int]:
     """First index and the one after the last of the shortest run with `share` of the sum; the lowest of equals."""
     below = np.concatenate([[0.0], np.cumsum(area)])
     wanted = share * below[-1] - 1e-9 * below[-1]

@@ -1,4 +1,4 @@
-"""JSON files that a run writes for others to read."""
+"""JSON files that a command writes for others to read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,5 @@ from workflows.files.text_files import write_text
 
 
 def write_json(content: Any, path: Path | str) -> None:
-    """Write `content` as JSON, whole or not at all: readers never see half a file.
-
-    Raises:
-        ConfigurationError: if the file cannot be written.
-    """
+    """Write `content` as JSON; errors as in `workflows.files.text_files.write_or_refuse`."""
     write_text(Path(path), json.dumps(content, indent=2) + "\n")

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workflows.messages.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 LAST, LOG, CURVES = "last.pt", "training.log", "curves.png"
 MODEL = "model.pt"
 RUN_SPLIT_FILE = "split.json"
@@ -23,10 +17,15 @@ TUNED_SETTINGS_FILE = "post_processing.json"
 
 def run_configuration(checkpoint: str | Path) -> dict[str, Any]:
     """The configuration that a run saved beside its checkpoint; empty where there is none."""
-    return _json_beside(checkpoint, RUN_CONFIGURATION)
+    return json_beside(checkpoint, RUN_CONFIGURATION)
 
 
-def _json_beside(checkpoint: str | Path, name: str) -> dict[str, Any]:
+def json_beside(checkpoint: str | Path, name: str) -> dict[str, Any]:
+    """What the JSON file `name` in a checkpoint's folder holds; empty where there is none.
+
+    Raises:
+        ConfigurationError: if it is no JSON object.
+    """
     file = Path(checkpoint).parent / name
     try:
         return dict(json.loads(file.read_text())) if file.is_file() else {}

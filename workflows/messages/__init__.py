@@ -1,0 +1,1 @@
+"""What people read: errors in one line, progress and tables."""

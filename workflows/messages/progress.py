@@ -54,5 +54,4 @@ def _lines(items: Iterable[Item], doing: str, total: int) -> Iterator[Item]:
 
 
 def _rate(done: int, started: float) -> str:
-    elapsed = max(time.monotonic() - started, 1e-9)
-    return f"{done / elapsed:.2f}/s"
+    return f"{done / max(time.monotonic() - started, 1e-9):.2f}/s"

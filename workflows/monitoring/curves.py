@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from transforms.files import PNG_METADATA, write_whole
 from transforms.labels import REGION_NAMES, REGIONS
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import CURVES, LOG, run_configuration
 from workflows.messages.errors import ConfigurationError
+from workflows.pictures.drawing import plain, save
 
 PANELS = {
     "accuracy": "accuracy",
@@ -47,9 +47,7 @@ def draw_curves(run: Path, out: Path | None = None) -> Path:
     best = best_epoch(rows, str(settings.get("best_figure", DEFAULT_BEST)), settings.get("best_is_lowest") is True)
     out = out or run / CURVES
     check_outputs([out])
-    figure = curves_figure(rows, best)
-    write_whole(out, lambda path: figure.savefig(path, dpi=100, metadata=PNG_METADATA))
-    return out
+    return save(curves_figure(rows, best), out, dpi=100)
 
 
 def read_log(log: Path) -> list[dict[str, float]]:
@@ -125,4 +123,4 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], name: str, best: int | None) ->
     axes.set_xlabel("epoch", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)

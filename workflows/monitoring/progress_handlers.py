@@ -12,11 +12,9 @@ from ignite.handlers import ProgressBar as IgniteProgressBar
 from ignite.metrics import Frequency
 from monai.engines import Evaluator
 
+from workflows.monitoring.training_log import SHOWN_FIGURES, figures_of_epoch
+
 RUN_BAR_FORMAT = "{desc} [{n_fmt}/{total_fmt} epochs] {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]"
-TABLE_FIGURES = {
-    **{"loss": "loss", "val_loss": "val loss"},
-    **{"val_wt_dice": "val WT", "val_tc_dice": "val TC", "val_et_dice": "val ET"},
-}
 CELL = 9
 
 
@@ -28,8 +26,9 @@ class ProgressBar:
 
     @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
+        """To the trainer or the validator."""
         if self.bar is not None:
-            # Ignite adds the number of the epoch, and a validation counts only those that were.
+            # Ignite adds the number of the epoch, and a validation counts only the validated ones.
             closing = Events.COMPLETED if isinstance(engine, Evaluator) else Events.EPOCH_COMPLETED
             self.bar.attach(engine, closing_event_name=closing)
 
@@ -37,14 +36,15 @@ class ProgressBar:
 class EpochFrequency(Frequency):
     """Ignite's, computed once per epoch and not after every step, where several ranks would wait for each other."""
 
-    def attach(self, engine: Engine, name: str) -> None:  # type: ignore[override]
+    def attach(self, engine: Engine, name: str) -> None:  # type: ignore[override]  # Ignite's takes a `usage` that we never give
+        """To the trainer, whose figure `name` it becomes."""
         engine.add_event_handler(Events.EPOCH_STARTED, self.started)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.completed, name)
 
 
 class RunBar:
-    """Ignite's bar over a run's epochs with the time left, there from the start, on a terminal only.
+    """Ignite's bar over a run's epochs with the time left, from the start of the run, on a terminal only.
 
     Attach it to the trainer after the handler that validates, so that its time counts.
     """
@@ -54,6 +54,7 @@ class RunBar:
 
     @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
+        """To the trainer."""
         if self.bar is not None:
             engine.add_event_handler(Events.STARTED, self._open)
             self.bar.attach(engine, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED)
@@ -68,7 +69,7 @@ class RunBar:
 
 
 class EpochTable:
-    """A table on a terminal, one row per epoch, the best epochs so far marked; nothing in a log file.
+    """A table on a terminal, one row per epoch, with a mark on each that was the best so far; nothing in a log file.
 
     Attach it to the trainer after the handler that validates.
 
@@ -83,6 +84,7 @@ class EpochTable:
 
     @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
+        """To the trainer."""
         if sys.stdout.isatty():
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
@@ -91,20 +93,20 @@ class EpochTable:
         return {"best_figure": self.best_figure}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
         self.best_figure = state_dict["best_figure"]
 
     def __call__(self, engine: Engine) -> None:
+        """Write the row of the epoch that has ended."""
         from tqdm import tqdm
 
         if not self.begun:
             self.begun = True
-            tqdm.write("".join(f"{title:>{CELL}}" for title in ("epoch", *TABLE_FIGURES.values(), "slices/s")))
-        validated = self.validator.state.epoch == engine.state.epoch  # else its figures are of an earlier epoch
-        figures = {**engine.state.metrics, **(self.validator.state.metrics if validated else {})}
-        tqdm.write(self._row(engine.state.epoch, figures))
+            tqdm.write("".join(f"{title:>{CELL}}" for title in ("epoch", *SHOWN_FIGURES.values(), "slices/s")))
+        tqdm.write(self._row(engine.state.epoch, figures_of_epoch(engine, self.validator)))
 
     def _row(self, epoch: int, figures: Mapping[str, Any]) -> str:
-        cells = [f"{figures[name]:.3f}" if name in figures else "" for name in TABLE_FIGURES]
+        cells = [f"{figures[name]:.3f}" if name in figures else "" for name in SHOWN_FIGURES]
         speed = figures.get("slices_per_second", "")
         figure = self.sign * figures.get(self.score, float("nan"))
         best = figure > self.best_figure

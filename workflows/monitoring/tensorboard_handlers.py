@@ -22,9 +22,10 @@ from torch.utils.tensorboard.summary import hparams
 from transforms.inputs import Input, shown_itself, slice_shape
 from transforms.labels import CLASS_NAMES, NUM_CLASSES, REGIONS
 from transforms.regions import background_outside_brain
+from workflows.data.brain import grey_limits
 from workflows.files.run_folder import RUN_CONFIGURATION, run_configuration
 from workflows.pictures.colours import CLASS_COLOURS
-from workflows.pictures.drawing import OVERLAY_OPACITY, class_rgb, grey_limits
+from workflows.pictures.drawing import OVERLAY_OPACITY, class_rgb
 from workflows.training_data.slice_dataset import SliceDataset
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Scalars(TensorBoardStatsHandler):
 
     @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
+        """To the trainer or the validator."""
         super().attach(engine)
 
 
@@ -73,21 +75,21 @@ class RunDescription:
 
     @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
+        """To the trainer."""
         engine.add_event_handler(Events.STARTED, self._describe)
         engine.add_event_handler(Events.EPOCH_COMPLETED(once=1), self._write_graph)
         engine.add_event_handler(Events.COMPLETED, self._end)
 
-    def _describe(self, engine: Engine) -> None:
+    def _describe(self) -> None:
         settings = hyperparameters(run_configuration(self.run_dir / RUN_CONFIGURATION))
         experiment, start, self.end = hparams(settings, dict.fromkeys(COMPARED_FIGURES, 0.0))
         file: Any = self.writer.file_writer  # `add_hparams` would open a second run for them, without its scalars
         file.add_summary(experiment)
         file.add_summary(start)
-        pairs = {
-            title: {name: ["Multiline", [f"^{name}$", f"^val_{name}$"]] for name in names}
-            for title, names in CHARTS.items()
-        }
-        self.writer.add_custom_scalars(pairs)
+        charts = {}
+        for title, names in CHARTS.items():
+            charts[title] = {name: ["Multiline", [f"^{name}$", f"^val_{name}$"]] for name in names}
+        self.writer.add_custom_scalars(charts)
         self.writer.flush()
 
     def _write_graph(self) -> None:
@@ -99,7 +101,7 @@ class RunDescription:
             except RuntimeError as error:
                 logger.warning(f"TensorBoard gets no graph of {type(self.network).__name__}: {error}")
 
-    def _end(self, engine: Engine) -> None:
+    def _end(self) -> None:
         file: Any = self.writer.file_writer
         file.add_summary(self.end)
         self.writer.flush()
@@ -153,6 +155,7 @@ class SliceOverlays:
 
     @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
+        """To the validator."""
         engine.add_event_handler(Events.STARTED, self._choose)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write_watched)
         engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.writer.flush())
@@ -181,8 +184,10 @@ class SliceOverlays:
 
 
 def watched_slices(dataset: SliceDataset, count: int) -> list[tuple[int, int]]:
-    """Patient and slice of `count` slices: evenly spaced patients, and of every equal part of a patient's stack the
-    slice with most tumour."""
+    """Patient and slice of `count` slices.
+
+    Patients are spaced evenly. A patient's stack is cut into equal parts, and of each the slice with most tumour taken.
+    """
     cases = len(dataset.names)
     chosen = [index * cases // count for index in range(count)]
     places = []
@@ -228,6 +233,7 @@ class FallenCases:
 
     @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
+        """To the validator."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def state_dict(self) -> dict[str, Any]:
@@ -235,10 +241,12 @@ class FallenCases:
         return {"figure": self.best_figure, "epoch": self.best_epoch, "dice": self.best_dice}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
         self.best_figure, self.best_epoch = state_dict["figure"], state_dict["epoch"]
         self.best_dice = state_dict["dice"]
 
     def __call__(self, engine: Engine) -> None:
+        """Write the text of the epoch that has ended."""
         state: Any = engine.state
         dice: torch.Tensor = state.metric_details[state.key_metric_name]
         figure = self.sign * state.metrics[self.score]

@@ -42,9 +42,11 @@ class TrackedSettings:
         self.handler, self.configuration = handler, Path(run_dir) / RUN_CONFIGURATION
 
     def attach(self, engine: Engine) -> None:
+        """To the trainer."""
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self) -> None:
+        """Write the settings of the run that begins."""
         tracked: Any = self.handler.cur_run  # MONAI declares the None that it is before its own handler began
         client, run = self.handler.client, tracked.info.run_id
         known = client.get_run(run).data.params

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import sys
 import time
@@ -22,7 +21,21 @@ FIGURES = (
     *("loss", "accuracy", "study_dice", "study_mean_iou", "precision", "sensitivity", "specificity"),
     *("wt_dice", "tc_dice", "et_dice"),
 )
+SHOWN_FIGURES = {
+    "loss": "loss",
+    "val_loss": "val loss",
+    "val_wt_dice": "val WT",
+    "val_tc_dice": "val TC",
+    "val_et_dice": "val ET",
+}
+"""What a person sees of every epoch, with titles."""
 LOG_COLUMNS = ("epoch", "lr", *FIGURES, *(f"val_{figure}" for figure in FIGURES))
+
+
+def figures_of_epoch(trainer: Engine, validator: Engine) -> dict[str, Any]:
+    """The trainer's figures, and the validator's if it validated in this epoch."""
+    validated = validator.state.epoch == trainer.state.epoch  # else its figures are of an earlier epoch
+    return {**trainer.state.metrics, **(validator.state.metrics if validated else {})}
 
 
 class TrainingLog:
@@ -39,14 +52,14 @@ class TrainingLog:
 
     @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
+        """To the trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        """Add the row of the epoch that has ended."""
         engine.state.metrics["lr"] = self.optimizer.param_groups[0]["lr"]  # where TensorBoard's handler finds it
-        validated = self.validator.state.epoch == engine.state.epoch  # else its figures are of an earlier epoch
-        val_figures = self.validator.state.metrics if validated else {}
-        figures: dict[str, Any] = {"epoch": engine.state.epoch, **engine.state.metrics, **val_figures}
+        figures = {"epoch": engine.state.epoch, **figures_of_epoch(engine, self.validator)}
         self.rows.append({column: figures.get(column, "") for column in LOG_COLUMNS})
         write_whole(self.path, self._write)
         if not sys.stdout.isatty():  # there `EpochTable` says it
@@ -60,15 +73,13 @@ class TrainingLog:
             self.rows = [{column: row.get(column, "") for column in LOG_COLUMNS} for row in rows]
 
     def _write(self, path: Path) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        path.write_text(text.getvalue())
+        with path.open("w", newline="") as log:
+            writer = csv.DictWriter(log, LOG_COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
 
     def _line(self, engine: Engine, figures: Mapping[str, Any]) -> str:
-        shown = ("loss", "val_loss", "val_wt_dice", "val_tc_dice", "val_et_dice")
-        scores = ", ".join(f"{name} {figures[name]:.3f}" for name in shown if name in figures)
+        scores = ", ".join(f"{name} {figures[name]:.3f}" for name in SHOWN_FIGURES if name in figures)
         done, total = engine.state.epoch, engine.state.max_epochs or engine.state.epoch
         per_epoch = (time.monotonic() - self.started) / max(done - self.first_epoch, 1)
         return f"epoch {done}/{total}: {scores}; {per_epoch:.0f} s per epoch, {per_epoch * (total - done):.0f} s left"

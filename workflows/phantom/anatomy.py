@@ -38,6 +38,7 @@ class Grid:
 
     @classmethod
     def lattice(cls) -> Grid:
+        """The coarse grid on which shapes are worked out."""
         return cls.regular((LATTICE_MM,) * 3)
 
     @classmethod
@@ -49,11 +50,13 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Number of positions along each axis."""
         x, y, z = self.positions_mm
         return len(x), len(y), len(z)
 
     @property
     def spacing_mm(self) -> Point:
+        """Distance of the positions along each axis."""
         x, y, z = (float(axis[1] - axis[0]) for axis in self.positions_mm)
         return x, y, z
 
@@ -102,7 +105,7 @@ def _spline_weights(positions: Array, count: int) -> sparse.csr_matrix:
 
 def ramp(distance_mm: Array, width_mm: float = 1.0) -> Array:
     """1 inside, 0 outside, linear over `width_mm` around distance 0: the share of a voxel that a tissue fills."""
-    return np.clip(distance_mm * np.float32(1 / width_mm) + np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(distance_mm * np.float32(1 / width_mm) + np.float32(0.5), 0, 1))
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Brain:
 
     @cached_property
     def ventricle(self) -> Array:
+        """The part of the fluid that lies in the ventricles."""
         return ramp(self.ventricle_mm)
 
     @cached_property
@@ -140,7 +144,7 @@ class Brain:
         sulci = ramp(1.5 * np.minimum(reach, self.cortical - 0.4) - np.abs(self.sulcus) * 4)
         fissure = ramp(np.minimum(1.3 - np.abs(self.left_mm), self.midline_mm))
         film = ramp(np.float32(0.5) - self.depth_mm, 1.5)
-        return np.maximum.reduce([self.ventricle, sulci, fissure, film])
+        return np.asarray(np.maximum.reduce([self.ventricle, sulci, fissure, film]))
 
     @cached_property
     def grey(self) -> Array:
@@ -150,7 +154,7 @@ class Brain:
         surface = ramp(np.minimum(3.4 - self.depth_mm, self.cortical * 4 - 2), 1.5)
         fissure = ramp(np.minimum(4.2 - np.abs(self.left_mm), self.midline_mm), 1.5)
         folia = ramp(np.minimum(self.cerebellum_mm, 11 - self.cerebellum_mm), 3) * ramp(self.sulcus, 2)
-        return np.maximum.reduce([ribbon, surface, fissure, 0.8 * ramp(self.deep_grey_mm, 2), folia])
+        return np.asarray(np.maximum.reduce([ribbon, surface, fissure, 0.8 * ramp(self.deep_grey_mm, 2), folia]))
 
 
 def grow_brain(rng: np.random.Generator, grid: Grid, growth: Growth | None = None) -> Brain:
@@ -181,17 +185,16 @@ def grow_brain(rng: np.random.Generator, grid: Grid, growth: Growth | None = Non
 
 
 def _patient_coordinates(rng: np.random.Generator, grid: Grid) -> tuple[Array, Array, Array]:
-    """mm to the left, to the front and up from BRAIN_CENTRE, for a head slightly shifted, turned and scaled."""
+    """Mm to the left, to the front and up from BRAIN_CENTRE, for a head slightly shifted, turned and scaled."""
     shift = rng.uniform((-3, -4, -2), (3, 4, 2))
     scale = rng.uniform((0.91, 0.91, 0.93), (0.99, 0.99, 0.99))
     nod, turn = rng.uniform(-0.07, 0.07, 2)  # radians
     at = zip(grid.positions_mm, BOX_FIRST, BRAIN_CENTRE, shift, scale, strict=True)
     i, j, k = np.ix_(*[((p + first - centre - s) / size).astype(np.float32) for p, first, centre, s, size in at])
     x, y = i * np.cos(turn) - j * np.sin(turn), -(i * np.sin(turn) + j * np.cos(turn))
-    full_x, full_y, full_z = np.broadcast_arrays(
-        x, y * np.cos(nod) - k * np.sin(nod), y * np.sin(nod) + k * np.cos(nod)
-    )
-    return full_x.astype(np.float32), full_y.astype(np.float32), full_z.astype(np.float32)
+    y, z = y * np.cos(nod) - k * np.sin(nod), y * np.sin(nod) + k * np.cos(nod)
+    full_x, full_y, full_z = (axis.astype(np.float32) for axis in np.broadcast_arrays(x, y, z))
+    return full_x, full_y, full_z
 
 
 def _pushed_aside(x: Array, y: Array, z: Array, growth: Growth) -> tuple[Array, Array, Array]:
@@ -208,7 +211,7 @@ def _ellipsoid(x: Array, y: Array, z: Array, centre: Sequence[float], radii: Seq
     """Roughly the distance to the surface in mm, positive inside."""
     at = zip((x, y, z), centre, radii, strict=True)
     a, b, c = (((axis - np.float32(middle)) / np.float32(radius)) ** 2 for axis, middle, radius in at)
-    return (1 - np.sqrt(a + b + c)) * np.float32(np.prod(radii) ** (1 / 3))
+    return np.asarray((1 - np.sqrt(a + b + c)) * np.float32(np.prod(radii) ** (1 / 3)))
 
 
 def _cerebrum(side: Array, y: Array, z: Array) -> Array:
@@ -232,7 +235,7 @@ def _ventricles(side: Array, y: Array, z: Array, scale: float) -> Array:
     tubes = [_tube(side, y, z, start, end, scale * r0, scale * r1) for start, end, r0, r1 in VENTRICLE_TUBES]
     third = _ellipsoid(side, y, z, (0, -4, -3), (2.2 * scale, 14, 11))
     fourth = _ellipsoid(side, y, z, (0, -37, -40), (7, 6, 9))
-    return np.maximum.reduce([*tubes, third, fourth])
+    return np.asarray(np.maximum.reduce([*tubes, third, fourth]))
 
 
 def _tube(x: Array, y: Array, z: Array, start: Point, end: Point, radius_mm: float, end_radius_mm: float) -> Array:
@@ -240,20 +243,20 @@ def _tube(x: Array, y: Array, z: Array, start: Point, end: Point, radius_mm: flo
     dx, dy, dz = (axis - np.float32(c) for axis, c in zip((x, y, z), start, strict=True))
     t = np.clip((dx * along[0] + dy * along[1] + dz * along[2]) / along.dot(along), 0, 1)
     distance = np.sqrt((dx - t * along[0]) ** 2 + (dy - t * along[1]) ** 2 + (dz - t * along[2]) ** 2)
-    return np.float32(radius_mm) + t * np.float32(end_radius_mm - radius_mm) - distance
+    return np.asarray(np.float32(radius_mm) + t * np.float32(end_radius_mm - radius_mm) - distance)
 
 
 def _fissure(y: Array, z: Array) -> Array:
     """Positive where the hemispheres are apart: around, not through, the corpus callosum."""
     callosum = np.sqrt(((y + 5) / 46) ** 2 + ((z - 4) / 26) ** 2)
-    return np.minimum((callosum - 1) * 25, z + 20)
+    return np.asarray(np.minimum((callosum - 1) * 25, z + 20))
 
 
 def _deep_nuclei(side: Array, y: Array, z: Array) -> Array:
     caudate = _ellipsoid(side, y, z, (16, 18, 9), (5, 14, 9))
     putamen = _ellipsoid(side, y, z, (26, 4, 0), (6, 17, 10))
     thalamus = _ellipsoid(side, y, z, (11, -15, 3), (9, 14, 9))
-    return np.maximum.reduce([caudate, putamen, thalamus])
+    return np.asarray(np.maximum.reduce([caudate, putamen, thalamus]))
 
 
 def _folds(rng: np.random.Generator, lattice: Grid, x: Array, y: Array, z: Array) -> Array:
@@ -263,13 +266,13 @@ def _folds(rng: np.random.Generator, lattice: Grid, x: Array, y: Array, z: Array
     outward = (85 / radius) ** np.float32(0.65)
     middle = [(c - first) / LATTICE_MM for c, first in zip(BRAIN_CENTRE, BOX_FIRST, strict=True)]
     places = [outward * axis / np.float32(LATTICE_MM) + c for axis, c in zip((x, -y, z), middle, strict=True)]
-    return ndimage.map_coordinates(noise, places, order=1, mode="reflect").astype(np.float32)
+    return np.asarray(ndimage.map_coordinates(noise, places, order=1, mode="reflect").astype(np.float32))
 
 
 def _folia(y: Array, z: Array) -> Array:
     """Shells around the fourth ventricle, about 4 mm wide."""
     radius = np.sqrt((y + 30) ** 2 + (z + 36) ** 2)
-    return np.sin(radius * np.float32(2 * np.pi / 8)) * np.float32(1.8)
+    return np.asarray(np.sin(radius * np.float32(2 * np.pi / 8)) * np.float32(1.8))
 
 
 def _has_cortex(side: Array, y: Array, z: Array) -> Array:

@@ -59,12 +59,6 @@ def generate_case(seed: int = 0, index: int = 0, size: Size = "full", healthy: b
     return {name: _on_full_grid(values, size) for name, values in {**images, SEGMENTATION_SUFFIX: labels}.items()}
 
 
-def generate_labels(seed: int = 0, index: int = 0, size: Size = "full") -> NDArray[np.int16]:
-    """The label map that `generate_case` gives, in a third of the time."""
-    rng = np.random.default_rng([seed, index]).spawn(3)[0]
-    return _on_full_grid(_head(rng, Grid.regular(SPACING_MM[size]), seed, index, False)[1], size)
-
-
 def _head(
     rng: np.random.Generator, grid: Grid, seed: int, index: int, healthy: bool
 ) -> tuple[Brain, NDArray[np.int16]]:
@@ -118,7 +112,7 @@ def generate_dataset(
 
 
 def _claim(out: Path, settings: dict[str, object]) -> None:
-    """Make `out` the place of this data set, and clear away what a killed run left half-written."""
+    """Make `out` the place of this data set, and remove what a killed run has left unfinished."""
     note = out / SETTINGS_FILE
     if out.exists() and not out.is_dir():
         raise DatasetError(f"{out} is a file; name a new or empty folder.")

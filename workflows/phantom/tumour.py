@@ -47,11 +47,13 @@ class Tumour:
 
     @property
     def growth(self) -> Growth:
+        """How it pushes the brain aside: its core fully, its oedema a little."""
         core_ml = self.whole_ml * self.core_share
         return Growth(self.centre, max(6.0, ball_radius_mm(0.7 * core_ml + 0.15 * self.whole_ml)))
 
 
 def ball_radius_mm(volume_ml: float) -> float:
+    """Radius of a ball of that volume."""
     return float((3000 * volume_ml / (4 * np.pi)) ** (1 / 3))
 
 
@@ -60,10 +62,8 @@ def draw_tumour(rng: np.random.Generator, seed: int, index: int) -> Tumour:
     start = np.random.default_rng([seed, 2020]).random(len(ADDITIVE_STEPS))
     size, core, rim, oedema, satellite = (start + index * np.array(ADDITIVE_STEPS)) % 1
     core_share = 1.0 if oedema < WITHOUT_OEDEMA else _quantile(core, TUMOUR_CORE_SHARE)
-    if rim < WITHOUT_ENHANCING:
-        enhancing_share = 0.0
-    else:
-        enhancing_share = _quantile((rim - WITHOUT_ENHANCING) / (1 - WITHOUT_ENHANCING), ENHANCING_SHARE)
+    rim = (rim - WITHOUT_ENHANCING) / (1 - WITHOUT_ENHANCING)
+    enhancing_share = 0.0 if rim < 0 else _quantile(rim, ENHANCING_SHARE)
     whole_ml = _quantile(size, WHOLE_TUMOUR_ML)
     satellite_ml = min(rng.uniform(1.5, 6.0), 0.2 * whole_ml) if satellite < WITH_SATELLITE else 0.0
     return Tumour(whole_ml, core_share, enhancing_share, satellite_ml, _draw_centre(rng))
@@ -125,17 +125,17 @@ def _lumps(rng: np.random.Generator, grid: Grid, coarse: float, fine: float) -> 
     return np.float32(coarse) * grid.noise(rng, 11.0) + np.float32(fine) * grid.noise(rng, 4.0)
 
 
-def _norm(offsets: tuple[Array, Array, Array], centre: NDArray, radii: NDArray) -> Array:
+def _norm(offsets: tuple[Array, Array, Array], centre: NDArray[np.float64], radii: NDArray[np.float64]) -> Array:
     squares = [((o - np.float32(c)) / np.float32(r)) ** 2 for o, c, r in zip(offsets, centre, radii, strict=True)]
-    return np.sqrt(squares[0] + squares[1] + squares[2])
+    return np.asarray(np.sqrt(squares[0] + squares[1] + squares[2]))
 
 
-def _unit(rng: np.random.Generator, centre: Point) -> NDArray:
+def _unit(rng: np.random.Generator, centre: Point) -> NDArray[np.float64]:
     """A direction from `centre` that stays in its hemisphere and in the brain."""
     _, y, _ = centre
     sideways, lengthwise, upwards = 0.15 * rng.uniform(-1, 1), rng.uniform(0.7, 1), rng.uniform(0, 0.5)
     direction = np.array([sideways, -lengthwise if y > 0 else lengthwise, upwards])
-    return direction / np.linalg.norm(direction)
+    return np.asarray(direction / np.linalg.norm(direction))
 
 
 def _strongest(claim: Array, allowed: NDArray[np.bool_], count: float) -> NDArray[np.bool_]:
@@ -145,7 +145,7 @@ def _strongest(claim: Array, allowed: NDArray[np.bool_], count: float) -> NDArra
     if count == 0:
         return np.zeros(claim.shape, bool)
     limit = np.partition(candidates, candidates.size - count)[candidates.size - count]
-    return allowed & (claim >= limit)
+    return np.asarray(allowed & (claim >= limit))
 
 
 def _one_piece(claim: Array, allowed: NDArray[np.bool_], count: float) -> NDArray[np.bool_]:

@@ -1,0 +1,1 @@
+"""What all pictures share: colours, one case ready to be drawn, and slices with their classes."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.boxes import bounding_box
+from transforms.boxes import Box, bounding_box, widened
 from transforms.windows import in_own_slices
-from workflows.data.brain import brain_mask
+from workflows.data.brain import brain_mask, grey_limits
 from workflows.data.case import Case
 from workflows.data.label_conventions import LabelConvention
 from workflows.data.nifti_files import format_shape
@@ -30,8 +30,6 @@ from workflows.messages.errors import DatasetError
 
 MARGIN_MM = 6
 """Kept around the brain in every picture."""
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class CaseScene:
 
     case: Case
     convention: LabelConvention
-    scans: Mapping[str, NDArray]
+    scans: Mapping[str, NDArray[Any]]
     grey: Mapping[str, tuple[float, float]]
     labels: NDArray[np.uint8] | None
     spacing_mm: tuple[float, float, float]
@@ -69,7 +67,7 @@ class CaseScene:
     @property
     def values(self) -> dict[int, int]:
         """Label value in the files by class index."""
-        return {index: value for value, index in self.convention.classes.items()}
+        return self.convention.values
 
     @property
     def own_window(self) -> tuple[int, int]:
@@ -81,27 +79,25 @@ class CaseScene:
         """Height over width of a pixel."""
         return pixel_aspect(self.spacing_mm, plane)
 
-    def cut(self, volume: NDArray, plane: Plane | None = None) -> NDArray:
+    def cut(self, volume: NDArray[Any], plane: Plane | None = None) -> NDArray[Any]:
         """The slice to look at, right way up, within the brain's box."""
         plane = plane or self.plane
-        within = tuple(slice(None) if axis == plane.axis else part for axis, part in enumerate(self.box))
-        return upright(volume[within], plane, self.slices[plane])
+        return upright(volume[self.within(plane)], plane, self.slices[plane])
+
+    def within(self, plane: Plane) -> Box:
+        """The brain's box through all slices of a plane."""
+        return tuple(slice(None) if axis == plane.axis else part for axis, part in enumerate(self.box))
 
     def extent_mm(self, plane: Plane) -> tuple[float, float]:
         """Width and height of `cut`."""
-        width, height = (
-            (part.stop - part.start) * size
-            for axis, (part, size) in enumerate(zip(self.box, self.spacing_mm, strict=True))
-            if axis != plane.axis
-        )
-        return width, height
+        lengths = [(part.stop - part.start) * size for part, size in zip(self.box, self.spacing_mm, strict=True)]
+        across, along = plane.sides
+        return lengths[across], lengths[along]
 
     def title(self, what: str = "") -> str:
         """The case, the plane, the slice."""
         place = f"{self.plane} slice {self.slices[self.plane]} (of 0–{self.shape[self.plane.axis] - 1})"
-        return ", ".join(part for part in (self.case.id, what or place) if part) + (
-            f" ({self.caption})" if self.caption else ""
-        )
+        return f"{self.case.id}, {what or place}" + (f" ({self.caption})" if self.caption else "")
 
 
 def load_scene(
@@ -149,10 +145,8 @@ def _labels(case: Case, convention: LabelConvention) -> OrientedVolume | None:
 
 def _scans(
     volumes: Mapping[str, OrientedVolume],
-) -> tuple[dict[str, NDArray], dict[str, tuple[float, float]], NDArray]:
+) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[float, float]], NDArray[Any]]:
     """Voxels with a dark background, the limits of grey, and where there is brain in any modality."""
-    from workflows.pictures.drawing import grey_limits
-
     scans, grey, heads = {}, {}, []
     for modality, volume in volumes.items():
         brain = brain_mask(volume.voxels)
@@ -162,19 +156,14 @@ def _scans(
     return scans, grey, np.logical_or.reduce(heads)
 
 
-def _box(head: NDArray, spacing_mm: Sequence[float]) -> Box:
+def _box(head: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Box:
     if not head.any():
-        return cast(Box, tuple(slice(0, length) for length in head.shape))
-    margins = [math.ceil(MARGIN_MM / size) for size in spacing_mm]
-    grown = (
-        slice(max(part.start - margin, 0), min(part.stop + margin, length))
-        for part, margin, length in zip(bounding_box(head), margins, head.shape, strict=True)
-    )
-    return cast(Box, tuple(grown))
+        return tuple(slice(0, length) for length in head.shape)
+    return widened(bounding_box(head), [math.ceil(MARGIN_MM / size) for size in spacing_mm], head.shape)
 
 
 def _slices(
-    case: Case, plane: Plane, index: int | None, labels: NDArray | None, box: Box, shape: Sequence[int]
+    case: Case, plane: Plane, index: int | None, labels: NDArray[Any] | None, box: Box, shape: Sequence[int]
 ) -> dict[Plane, int]:
     """The slice of every plane: as asked for, else with most tumour, else through the middle of the brain."""
     last = shape[plane.axis] - 1
@@ -183,13 +172,11 @@ def _slices(
     tumour = labels > 0 if labels is not None and labels.any() else None
     slices = {plane: _fullest(tumour, plane, box) if index is None else index}
     here = tumour.take([slices[plane]], plane.axis) if tumour is not None else None
-    for other in Plane:
-        if other is not plane:
-            slices[other] = _fullest(here if here is not None and here.any() else tumour, other, box)
-    return slices
+    nearest = here if here is not None and here.any() else tumour
+    return slices | {other: _fullest(nearest, other, box) for other in Plane if other is not plane}
 
 
-def _fullest(tumour: NDArray | None, plane: Plane, box: Box) -> int:
+def _fullest(tumour: NDArray[Any] | None, plane: Plane, box: Box) -> int:
     if tumour is None:
-        return (box[plane.axis].start + box[plane.axis].stop) // 2
-    return int(tumour.sum(axis=tuple(axis for axis in range(3) if axis != plane.axis)).argmax())
+        return int((box[plane.axis].start + box[plane.axis].stop) // 2)
+    return int(tumour.sum(axis=plane.sides).argmax())

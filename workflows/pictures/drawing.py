@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from transforms.files import PNG_METADATA, write_whole
+from transforms.files import PNG_METADATA
 from transforms.labels import CLASS_NAMES
-from workflows.data.oriented import GREY_PERCENTILES, Plane
-from workflows.messages.errors import ConfigurationError
+from workflows.data.oriented import Plane
+from workflows.files.text_files import write_or_refuse
 from workflows.pictures.colours import BACKGROUND_COLOUR, CLASS_COLOURS, WINDOW_COLOUR, Colour
 
 OVERLAY_OPACITY = 0.6
@@ -34,14 +36,6 @@ def class_rgb(index: int) -> tuple[float, float, float]:
 WINDOW_RGB = rgb(WINDOW_COLOUR)
 
 
-def grey_limits(brain: NDArray) -> tuple[float, float]:
-    """Intensities to show as black and white, from those of the brain."""
-    if not brain.size:
-        return 0.0, 1.0
-    low, high = np.percentile(brain, GREY_PERCENTILES)
-    return float(low), float(high) if high > low else float(low) + 1
-
-
 def scan_figure(width_in: float, height_in: float) -> Figure:
     """A black page, on which scans are looked at."""
     figure = Figure(figsize=(width_in, height_in), facecolor="black")
@@ -56,11 +50,11 @@ def chart_figure(width_in: float, height_in: float) -> Figure:
 
 def show_scan(
     axis: Axes,
-    scan: NDArray,
+    scan: NDArray[Any],
     title: str,
     limits: tuple[float, float],
     aspect: float = 1.0,
-    labels: NDArray | None = None,
+    labels: NDArray[Any] | None = None,
 ) -> None:
     """One slice in grey with the tumour's classes over it.
 
@@ -76,12 +70,12 @@ def show_scan(
     axis.set_axis_off()
 
 
-def overlay(labels: NDArray, opacity: float = OVERLAY_OPACITY) -> NDArray[np.float64]:
+def overlay(labels: NDArray[Any], opacity: float = OVERLAY_OPACITY) -> NDArray[np.float64]:
     """(…) class indices to (…, 4) red, green, blue and opacity; the background is transparent."""
     colours = np.zeros((256, 4))
     for index in CLASS_COLOURS:
         colours[index] = (*class_rgb(index), opacity)
-    return colours[labels]
+    return np.asarray(colours[labels])
 
 
 def mark_edges(axis: Axes, plane: Plane) -> None:
@@ -114,24 +108,23 @@ def class_title(index: int, values: Mapping[int, int] | None = None) -> str:
     return f"{CLASS_NAMES[index]} ({values[index]})" if values else CLASS_NAMES[index]
 
 
-def add_legend(figure: Figure, patches: Sequence[Patch], colour: str = "white") -> None:
+def add_legend(figure: Figure, patches: Sequence[Artist], colour: str = "white") -> None:
     """A row of classes below the picture."""
     figure.legend(handles=list(patches), loc="outside lower center", ncols=4, frameon=False, labelcolor=colour)
 
 
-def save(figure: Figure, out: Path) -> Path:
+def plain(*axes: Axes) -> None:
+    """Leave out the lines above and to the right of charts."""
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, out: Path, dpi: int = DPI) -> Path:
     """Write a PNG, whole or not at all.
 
     Raises:
         ConfigurationError: if the folder cannot be written to.
     """
-    try:
-        write_whole(
-            out,
-            lambda path: figure.savefig(
-                path, dpi=DPI, facecolor=figure.get_facecolor(), format="png", metadata=PNG_METADATA
-            ),
-        )
-    except OSError as error:
-        raise ConfigurationError(f"{out}: cannot be written ({error.strerror or error}).") from error
+    options: dict[str, Any] = {"dpi": dpi, "facecolor": figure.get_facecolor(), "metadata": PNG_METADATA}
+    write_or_refuse(out, lambda path: figure.savefig(path, format="png", **options))
     return out

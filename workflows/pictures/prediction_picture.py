@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.boxes import Box, bounding_box, widened
 from transforms.labels import ENHANCING, MODALITY_TITLES
+from workflows.data.brain import brain_mask, grey_limits
 from workflows.data.case import Case
 from workflows.data.convention_of_cases import decide_label_convention
 from workflows.data.find_cases import find_cases
 from workflows.data.oriented import Plane, as_classes, read_oriented, upright
 from workflows.messages.errors import DatasetError
-from workflows.pictures.drawing import add_legend, class_patches, grey_limits, save, scan_figure, show_scan
+from workflows.pictures.drawing import add_legend, class_patches, save, scan_figure, show_scan
 
 BOX_MARGIN_PX = 4
 
@@ -46,17 +49,21 @@ def prediction_figure(
     """
     label_map = as_classes(read_oriented(prediction).voxels, {4: ENHANCING})
     axial = int((label_map > 0).sum((0, 1)).argmax())
-    scans = {name: upright(read_oriented(case.source(name)).voxels, Plane.axial, axial) for name in modalities}
-    box = _brain_box(next(iter(scans.values())))
-    scans = {name: scan[box] for name, scan in scans.items()}
-    overlays = {"prediction": upright(label_map, Plane.axial, axial)[box]}
+    volumes = {name: read_oriented(case.source(name)).voxels for name in modalities}
+    brains = {name: brain_mask(volume) for name, volume in volumes.items()}
+    box = _brain_box(brains[modalities[0]][..., axial : axial + 1])
+
+    def cut(volume: NDArray[Any]) -> NDArray[Any]:
+        return upright(volume[box], Plane.axial, axial)
+
+    scans = {name: cut(volume) for name, volume in volumes.items()}
+    overlays = {"prediction": cut(label_map)}
     if reference_classes and case.segmentation:
-        reference = as_classes(read_oriented(case.segmentation).voxels, reference_classes)
-        overlays["reference"] = upright(reference, Plane.axial, axial)[box]
+        overlays["reference"] = cut(as_classes(read_oriented(case.segmentation).voxels, reference_classes))
     panels = len(scans) + len(overlays)
     figure = scan_figure(3.2 * panels, 3.9)
     axes = figure.subplots(1, panels, squeeze=False)
-    limits = {name: grey_limits(scan[scan != 0]) for name, scan in scans.items()}
+    limits = {name: grey_limits(scan[cut(brains[name])]) for name, scan in scans.items()}
     for axis, (name, scan) in zip(axes[0], scans.items(), strict=False):
         show_scan(axis, scan, MODALITY_TITLES[name], limits[name])
     under = modalities[0]
@@ -67,10 +74,9 @@ def prediction_figure(
     return save(figure, out)
 
 
-def _brain_box(scan: NDArray) -> tuple[slice, ...]:
-    """The box around what is not background in one slice, with a margin."""
-    found = np.argwhere(scan != scan[0, 0])
-    if not len(found):
-        return (slice(None), slice(None))
-    low, high = found.min(0) - BOX_MARGIN_PX, found.max(0) + BOX_MARGIN_PX + 1
-    return tuple(slice(max(first, 0), end) for first, end in zip(low, high, strict=True))
+def _brain_box(brain: NDArray[np.bool_]) -> Box:
+    """The box around the brain in one axial slice (H, W, 1), with a margin, through all slices."""
+    if not brain.any():
+        return (slice(None),) * 3
+    rows, columns, _ = widened(bounding_box(brain), BOX_MARGIN_PX, brain.shape)
+    return rows, columns, slice(None)

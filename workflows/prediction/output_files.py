@@ -18,6 +18,7 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from transforms.files import PROBABILITIES, UNCERTAINTY, WRITTEN_BY, remove_partial, write_whole
+from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND, CLASS_NAMES, ENHANCING, REGIONS
 from transforms.slices import plain
 from workflows.files.prediction_names import (
@@ -207,17 +208,12 @@ def table_row(case: str, volumes: Mapping[str, float]) -> dict[str, str]:
 def removed_tumour_ml(found: Any, kept: Any) -> float:
     """Volume of what is tumour in one `MetaTensor` (1, H, W, D) of class indices and background in another."""
     removed = (_voxels(found) != BACKGROUND) & (_voxels(kept) == BACKGROUND)
-    return int(np.count_nonzero(removed)) * voxel_ml(kept)
+    return int(np.count_nonzero(removed)) * voxel_ml(kept.affine)
 
 
 def _voxels(label_map: Any) -> NDArray[np.uint8]:
     """NumPy counts voxels in a tenth of the time in which torch adds them."""
     return np.asarray(plain(label_map).cpu())
-
-
-def voxel_ml(label_map: Any) -> float:
-    """Of a `MetaTensor`, whose affine gives the voxel's edges in mm."""
-    return abs(float(np.linalg.det(np.asarray(label_map.affine)[:3, :3]))) / 1000
 
 
 def volumes_ml(label_map: Any) -> dict[str, float]:
@@ -226,7 +222,7 @@ def volumes_ml(label_map: Any) -> dict[str, float]:
     Args:
         label_map: a `MetaTensor` (1, H, W, D) of class indices, whose affine gives the voxel's size in mm.
     """
-    each = voxel_ml(label_map)
+    each = voxel_ml(label_map.affine)
     voxels = _voxels(label_map)
     counts = {c: int(np.count_nonzero(voxels == c)) for c in CLASS_COLOURS}
     volumes = {CLASS_NAMES[c].replace(" ", "_"): count * each for c, count in counts.items()}

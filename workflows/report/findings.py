@@ -13,6 +13,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from transforms.boxes import bounding_box
+from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND
 from workflows.scoring.lesions import SMALLEST_SCORED_MM3, TOUCHING
 from workflows.scoring.score_case import SCORED
@@ -79,20 +80,20 @@ def _measure(mask: Mask, spacing_mm: Sequence[float]) -> Measure:
             diameter_mm = max(diameter_mm, largest_diameter_mm(piece, spacing_mm))
         if _diagonal_mm(piece.shape[:2], spacing_mm) > axial_mm:
             axial_mm = max(axial_mm, largest_axial_diameter_mm(piece, spacing_mm))
-    volume_ml = float(np.count_nonzero(mask)) * voxel_mm3 / 1000
+    volume_ml = np.count_nonzero(mask) * voxel_ml(spacing_mm)
     diameters = (diameter_mm, axial_mm) if pieces else (None, None)
     return Measure(volume_ml, large, len(pieces) - large, *diameters)
 
 
 def largest_lesions(mask: Mask, spacing_mm: Sequence[float], count: int = LISTED_LESIONS) -> list[Lesion]:
     """The pieces of a mask with the largest volumes, largest first; specks only where there is nothing larger."""
-    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    each_ml = voxel_ml(spacing_mm)
     pieces = sorted(_pieces(mask), key=lambda piece: -piece[1])[:count]
-    found = [piece for piece in pieces if piece[1] * voxel_ml * 1000 > SMALLEST_SCORED_MM3] or pieces[:1]
+    found = [piece for piece in pieces if piece[1] * each_ml * 1000 > SMALLEST_SCORED_MM3] or pieces[:1]
     lesions = []
     for box, voxels, piece in found:
         diameters = largest_diameter_mm(piece, spacing_mm), largest_axial_diameter_mm(piece, spacing_mm)
-        lesions.append(Lesion(voxels * voxel_ml, _deepest(piece, box, spacing_mm), *diameters))
+        lesions.append(Lesion(voxels * each_ml, _deepest(piece, box, spacing_mm), *diameters))
     return lesions
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from transforms.files import WRITTEN_BY, write_whole
 from transforms.labels import BACKGROUND, REGION_NAMES, REGIONS
-from workflows.data.oriented import GREY_PERCENTILES
+from workflows.data.brain import grey_limits
 from workflows.files.prediction_names import OVERVIEW_FILE, report_name, thumbnail_name
 from workflows.pictures.colours import CLASS_COLOURS
 from workflows.report.page import Report, render
@@ -36,9 +36,8 @@ def thumbnail(report: Report) -> NDArray[np.uint8]:
         for first, last, spacing in zip((x0, y0), (x1, y1), report.scan.grid.spacing_mm[:2], strict=True)
     )
     scan = report.scan.under[..., axial][np.ix_(columns, rows)].T.astype(np.float64)
-    inside = scan[scan != 0]
-    black, white = np.percentile(inside, GREY_PERCENTILES) if inside.size else (0, 1)
-    grey = np.clip((scan - black) / max(white - black, 1e-9), 0, 1) * 255
+    black, white = grey_limits(scan[scan != 0])
+    grey = np.clip((scan - black) / (white - black), 0, 1) * 255
     picture = np.repeat(grey[..., None], 3, axis=-1)
     if labels is not None:
         classes = labels[..., axial][np.ix_(columns, rows)].T

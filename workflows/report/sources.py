@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.labels import CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
+from workflows.data.brain import brain_mask
 from workflows.data.case import Case
 from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.label_conventions import MAX_LABEL_VALUES, summarise_labels
-from workflows.data.nifti_files import format_shape, load_image, read_voxels
+from workflows.data.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
 from workflows.data.oriented import as_classes
 from workflows.files.prediction_names import PROBABILITIES, UNCERTAINTY, map_name, record_name
 from workflows.messages.errors import DatasetError
@@ -34,7 +35,7 @@ class Scan:
 
     Attributes:
         images: as `pack_image` gives them, by modality.
-        brain: (x, y, z) where any modality is not zero.
+        brain: (x, y, z) where any modality shows brain.
         under: (x, y, z) the first modality, to draw thumbnails on.
         warnings: which modalities were left out, and why.
     """
@@ -59,7 +60,7 @@ def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
             image = load_image(case.source(modality))
             if image.ndim != 3:
                 raise DatasetError(f"{case.source(modality)}: is no single volume.")
-            if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
+            if not describes_a_volume(image.affine):
                 raise DatasetError(f"{case.source(modality)}: its affine does not describe a volume.")
         except DatasetError as error:
             warnings.append(Notice("problem", f"{MODALITY_TITLES[modality]} is not shown: {error}"))
@@ -67,10 +68,10 @@ def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
         grid = Grid.of(image)
         if scan is None:
             packed, voxels = pack_image(image, grid)
-            scan = Scan(grid, {modality: packed}, voxels != 0, voxels, warnings)
+            scan = Scan(grid, {modality: packed}, brain_mask(voxels), voxels, warnings)
         elif grid.agrees(scan.grid):
             scan.images[modality], voxels = pack_image(image, scan.grid)
-            scan.brain |= voxels != 0
+            scan.brain |= brain_mask(voxels)
         else:
             why = "it lies on another grid than the others."
             warnings.append(Notice("problem", f"{MODALITY_TITLES[modality]} is not shown: {why}"))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from transforms.boxes import bounding_box
 from transforms.geometry import same_place
+from workflows.data.brain import brain_mask, grey_limits
 from workflows.data.nifti_files import read_voxels
-from workflows.data.oriented import GREY_PERCENTILES
 
 BRAIN_MARGIN_MM = 6.0
 LEVELS = 2**16 - 1
@@ -90,9 +90,8 @@ def pack_image(image: nib.Nifti1Image, grid: Grid) -> tuple[dict[str, Any], NDAr
     low, high = float(voxels.min()), float(voxels.max())
     step, exact = _step(voxels, low, high, getattr(image.dataobj, "slope", None))
     levels = np.rint((voxels - low) / step).astype(np.uint16)
-    brain = voxels[voxels != 0]
-    window = np.percentile(brain[::7], GREY_PERCENTILES) if brain.size >= 7 else np.array([low, high])
-    packed = {"data": pack_levels(levels), "low": low, "step": step, "exact": exact, "window": window.tolist()}
+    window = grey_limits(voxels[brain_mask(voxels)][::7])
+    packed = {"data": pack_levels(levels), "low": low, "step": step, "exact": exact, "window": list(window)}
     return packed, voxels
 
 

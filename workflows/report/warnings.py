@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND, MODALITY_TITLES
 from transforms.windows import STUDY_WINDOW, in_own_slices
 from workflows.audit.case_checks import check_case
@@ -103,7 +104,7 @@ def _warn_of_slices(tumour: Mask, grid: Grid, slice_range: Sequence[int]) -> lis
     far = (distance_mm > FAR_OUTSIDE_MM) & (in_slice > 0)
     if not far.any():
         return []
-    millilitres = in_slice[far].sum() * np.prod(grid.spacing_mm) / 1000
+    millilitres = in_slice[far].sum() * voxel_ml(grid.spacing_mm)
     share = in_slice[far].sum() / in_slice.sum()
     where = " and ".join(_extents(np.flatnonzero(far), first))
     text = (
@@ -121,7 +122,7 @@ def _extents(slices: NDArray[np.intp], first: int) -> list[str]:
 
 
 def _warn_of_uncertainty(tumour: Mask, uncertain: Mask, grid: Grid) -> list[Notice]:
-    millilitres = np.count_nonzero(uncertain) * np.prod(grid.spacing_mm) / 1000
+    millilitres = np.count_nonzero(uncertain) * voxel_ml(grid.spacing_mm)
     share = np.count_nonzero(uncertain & tumour) / np.count_nonzero(tumour)
     text = (
         f"{millilitres:.1f} ml are uncertain: there the most probable class has less than {UNCERTAIN_BELOW:.0%}. "

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.geometry import axial_axis
+from transforms.geometry import axial_axis, voxel_ml
 from transforms.labels import BACKGROUND
 from transforms.windows import in_own_slices
 
@@ -53,7 +53,7 @@ def false_positives(
         slice_range: first slice of the window and the one after the last, counted in slices of 1 mm from the bottom.
     """
     predicted, true = (_from_the_bottom(labels != BACKGROUND, affine) for labels in (prediction, reference))
-    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    each_ml = voxel_ml(affine)
     predicted_voxels, true_voxels = (np.count_nonzero(mask, axis=(0, 1)) for mask in (predicted, true))
     without = true_voxels == 0
     invented = predicted_voxels[without]
@@ -61,11 +61,11 @@ def false_positives(
     return FalsePositives(
         slices_without_tumour=int(np.count_nonzero(without)),
         false_slices=int(np.count_nonzero(invented)),
-        invented_ml=int(invented.sum()) * voxel_ml,
-        false_ml=int(np.count_nonzero(predicted & ~true)) * voxel_ml,
+        invented_ml=int(invented.sum()) * each_ml,
+        false_ml=int(np.count_nonzero(predicted & ~true)) * each_ml,
         patient_without_tumour=bool(without.all()),
-        tumour_ml=int(true_voxels.sum()) * voxel_ml,
-        outside_window_ml=int(true_voxels.sum() - true_voxels[max(first, 0) : max(end, 0)].sum()) * voxel_ml,
+        tumour_ml=int(true_voxels.sum()) * each_ml,
+        outside_window_ml=int(true_voxels.sum() - true_voxels[max(first, 0) : max(end, 0)].sum()) * each_ml,
     )
 
 

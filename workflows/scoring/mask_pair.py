@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from transforms.geometry import voxel_ml
 from workflows.scoring.lesions import LesionScores, score_lesions
 from workflows.scoring.surface_distances import Definition, Mask, Spacing, Surface, hausdorff_mm, hd95_mm
 
@@ -47,7 +47,7 @@ class MaskPair:
     @property
     def voxel_ml(self) -> float:
         """Volume of one voxel."""
-        return math.prod(self.spacing_mm) / 1000
+        return voxel_ml(self.spacing_mm)
 
     @cached_property
     def surfaces(self) -> tuple[Surface, Surface]:

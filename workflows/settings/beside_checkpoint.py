@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from workflows.files.run_folder import RUN_CONFIGURATION, TUNED_SETTINGS_FILE, _json_beside
+from workflows.files.run_folder import RUN_CONFIGURATION, TUNED_SETTINGS_FILE, json_beside
 from workflows.messages.errors import ConfigurationError
 from workflows.settings.setting_checks import NONE
 
@@ -38,7 +38,7 @@ def settings_beside(checkpoint: str | Path, named: Collection[str] = ()) -> dict
     """
     settings: dict[str, Any] = {}
     for file, names in ((RUN_CONFIGURATION, SETTINGS_OF_A_NETWORK), (TUNED_SETTINGS_FILE, TUNED_SETTINGS)):
-        found = _json_beside(checkpoint, file)
+        found = json_beside(checkpoint, file)
         if file == RUN_CONFIGURATION and found and "input" not in found:
             found = _with_input(found)
         settings |= {name: found[name] for name in names if name in found and name not in named}
