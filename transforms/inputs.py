@@ -82,7 +82,7 @@ class BrainCube:
         """Steps for the intensities of "image", before and after it is resized."""
         return _z_scores(), []
 
-    def selection_steps(self, key: str, neighbours: int = 0) -> list[Transform]:
+    def selection_steps(self, _key: str, _neighbours: int = 0) -> list[Transform]:
         """Steps that keep of a volume (C, H, W, D) under `key` the slices that training may show: here all."""
         return []
 

@@ -90,7 +90,7 @@ def training_preprocessing(
         "label" (slices, 1, size_px, size_px) uint8 class indices, or with `soft_labels` (slices, 3, size_px, size_px)
         uint8, the tumour classes' shares of a pixel × 255.
     """
-    return Compose(
+    chain: Compose = Compose(
         [
             preprocessing(input, reader),
             *load_labels("label", label_values, reader),
@@ -101,6 +101,7 @@ def training_preprocessing(
             DeleteItemsd(keys=(BOX_START, BOX_END)),
         ]
     ).flatten()  # a chain within a chain counts as random, and nothing after it would be cached
+    return chain
 
 
 def preprocessing_with_label(
@@ -136,7 +137,7 @@ def label_slices(input: Input, soft_labels: bool = False) -> list[Transform]:
     ]
 
 
-def augmentation(
+def augmentation(  # noqa: PLR0913  # each is a setting of the bundle, which gives it by name
     flip_probability: float = 0.5,
     affine_probability: float = 0.5,
     rotation_degrees: float = 15,

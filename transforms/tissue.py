@@ -49,6 +49,7 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
         self.modalities, self.label_key = tuple(modalities), label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Change the batches (B, C, H, W); the labels stay as they are."""
         return {**data, **{key: self._change(data[key], data[self.label_key]) for key in self.key_iterator(data)}}
 
     def _change(self, batch: Tensor, labels: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ class Background:
         self._failed = False
 
     def attach(self, engine: Engine) -> None:
+        """Wait for the work of a patient after the next one, and for all work at the end."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._end_patient)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
@@ -60,12 +61,12 @@ class Background:
             self._failed = True
             raise
 
-    def _end_patient(self, engine: Engine) -> None:
+    def _end_patient(self) -> None:
         earlier, self._previous, self._current = self._previous, self._current, []
         for future in earlier:
             future.result()
 
-    def _finish(self, engine: Engine) -> None:
+    def _finish(self) -> None:
         submitted = [*self._previous, *self._current]
         self._previous, self._current = [], []
         if self._thread is not None:

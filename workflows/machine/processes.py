@@ -90,7 +90,7 @@ def _report(sender: Connection, work: Callable[..., object], arguments: Sequence
         work(*arguments)
     except SystemExit as stopped:
         sender.send(stopped if stopped.code else None)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever went wrong, the process that waits must hear of it
         ours = root_cause(error)
         if ours is None:
             traceback.print_exc()

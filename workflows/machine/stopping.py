@@ -38,7 +38,7 @@ class StopRequest:
             signal.signal(number, handler)
         self._previous = {}
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
             if time.monotonic() - self._noted_at < self.echo_s:
                 return
@@ -57,4 +57,4 @@ def exit_status(number: int) -> int:
 def exit_on_sigterm() -> None:
     """Let SIGTERM end the process like an exception, so that nothing half-written stays."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(exit_status(number)))
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(exit_status(number)))

@@ -91,6 +91,7 @@ def obstacle_to(runtime: str) -> str | None:
 
 
 def packages_missing_for(runtime: str) -> list[str]:
+    """The packages that a runtime needs and that are not installed."""
     return [name for name in ("onnx", RUNTIMES[runtime].package) if not is_installed(name)]
 
 

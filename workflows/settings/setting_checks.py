@@ -185,5 +185,5 @@ def _named_code(setting: object) -> Iterator[str]:
 def _located(target: str, parser: ConfigParser) -> object:
     try:
         return locate(target if "." in target else f"{parser.locator.get_component_module_name(target)}.{target}")
-    except Exception:  # pydoc's own error for a module that cannot be imported
+    except Exception:  # noqa: BLE001  # pydoc's own error for a module that cannot be imported
         return None

@@ -67,9 +67,11 @@ class LoadWeights:
         self.checkpoint, self.network, self.map_location = checkpoint, network, map_location
 
     def attach(self, engine: Engine) -> None:
+        """Load when the engine starts."""
         engine.add_event_handler(Events.STARTED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self) -> None:
+        """Load now."""
         self.network.load_state_dict(read_weights(self.checkpoint, self.map_location))
 
 

@@ -43,6 +43,7 @@ class Bfloat16Inferer(SimpleInferer):
     """
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What the network answers to a batch, float32."""
         with torch.autocast(inputs.device.type, torch.bfloat16):
             answer = super().__call__(inputs, network, *args, **kwargs)
         return apply_to_tensor(answer, Tensor.float)

@@ -62,7 +62,7 @@ class StoredCases(Transform):
         ConfigurationError: if a step of the chain is random, or has settings that cannot be compared.
     """
 
-    def __init__(self, chain: Callable, folder: Path | str, limit_gb: float) -> None:
+    def __init__(self, chain: Callable[..., Any], folder: Path | str, limit_gb: float) -> None:
         self.chain = chain if isinstance(chain, Compose) else Compose(chain)
         self.folder, self.limit_bytes = Path(folder), limit_gb * 1e9
         self.settings = settings_key(self.chain)[:16]
@@ -75,6 +75,7 @@ class StoredCases(Transform):
                     file.path.unlink()
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The sample with the chain's results, read from the folder where they are kept there."""
         file = self._file_of(data)
         stored = read_case(file) if file else None
         if file and stored:
@@ -188,7 +189,7 @@ def read_case(file: Path) -> dict[str, Tensor] | None:
             # Read to its end, where its checksum is compared, before anything in it is believed.
             contents = {name: io.BytesIO(archive.read(members[name])) for name in STORED}
         return {name: torch.from_numpy(np.load(content)) for name, content in contents.items()}
-    except Exception:  # whatever a damaged file provokes, the case is preprocessed again
+    except Exception:  # noqa: BLE001  # whatever a damaged file provokes, the case is preprocessed again
         return None
 
 
