@@ -14,12 +14,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import (
-    KeepLargestConnectedComponent,
-    MapTransform,
-    RemoveSmallObjects,
-    Transform,
-)
+from monai.transforms import KeepLargestConnectedComponent, MapTransform, RemoveSmallObjects, Transform
 
 from transforms.boxes import box_around
 from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE

@@ -114,12 +114,7 @@ class RandGainOffsetd(RandomizableTransform, MapTransform):
     """
 
     def __init__(
-        self,
-        keys: KeysCollection,
-        gain_range: float,
-        offset_range: float,
-        modalities: int | None = None,
-        slab: int = 1,
+        self, keys: KeysCollection, gain_range: float, offset_range: float, modalities: int | None = None, slab: int = 1
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob=1.0)

@@ -35,10 +35,7 @@ from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBrai
 from transforms.decision import BestExpectedDiced
 from transforms.files import PROBABILITIES, UNCERTAINTY
 from transforms.inputs import Input, fit_image, fit_label
-from transforms.intensity import (
-    RandGainOffsetd,
-    ZeroBackgroundd,
-)
+from transforms.intensity import RandGainOffsetd, ZeroBackgroundd
 from transforms.labels import ENHANCING, SEGMENTATION_SUFFIX
 from transforms.regions import AnySignald, BackgroundOutsideBraind, MostProbableClassd
 from transforms.saving import SaveCased

@@ -20,13 +20,7 @@ from numpy.typing import NDArray
 from transforms.files import PROBABILITIES, UNCERTAINTY, WRITTEN_BY, remove_partial, write_whole
 from transforms.labels import BACKGROUND, CLASS_NAMES, ENHANCING, REGIONS
 from transforms.slices import plain
-from workflows.files.prediction_names import (
-    SLICER_COLOURS,
-    SNAP_COLOURS,
-    VOLUMES_FILE,
-    map_name,
-    record_name,
-)
+from workflows.files.prediction_names import SLICER_COLOURS, SNAP_COLOURS, VOLUMES_FILE, map_name, record_name
 from workflows.machine.background import Background
 from workflows.machine.ranks import is_first, joined
 from workflows.pictures.colours import CLASS_COLOURS

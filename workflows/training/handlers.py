@@ -42,11 +42,7 @@ class CaseScores(IgniteMetricHandler):
     """
 
     def __init__(
-        self,
-        prefix: str = "",
-        brain_only: bool = False,
-        input: Input = WHOLE_STACK,
-        first_case: int = 0,
+        self, prefix: str = "", brain_only: bool = False, input: Input = WHOLE_STACK, first_case: int = 0
     ) -> None:
         super().__init__(metric_fn=CaseSums(), save_details=False)
         self.prefix, self.brain_only, self.input = prefix, brain_only, input
