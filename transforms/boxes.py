@@ -49,7 +49,7 @@ def corners(box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def widened(box: Box, margin: int, shape: tuple[int, ...]) -> Box:
-    """A box with `margin` voxels more on every side, as far as the volume of that shape goes."""
+    """A box with `margin` more voxels on every side, but within the volume of that shape."""
     return tuple(
         slice(max(part.start - margin, 0), min(part.stop + margin, length))
         for part, length in zip(box, shape, strict=True)

@@ -110,7 +110,7 @@ class RandGainOffsetd(RandomizableTransform, MapTransform):
         gain_range: gains are uniform within ± this.
         offset_range: offsets likewise, in the unit of the image (standard deviations after z-scoring).
         modalities: of the channels, so that a modality's neighbouring slices change alike; None if each is one.
-        slab: so many slices, one after the other in the batch, change alike.
+        slab: this many consecutive slices of the batch change alike.
     """
 
     def __init__(

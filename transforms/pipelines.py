@@ -158,7 +158,7 @@ def augmentation(  # noqa: PLR0913  # each is a setting of the bundle, which giv
         artefact_probability: of each of `artefacts`.
         tissue_probability: of a change of a slice's tumour, see `RandTissueContrastd`.
         slice_by_slice: draw flips, rotation and scaling for every slice too, see `RandAffineOfSlicesd`.
-        slab: gain and offset are drawn for so many consecutive slices of a batch together.
+        slab: gain and offset are drawn once for this many consecutive slices of a batch.
     Returns:
         A chain for {"image": (B, C, H, W) float, "label": (B, 1 or more, H, W), …}.
     """

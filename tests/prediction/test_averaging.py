@@ -25,7 +25,10 @@ from workflows.settings.checkpoints import named_checkpoints, warn_of_trained_ca
 
 UNET = {"_target_": "networks.unet.UNet2D", "in_channels": "$len(@modalities)", "out_channels": 4, "width": 4}
 BASIC = {
-    "_target_": "BasicUNet", "spatial_dims": 2, "in_channels": "$len(@modalities)", "out_channels": 4,
+    "_target_": "BasicUNet",
+    "spatial_dims": 2,
+    "in_channels": "$len(@modalities)",
+    "out_channels": 4,
     "features": [4, 4, 8, 8, 8, 4],
 }
 

@@ -154,7 +154,8 @@ def test_what_makes_a_prediction_another_one_has_it_done_again(once: dict[str, A
     assert left(once) == []
     assert left(once, overwrite=True) == both
     assert left(once, settings={**recorded, "largest_component_only": False}) == both
-    assert left(once, settings={**recorded, "modalities": tuple(recorded["modalities"])}) == []
+    as_tuple = {**recorded["input"], "modalities": tuple(recorded["input"]["modalities"])}
+    assert left(once, settings={**recorded, "input": as_tuple}) == []
     assert left(once, checkpoint=other) == both
     assert left(once, more_checkpoints=[other]) == both
     assert left(once, enhancing_value=3) == both

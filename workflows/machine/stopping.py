@@ -12,7 +12,7 @@ from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ECHO_S = 2.0
-"""Within so many seconds a signal may reach a rank twice: from a batch system, and again by `torchrun`."""
+"""Within this time a signal may reach a rank twice: from a batch system, and again from `torchrun`."""
 
 
 class StopRequest:

@@ -17,14 +17,14 @@ import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
-from transforms.files import PROBABILITIES, UNCERTAINTY, WRITTEN_BY, remove_partial, write_whole
+from transforms.files import PROBABILITIES, UNCERTAINTY, WRITTEN_BY, remove_partial, sha256_of, write_whole
 from transforms.labels import BACKGROUND, CLASS_NAMES, ENHANCING, REGIONS
 from transforms.slices import plain
 from workflows.files.prediction_names import SLICER_COLOURS, SNAP_COLOURS, VOLUMES_FILE, map_name, record_name
 from workflows.machine.background import Background
 from workflows.machine.ranks import is_first, joined
 from workflows.pictures.colours import CLASS_COLOURS
-from workflows.prediction.records import MAPS, finished_record, inputs_of, sha256_of
+from workflows.prediction.records import MAPS, finished_record, inputs_of
 from workflows.prediction.usable_cases import FAULT
 from workflows.settings.bundle_files import bundle_version
 
@@ -171,10 +171,7 @@ class PredictionFiles:
 
     def _finish(self) -> None:
         self.background.submit(self._write_tables)
-        self.background.submit(self._say_where)
-
-    def _say_where(self) -> None:
-        logger.info(f"label maps and {VOLUMES_FILE} in {self.output_dir.resolve()}")
+        self.background.submit(partial(logger.info, f"label maps and {VOLUMES_FILE} in {self.output_dir.resolve()}"))
 
     def _write_tables(self) -> None:
         self.rows = joined(self.rows)

@@ -168,6 +168,6 @@ def _one_line(message: str) -> str:
 
 
 def _keep_faults_apart(items: Sequence[Any]) -> tuple[Any, list[Fault]]:
-    samples = [item for item in items if not isinstance(item, Fault)]
     faults = [item for item in items if isinstance(item, Fault)]
+    samples = [item for item in items if not isinstance(item, Fault)]
     return (list_data_collate(samples) if samples else None), faults

@@ -94,7 +94,7 @@ class WholeFile(BaseSaveHandler):
             write_checkpoint(self.path, checkpoint)
 
     def remove(self, filename: str) -> None:
-        """Nothing: the next checkpoint takes the old one's place."""
+        """Do nothing: the next checkpoint replaces the old one."""
 
 
 class SaveCheckpoint:
@@ -142,7 +142,7 @@ class SaveCheckpoint:
             self.checkpoint.load_state_dict(state_dict)
 
     def _signed_score(self, engine: Engine) -> float:
-        """The higher the better; no number is worse than any, for nothing compares with it."""
+        """The higher the better; NaN, which compares with nothing, counts as worse than any number."""
         assert self.score is not None
         score = self.sign * engine.state.metrics[self.score]
         return -math.inf if math.isnan(score) else score
@@ -159,18 +159,18 @@ def figure_to_maximise(figure: str, lower_is_better: bool = False) -> Callable[[
 
 
 def loss_of(output: Mapping[str, Any]) -> torch.Tensor:
-    """Of what a trainer gives for a batch."""
+    """The loss in what a trainer gives for a batch."""
     loss: torch.Tensor = output["loss"]
     return loss.detach()
 
 
 def number_of_slices(output: Mapping[str, Any]) -> int:
-    """In a batch."""
+    """The number of slices in a batch."""
     return len(output["pred"])
 
 
 def prediction_and_label(output: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Of what an evaluator gives for a batch."""
+    """Prediction and label in what an evaluator gives for a batch."""
     return output["pred"], output["label"]
 
 

@@ -15,7 +15,7 @@ GPU_MEMORY_SHARE_FOR_CACHE = 0.5  # the rest likewise, and activations take most
 
 
 def device_for_cache(device: torch.device, needed: int) -> torch.device:
-    """The device, or the CPU where so many bytes would leave a GPU too little memory for the network."""
+    """The device, or the CPU where this many bytes would leave a GPU too little memory for the network."""
     if device.type != "cuda":
         return torch.device("cpu")
     free, _ = torch.cuda.mem_get_info(device)

@@ -47,9 +47,8 @@ class SliceBatches(Sampler[list[int]]):
         if tumour_free_share is not None:
             self.tumour_free = [i for case in range(len(dataset.slices_per_case)) for i in dataset.tumour_free(case)]
             with_tumour = len(dataset) - len(self.tumour_free)
-            self.tumour_free_kept = min(
-                len(self.tumour_free), round(with_tumour * tumour_free_share / (1 - tumour_free_share))
-            )
+            wanted = round(with_tumour * tumour_free_share / (1 - tumour_free_share))
+            self.tumour_free_kept = min(len(self.tumour_free), wanted)
             per_epoch = with_tumour + self.tumour_free_kept
         self.per_epoch = agree(per_epoch)
 

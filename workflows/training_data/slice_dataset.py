@@ -77,7 +77,7 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
     Args:
         data: one dictionary per patient, as `transform` takes it.
         transform: ends in {"image": (slices, C, H, W) float16, "label": (slices, 1 or more, H, W) uint8}; with
-            `input.neighbours` it gives as many images more than labels on either side, and what is cached stays one
+            `input.neighbours` it gives that many more images than labels on either side, and what is cached stays one
             copy of each slice.
         input: what a network is shown of these slices: of a cube those with any brain along its planes, of a window
             all that `transform` gives.
