@@ -97,7 +97,7 @@ class AxialWindow:
         size_px: height and width of a slice.
         normalisation: "zscore" over the brain voxels of each modality, or "window_maximum", the study's division.
         crop_to_brain: cut slices to the square around the brain before they are resized.
-        neighbours: with each slice go the channels of this many slices below and above it, see `slices.with_neighbours`.
+        neighbours: each slice brings the channels of this many slices below and above it, see `slices.with_neighbours`.
         whole_brain: train on all slices that show any brain instead of the window.
         planes, mirrored: as in `BrainCube`, of which a window has no others than these, so that the same overlay fits
             both.

@@ -259,6 +259,6 @@ def _as_onnx(network: nn.Module, slices: Tensor) -> bytes:
             dynamo=False,
             input_names=["slices"],
             output_names=["scores"],
-            dynamic_axes=dict.fromkeys(("slices", "scores"), {0: "batch"}),
+            dynamic_axes={"slices": {0: "batch"}, "scores": {0: "batch"}},
         )
         return file.read_bytes()
