@@ -6,7 +6,7 @@ from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
 LEAST_EDGE = 32
-"""In blocks: after four poolings two are left, and instance normalisation needs more than one."""
+"""In blocks: after four poolings two remain, and instance normalisation needs more than one."""
 
 
 class PackedUNet(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 from torch.nn import functional
@@ -43,14 +45,16 @@ class SlabNetwork(nn.Module):
         if len(x) % self.slab != 0:
             raise ValueError(f"{len(x)} slices do not divide into slabs of {self.slab}.")
         slabs = x.unflatten(0, (-1, self.slab))  # (B, slab, C, H, W)
-        scores = self.network(slabs.movedim(1, -1))  # (B, classes, H, W, slab)
+        scores: Tensor = self.network(slabs.movedim(1, -1))  # (B, classes, H, W, slab)
         return scores.movedim(-1, 1).flatten(0, 1)
 
     def _score_stack(self, x: Tensor) -> Tensor:
         volume = x.movedim(0, -1)[None]  # (1, C, H, W, S)
+        scores: Any
         if len(x) <= self.slab:  # filled up with background
             scores = self.network(functional.pad(volume, (0, self.slab - len(x))))[..., : len(x)]
         else:
             window = (*x.shape[-2:], self.slab)
             scores = sliding_window_inference(volume, window, sw_batch_size=1, predictor=self.network, overlap=OVERLAP)
-        return scores[0].movedim(-1, 0)
+        stack: Tensor = scores[0].movedim(-1, 0)
+        return stack

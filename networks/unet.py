@@ -31,10 +31,12 @@ class DecoderLevel(nn.Module):
         self.merge = ConvolutionPair(2 * out_channels, out_channels, norm)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, 2C, H, W) and the encoder's (B, C, 2H, 2W) → (B, C, 2H, 2W)."""
         x = functional.interpolate(x, scale_factor=2.0, mode="nearest")  # (B, 2C, 2H, 2W)
         # An even kernel cannot be centred: one row and column of zeros below and to the right, as Keras pads.
         x = functional.relu(self.halve(functional.pad(x, (0, 1, 0, 1))))  # (B, C, 2H, 2W)
-        return self.merge(torch.cat((skip, x), dim=1))  # (B, C, 2H, 2W)
+        merged: Tensor = self.merge(torch.cat((skip, x), dim=1))  # (B, C, 2H, 2W)
+        return merged
 
 
 class UNet2D(nn.Module):
@@ -93,7 +95,8 @@ class UNet2D(nn.Module):
         x = self.dropout(self.bottleneck(x))  # (B, C·2^depth, H/2^depth, W/2^depth)
         for level in self.decoder:
             x = level(x, skips.pop())
-        return self.classify(x)  # (B, classes, H, W)
+        scores: Tensor = self.classify(x)  # (B, classes, H, W)
+        return scores
 
     def _check_size(self, height: int, width: int) -> None:
         factor = self.size_factor
@@ -105,7 +108,8 @@ class UNet2D(nn.Module):
 
 
 def _normalisation(name: str, channels: int) -> nn.Module:
-    return get_norm_layer((name, {"affine": True}), spatial_dims=2, channels=channels)
+    layer: nn.Module = get_norm_layer((name, {"affine": True}), spatial_dims=2, channels=channels)
+    return layer
 
 
 def _initialise(module: nn.Module) -> None:

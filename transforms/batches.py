@@ -34,15 +34,17 @@ class OnSlicesOfBatchd(MapTransform, Randomizable):
 
     def __init__(self, keys: KeysCollection, transform: Transform) -> None:
         super().__init__(keys)
-        self.transform: Callable[[dict[Hashable, Any]], dict[Hashable, Any]] = transform  # type: ignore[assignment]
+        self.transform: Callable[[dict[Hashable, Any]], dict[Hashable, Any]] = transform
 
     def set_random_state(self, seed: int | None = None, state: Any = None) -> OnSlicesOfBatchd:
+        """Seed the inner transform too."""
         if isinstance(self.transform, Randomizable):
             self.transform.set_random_state(seed, state)
         super().set_random_state(seed, state)
         return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Change the batches (B, C, H, W) under `keys`; shape and type stay."""
         batches: dict[Hashable, Tensor] = {key: data[key] for key in self.key_iterator(data)}
         flat = self.transform({key: batch.flatten(0, 1) for key, batch in batches.items()})  # (B·C, H, W)
         changed = {key: flat[key].reshape(batch.shape).to(batch.dtype) for key, batch in batches.items()}
@@ -71,6 +73,7 @@ class RandAffineOfSlicesd(MapTransform, RandomizableTransform):
         self.rotation, self.scale_range = math.radians(rotation_degrees), scale_range
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resample the batches (B, C, H, W) under `keys`, all with the same draw."""
         first = data[self.first_key(dict(data))]
         # (B, H, W, 2), one for all keys: it takes as long as a resampling.
         grid = functional.affine_grid(
@@ -99,6 +102,7 @@ class InsideBraind(OnSlicesOfBatchd):
     """The same for changes of grey values: what was zero stays zero, as the background is at prediction too."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Change the batches (B, C, H, W) under `keys` where they are not zero."""
         changed = super().__call__(data)
         for key in self.key_iterator(data):
             changed[key] = torch.where(data[key] != 0, changed[key], data[key])

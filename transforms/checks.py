@@ -26,6 +26,7 @@ class RequireSignald(MapTransform):
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Look at every channel; the sample stays as it is."""
         for key in self.key_iterator(data):
             for number, channel in enumerate(data[key]):
                 lowest, highest = (float(value) for value in torch.aminmax(channel))
@@ -48,6 +49,7 @@ class KnownLabelsd(MapTransform):
         self.values = sorted(values)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Look at every voxel; the sample stays as it is."""
         for key in self.key_iterator(data):
             label_map = data[key]
             unknown = ~torch.isin(torch.as_tensor(label_map), torch.as_tensor(self.values, dtype=label_map.dtype))
@@ -69,6 +71,7 @@ class SameGridd(MapTransform):
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Compare all images with the first; the sample stays as it is."""
         present = [(key, data[key]) for key in self.key_iterator(data) if isinstance(data[key], MetaTensor)]
         for key, image in present[1:]:
             first_key, first = present[0]

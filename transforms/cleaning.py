@@ -14,12 +14,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import (
-    KeepLargestConnectedComponent,
-    MapTransform,
-    RemoveSmallObjects,
-    Transform,
-)
+from monai.transforms import KeepLargestConnectedComponent, MapTransform, RemoveSmallObjects, Transform
 
 from transforms.boxes import box_around
 from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE
@@ -71,6 +66,7 @@ class LargestComponentd(MapTransform):
         self.keep = KeepLargestConnectedComponent(is_onehot=False, independent=False, connectivity=TOUCHING)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Clean the label maps (1, H, W, D)."""
         for key in self.key_iterator(data):
             label_map = plain(data[key])
             box = (slice(None), *box_around(label_map[0] != BACKGROUND))
@@ -90,6 +86,7 @@ class RemoveSmallComponentsd(MapTransform):
         self.smallest_mm3 = smallest_mm3
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Clean the label maps (1, H, W, D), `MetaTensor`s."""
         return {**data, **{key: self._remove(data[key]) for key in self.key_iterator(data)}}
 
     def _remove(self, label_map: MetaTensor) -> MetaTensor:
@@ -108,6 +105,7 @@ class LittleEnhancingToNecrosisd(MapTransform):
         self.smallest_mm3 = smallest_mm3
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Clean the label maps (1, H, W, D), `MetaTensor`s."""
         return {**data, **{key: self._convert(data[key]) for key in self.key_iterator(data)}}
 
     def _convert(self, label_map: MetaTensor) -> MetaTensor:

@@ -98,6 +98,7 @@ class CropToSameBoxd(MapTransform):
     """Crop a label map (1, H, W, D) to the box of `CropToBraind` for the image on the same grid, where there is one."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Crop, where the sample holds a box."""
         cropped = dict(data)
         if BOX_START in data:
             start, end = (np.asarray(data[key]) for key in (BOX_START, BOX_END))
@@ -110,6 +111,7 @@ class BackgroundIsTheRestd(MapTransform):
     """In place: probabilities (classes, …) whose background is what the tumour classes leave, outside the box too."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Set the background to 1 less the other classes."""
         for key in self.key_iterator(data):
             background, *tumour = plain(data[key])
             background.fill_(1)

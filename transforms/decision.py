@@ -113,6 +113,7 @@ class BestExpectedDiced(MapTransform):
         self.probabilities_key, self.found_key = probabilities_key, found_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Let the tumour grow; a label map without tumour stays as it is."""
         for key in self.key_iterator(data):
             label_map = plain(data[key])
             tumour = box_around(label_map[0] != BACKGROUND)

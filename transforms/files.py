@@ -45,6 +45,12 @@ def map_name(case: str, kind: str = SEGMENTATION_SUFFIX) -> str:
     return f"{case}_{kind}{MAP_ENDING}"
 
 
+def sha256_of(file: Path | str) -> str:
+    """The digest of a file's content, in hexadecimal digits."""
+    with Path(file).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path of the same ending beside `path`, then move the result into place.
 

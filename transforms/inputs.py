@@ -82,7 +82,7 @@ class BrainCube:
         """Steps for the intensities of "image", before and after it is resized."""
         return _z_scores(), []
 
-    def selection_steps(self, key: str, neighbours: int = 0) -> list[Transform]:
+    def selection_steps(self, _key: str, _neighbours: int = 0) -> list[Transform]:
         """Steps that keep of a volume (C, H, W, D) under `key` the slices that training may show: here all."""
         return []
 
@@ -97,7 +97,7 @@ class AxialWindow:
         size_px: height and width of a slice.
         normalisation: "zscore" over the brain voxels of each modality, or "window_maximum", the study's division.
         crop_to_brain: cut slices to the square around the brain before they are resized.
-        neighbours: with each slice go the channels of so many below and above it, see `slices.with_neighbours`.
+        neighbours: each slice brings the channels of this many slices below and above it, see `slices.with_neighbours`.
         whole_brain: train on all slices that show any brain instead of the window.
         planes, mirrored: as in `BrainCube`, of which a window has no others than these, so that the same overlay fits
             both.
@@ -138,7 +138,7 @@ class AxialWindow:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """The size (H, W, D) that the volume is resized to; -1 keeps the slices as many as they are."""
+        """The size (H, W, D) that the volume is resized to; -1 keeps the number of slices."""
         return (self.size_px, self.size_px, -1)
 
     @property

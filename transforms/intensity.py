@@ -31,6 +31,7 @@ class ZeroBackgroundd(MapTransform):
     """Shift each channel so that its background is zero, which tells brain from background from here on."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Shift the images (C, H, W, D)."""
         shifted = dict(data)
         for key in self.key_iterator(data):
             values = border_values(data[key])
@@ -47,7 +48,7 @@ class _NormalizeAlike(NormalizeIntensity):
     torch takes three times as long as for all in the box around them.
     """
 
-    def _normalize(self, img: Any, sub: Any = None, div: Any = None) -> Any:
+    def _normalize(self, img: Any, *_: Any, **__: Any) -> Any:
         """One channel (H, W, D) in place; a brain of one value becomes zero."""
         everything = plain(img)
         values = everything[box_around(everything != 0)]
@@ -75,6 +76,7 @@ class ClampIntensityd(MapTransform):
         self.limit = limit
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Clamp the images (C, H, W, D)."""
         return {**data, **{key: data[key].clamp_(-self.limit, self.limit) for key in self.key_iterator(data)}}
 
 
@@ -89,6 +91,7 @@ class DivideByWindowMaximumd(MapTransform):
         self.slice_range = tuple(slice_range)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Divide the images (C, H, W, D)."""
         divided = dict(data)
         for key in self.key_iterator(data):
             volume = data[key]
@@ -107,16 +110,11 @@ class RandGainOffsetd(RandomizableTransform, MapTransform):
         gain_range: gains are uniform within ± this.
         offset_range: offsets likewise, in the unit of the image (standard deviations after z-scoring).
         modalities: of the channels, so that a modality's neighbouring slices change alike; None if each is one.
-        slab: so many slices, one after the other in the batch, change alike.
+        slab: this many consecutive slices of the batch change alike.
     """
 
     def __init__(
-        self,
-        keys: KeysCollection,
-        gain_range: float,
-        offset_range: float,
-        modalities: int | None = None,
-        slab: int = 1,
+        self, keys: KeysCollection, gain_range: float, offset_range: float, modalities: int | None = None, slab: int = 1
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob=1.0)
@@ -124,6 +122,7 @@ class RandGainOffsetd(RandomizableTransform, MapTransform):
         self.modalities, self.slab = modalities, slab
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Change the batches (B, C, H, W) inside the brain."""
         changed = dict(data)
         for key in self.key_iterator(data):
             batch = data[key]  # (B, C, H, W)

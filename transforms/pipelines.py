@@ -35,10 +35,7 @@ from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBrai
 from transforms.decision import BestExpectedDiced
 from transforms.files import PROBABILITIES, UNCERTAINTY
 from transforms.inputs import Input, fit_image, fit_label
-from transforms.intensity import (
-    RandGainOffsetd,
-    ZeroBackgroundd,
-)
+from transforms.intensity import RandGainOffsetd, ZeroBackgroundd
 from transforms.labels import ENHANCING, SEGMENTATION_SUFFIX
 from transforms.regions import AnySignald, BackgroundOutsideBraind, MostProbableClassd
 from transforms.saving import SaveCased
@@ -90,7 +87,7 @@ def training_preprocessing(
         "label" (slices, 1, size_px, size_px) uint8 class indices, or with `soft_labels` (slices, 3, size_px, size_px)
         uint8, the tumour classes' shares of a pixel × 255.
     """
-    return Compose(
+    chain: Compose = Compose(
         [
             preprocessing(input, reader),
             *load_labels("label", label_values, reader),
@@ -101,6 +98,7 @@ def training_preprocessing(
             DeleteItemsd(keys=(BOX_START, BOX_END)),
         ]
     ).flatten()  # a chain within a chain counts as random, and nothing after it would be cached
+    return chain
 
 
 def preprocessing_with_label(
@@ -136,7 +134,7 @@ def label_slices(input: Input, soft_labels: bool = False) -> list[Transform]:
     ]
 
 
-def augmentation(
+def augmentation(  # noqa: PLR0913  # each is a setting of the bundle, which gives it by name
     flip_probability: float = 0.5,
     affine_probability: float = 0.5,
     rotation_degrees: float = 15,
@@ -160,7 +158,7 @@ def augmentation(
         artefact_probability: of each of `artefacts`.
         tissue_probability: of a change of a slice's tumour, see `RandTissueContrastd`.
         slice_by_slice: draw flips, rotation and scaling for every slice too, see `RandAffineOfSlicesd`.
-        slab: gain and offset are drawn for so many consecutive slices of a batch together.
+        slab: gain and offset are drawn once for this many consecutive slices of a batch.
     Returns:
         A chain for {"image": (B, C, H, W) float, "label": (B, 1 or more, H, W), …}.
     """

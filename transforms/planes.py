@@ -20,7 +20,7 @@ def across(volume: Tensor, plane: str) -> Tensor:
 
 
 def back_from(volume: Tensor, plane: str) -> Tensor:
-    """What `across` makes of a volume as it was."""
+    """Undoes `across`."""
     return volume.movedim(-1, AXIS[plane])
 
 

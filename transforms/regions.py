@@ -64,6 +64,7 @@ class MostProbableClassd(MapTransform):
         self.output_key = output_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the class map, uint8."""
         classes = dict(data)
         for key in self.key_iterator(data):
             probabilities = plain(data[key])
@@ -102,6 +103,7 @@ class BackgroundOutsideBraind(MapTransform):
         self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Change the probabilities (classes, …)."""
         image = data[self.image_key]
         return {**data, **{key: background_outside_brain(data[key], image) for key in self.key_iterator(data)}}
 
@@ -114,5 +116,6 @@ class AnySignald(MapTransform):
         self.name = name
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the mask; there is one key."""
         (key,) = self.key_iterator(data)
         return {**data, self.name: (data[key] != 0).any(dim=0, keepdim=True).float()}

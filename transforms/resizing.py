@@ -37,10 +37,12 @@ class ResizedVolume(Resize):
         first_size = tuple(transform[TraceKeys.ORIG_SIZE])
         linear = transform[TraceKeys.EXTRA_INFO]["mode"] == "trilinear"  # nearest, where a mask is brought back
         if not linear or data.is_cuda or first_size == tuple(data.shape[1:]):
-            return super().inverse_transform(data, transform)
+            resized: torch.Tensor = super().inverse_transform(data, transform)
+            return resized
         affine = scale_affine(data.shape[1:], first_size, align_corners=False)
-        resized = MetaTensor(interpolated(plain(data).float(), first_size))
-        return resized.copy_meta_from(self.track_transform_meta(data, affine=affine))
+        on_first_grid = MetaTensor(interpolated(plain(data).float(), first_size))
+        brought_back: torch.Tensor = on_first_grid.copy_meta_from(self.track_transform_meta(data, affine=affine))
+        return brought_back
 
 
 def interpolated(volume: Tensor, size: Sequence[int]) -> Tensor:

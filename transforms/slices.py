@@ -96,6 +96,7 @@ class SelectSlicesd(MapTransform):
         self.neighbours = ensure_tuple_rep(neighbours, len(self.keys))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Select the slices of the volumes (C, H, W, D)."""
         selected = dict(data)
         for key, neighbours in self.key_iterator(data, self.neighbours):
             first, end = self._window(data[key], data)
@@ -112,6 +113,7 @@ class StackSlicesd(MapTransform):
     """Dictionary version of `stack_slices`; also drops the metadata, which a cached training sample has no use for."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Stack the volumes (C, H, W, D)."""
         return {**data, **{key: stack_slices(plain(data[key])) for key in self.key_iterator(data)}}
 
 

@@ -29,6 +29,7 @@ class SoftLabelsd(MapTransform):
         self.resize = Resize(spatial_size=spatial_size, mode="trilinear")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resize the label maps."""
         return {**data, **{key: self._soften(data[key]) for key in self.key_iterator(data)}}
 
     def _soften(self, label_map: MetaTensor) -> MetaTensor:

@@ -27,7 +27,7 @@ NECROSIS_SHIFT = {"flair": 1.2, "t2": 0.4, "t1ce": 0.4}
 """Standard deviations of the shift of necrosis, in those of the brain: in FLAIR it may be as dark as the ventricles or
 brighter than oedema."""
 BLENDED_PX = 3
-"""Borders of tissues are blended over so many pixels, so that no edge tells the label."""
+"""Borders of tissues are blended over this many pixels, so that no edge shows the label."""
 
 
 class RandTissueContrastd(RandomizableTransform, MapTransform):
@@ -49,6 +49,7 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
         self.modalities, self.label_key = tuple(modalities), label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Change the batches (B, C, H, W); the labels stay as they are."""
         return {**data, **{key: self._change(data[key], data[self.label_key]) for key in self.key_iterator(data)}}
 
     def _change(self, batch: Tensor, labels: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class Temperatured(MapTransform):
         self.temperature = temperature
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Correct the probabilities."""
         return {**data, **{key: with_temperature(data[key], self.temperature) for key in self.key_iterator(data)}}
 
 
@@ -42,7 +43,7 @@ def entropy(probabilities: Tensor) -> Tensor:
     Returns:
         (1, …) from 0, certain of one class, to 1, all classes equally probable.
     """
-    summed = torch.special.entr(probabilities.clamp_min(0)).sum(dim=0, keepdim=True)
+    summed: Tensor = torch.special.entr(probabilities.clamp_min(0)).sum(dim=0, keepdim=True)
     return (summed / math.log(len(probabilities))).clamp(0, 1)
 
 
@@ -54,5 +55,6 @@ class Entropyd(MapTransform):
         self.name = name
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the entropy of the probabilities; there is one key."""
         (key,) = self.key_iterator(data)
         return {**data, self.name: entropy(data[key])}

@@ -31,16 +31,13 @@ def run_demo(out: Path) -> None:
     _step("1/6 generating data", data, lambda: generate_dataset(data, cases=CASES, size="small"), _complete(data))
     trained = (run / "finished").exists()
     _step("2/6 training", run, lambda: _train(data, run), trained)
-    checkpoint = run / MODEL
-    tuned = run / TUNED_SETTINGS_FILE
-    _step(
-        "3/6 choosing post-processing", tuned, lambda: run_tuning([], {"checkpoint": str(checkpoint)}), tuned.exists()
-    )
-    evaluation = {"checkpoint": str(checkpoint), "output_dir": str(scores)}
+    tuned, weights = run / TUNED_SETTINGS_FILE, {"checkpoint": str(run / MODEL)}
+    _step("3/6 choosing post-processing", tuned, lambda: run_tuning([], weights), tuned.exists())
+    evaluation = {**weights, "output_dir": str(scores)}
     _step("4/6 evaluating", scores, lambda: run_evaluation([], evaluation), (scores / SUMMARY_FILE).exists())
     folder = _first_test_patient(run, data)
     seg = prediction / folder.name / map_name(folder.name)
-    named = {"checkpoint": str(checkpoint), "patient_dir": str(folder), "output_dir": str(prediction)}
+    named = {**weights, "patient_dir": str(folder), "output_dir": str(prediction)}
     _step("5/6 predicting one patient", seg, lambda: predict([], named), (prediction / VOLUMES_FILE).exists())
     picture = seg.with_name(f"{folder.name}.png")
     draw = lambda: draw_prediction(folder, seg, picture, STUDY_MODALITIES, "phantom")  # noqa: E731

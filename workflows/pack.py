@@ -46,23 +46,22 @@ def _contents(checkpoint: Path) -> Iterator[tuple[str, bytes]]:
     root, settings = Path(bundle_root()), settings_beside(checkpoint)
     for file in sorted(root.rglob("*")):
         name = file.relative_to(root)
-        if (
-            file.is_file()
-            and name.parts[0] != "models"
-            and name.parts[0] not in PACKAGES
-            and "__pycache__" not in name.parts
-        ):
+        if _is_source(file) and name.parts[0] not in ("models", *PACKAGES):
             configured = name.name in CONFIGURED_BY_THE_RUN
             yield name.as_posix(), _configured(file, settings) if configured else file.read_bytes()
     code = Path(__file__).resolve().parents[1]
     for package in PACKAGES:
         for file in sorted((code / package).rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
+            if _is_source(file):
                 yield file.relative_to(code).as_posix(), file.read_bytes()
     yield "models/model.pt", _weights(checkpoint)
     card = checkpoint.with_name(MODEL_CARD)
     if card.is_file():
         yield f"models/{MODEL_CARD}", card.read_bytes()
+
+
+def _is_source(file: Path) -> bool:
+    return file.is_file() and "__pycache__" not in file.parts
 
 
 def _weights(checkpoint: Path) -> bytes:

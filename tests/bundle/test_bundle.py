@@ -18,7 +18,6 @@ from monai.bundle import ConfigParser, ConfigWorkflow, onnx_export, verify_metad
 from tests.support import REPOSITORY, Run, Started
 from transforms.inputs import AxialWindow
 from workflows.comparing.compare_networks import NETWORKS
-from workflows.settings.beside_checkpoint import IN_CHANNELS
 from workflows.settings.bundle_files import config_files, overlays_of
 
 CUBE = {"_target_": "transforms.inputs.BrainCube", "size_px": 64}
@@ -232,7 +231,7 @@ def test_demo_and_basic_unet_are_built(tiny_run: Run, tmp_path: Path):
 
 
 def test_the_networks_by_name_are_the_studys_the_bundles_own_and_seven_more():
-    assert read("study_unet")["network_def"] == read("seed")["network_def"] | {"in_channels": IN_CHANNELS}
+    assert read("study_unet")["network_def"] == read("seed")["network_def"] | {"in_channels": "@in_channels"}
     assert read("packed_unet") == {"network_def": read("train")["network_def"]}
     assert set(NETWORKS) == {name for name in overlays_of("train", CONFIGS) if "network_def" in read(name)} - {
         *("demo", "seed", "deep_supervision"),  # recipes

@@ -32,7 +32,7 @@ def spare_collector_the_imports() -> None:
     process does anything: what a later one would find may be garbage of a run that has ended. What was garbage at the
     first stays.
     """
-    gc.collect(1)  # the young, in no time
+    gc.collect(1)  # the young objects, in no time
     gc.freeze()
 
 

@@ -12,12 +12,12 @@ from monai.transforms import Transform
 
 
 class Background:
-    """One thread that does what it is given in that order; after a failure it does nothing more.
+    """One thread that does its work in the order in which it is submitted; after a failure it does nothing more.
 
-    A thread, since torch, zlib and the disk leave Python to others while they work and nothing need be copied to a
-    process; one, so that files and lines come in the order of the patients. MONAI's `ThreadBuffer` and the
-    `ThreadDataLoader` built on it would do, but where their thread fails they end as if all were done; a future of
-    `concurrent.futures` hands the error to whoever waits for it.
+    It is a thread, since torch, zlib and the disk release Python while they work, and nothing need be copied to another
+    process. It is only one, so that files and lines come in the order of the patients. MONAI's `ThreadBuffer` and the
+    `ThreadDataLoader` built on it would do, but if their thread fails, they end as if all were done. A future of
+    `concurrent.futures` gives the error to whoever waits for it.
 
     Attach it after all that submits. No more than one patient waits to be finished while another is computed; the first
     error is raised in the engine, at the latest when it has completed.
@@ -34,6 +34,7 @@ class Background:
         self._failed = False
 
     def attach(self, engine: Engine) -> None:
+        """Wait for the work of a patient after the next one, and for all work at the end."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._end_patient)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
@@ -60,12 +61,12 @@ class Background:
             self._failed = True
             raise
 
-    def _end_patient(self, engine: Engine) -> None:
+    def _end_patient(self) -> None:
         earlier, self._previous, self._current = self._previous, self._current, []
         for future in earlier:
             future.result()
 
-    def _finish(self, engine: Engine) -> None:
+    def _finish(self) -> None:
         submitted = [*self._previous, *self._current]
         self._previous, self._current = [], []
         if self._thread is not None:

@@ -38,14 +38,14 @@ def in_processes(
     processes = min(workers or os.cpu_count() or 1, len(items))
     if processes <= 1:
         return list(track(map(work, items), doing, len(items)))
-    # Spawned, since a caller may run threads (PyTorch does), which a forked process inherits half.
+    # Spawned: a caller may run threads, as PyTorch does, and a forked process would inherit them half.
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(processes, mp_context=context, initializer=_use_one_thread) as pool:
             try:
                 return list(track(pool.map(work, items), doing, len(items)))
             finally:
-                pool.shutdown(cancel_futures=True)  # else Ctrl-C would wait for all that is left
+                pool.shutdown(cancel_futures=True)  # else Ctrl-C would wait for all remaining work
     except BrokenProcessPool as error:
         raise DatasetError(
             f"A process was killed while {doing}, probably for want of memory; use fewer workers."
@@ -90,7 +90,7 @@ def _report(sender: Connection, work: Callable[..., object], arguments: Sequence
         work(*arguments)
     except SystemExit as stopped:
         sender.send(stopped if stopped.code else None)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever went wrong, the process that waits must hear of it
         ours = root_cause(error)
         if ours is None:
             traceback.print_exc()

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from workflows.messages.errors import BratsError, ConfigurationError
 
@@ -39,10 +39,12 @@ _words: Any = None
 
 
 def rank() -> int:
+    """The number of this process among those of the run, from 0."""
     return 0 if _words is None else _idist().get_rank()
 
 
 def number_of_ranks() -> int:
+    """How many processes the run has."""
     return 1 if _words is None else _idist().get_world_size()
 
 
@@ -164,7 +166,7 @@ def from_first(work: Callable[[], Value]) -> Value:
     Raises:
         SystemExit: on the others, if it failed.
     """
-    told: Any = (False, None)
+    told: tuple[bool, Value | None] = (False, None)
     try:
         if is_first():
             told = (True, work())
@@ -172,7 +174,7 @@ def from_first(work: Callable[[], Value]) -> Value:
         done, result = gathered(told)[0]
     if not done:
         raise SystemExit(1)
-    return result
+    return cast(Value, result)
 
 
 def wait_for_all() -> None:
@@ -235,6 +237,7 @@ class Everyone:
 
 
 def everyone(datalist: Mapping[str, Any], section: str) -> Everyone:
+    """The cases of a section, on all ranks."""
     return Everyone([case["case"] for case in datalist[section]])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ECHO_S = 2.0
-"""Within so many seconds a signal may reach a rank twice: from a batch system, and again by `torchrun`."""
+"""Within this time a signal may reach a rank twice: from a batch system, and again from `torchrun`."""
 
 
 class StopRequest:
@@ -38,7 +38,7 @@ class StopRequest:
             signal.signal(number, handler)
         self._previous = {}
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
             if time.monotonic() - self._noted_at < self.echo_s:
                 return
@@ -57,4 +57,4 @@ def exit_status(number: int) -> int:
 def exit_on_sigterm() -> None:
     """Let SIGTERM end the process like an exception, so that nothing half-written stays."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(exit_status(number)))
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(exit_status(number)))

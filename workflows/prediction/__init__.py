@@ -1,0 +1,1 @@
+"""A network on volumes: runtimes, averages, output files and their records."""

@@ -26,6 +26,7 @@ class MeanOfNetworks(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, slices: Tensor) -> Tensor:
+        """Logits (B, classes, H, W)."""
         return log_mean_probabilities(network(slices).softmax(dim=1) for network in self.networks)
 
 

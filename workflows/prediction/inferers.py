@@ -17,7 +17,7 @@ from transforms.slices import brain_window, own_channels, plain, stack_slices, w
 from workflows.prediction.runtimes import TORCH, Scores, described, in_runtime, sees_volumes
 
 FEWEST_TO_LOOK_AGAIN = 10
-"""Pixels of a slice, in the default's cube 23 mm². Fewer are mostly false alarms, of which every brain has some."""
+"""Pixels of a slice, in the default's cube 23 mm². Fewer are mostly false alarms; every brain has some."""
 FLIPS = ((), (2,), (3,), (2, 3))  # of (B, C, H, W): none, along either axis, along both
 
 
@@ -209,10 +209,10 @@ def in_one(volumes: Sequence[Tensor]) -> Tensor:
 
 
 def answer(network: Callable[..., Any], slices: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """A network's scores (B, classes, H, W), which depend less on B than it does by itself.
+    """A network's scores (B, classes, H, W), which depend less on B than those of the network alone.
 
-    oneDNN sums a lone slice in another order than the slices of a batch: probabilities then differ by up to 2e-5, and
-    so by 4e-7. A lone slice is therefore computed twice.
+    oneDNN sums a lone slice in another order than the slices of a batch: probabilities then differ by up to 2e-5,
+    computed as here by 4e-7. A lone slice is therefore computed twice.
     """
     if len(slices) > 1:
         return cast(Tensor, network(slices, *args, **kwargs))

@@ -17,21 +17,15 @@ import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
-from transforms.files import PROBABILITIES, UNCERTAINTY, WRITTEN_BY, remove_partial, write_whole
+from transforms.files import PROBABILITIES, UNCERTAINTY, WRITTEN_BY, remove_partial, sha256_of, write_whole
 from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND, CLASS_NAMES, ENHANCING, REGIONS
 from transforms.slices import plain
-from workflows.files.prediction_names import (
-    SLICER_COLOURS,
-    SNAP_COLOURS,
-    VOLUMES_FILE,
-    map_name,
-    record_name,
-)
+from workflows.files.prediction_names import SLICER_COLOURS, SNAP_COLOURS, VOLUMES_FILE, map_name, record_name
 from workflows.machine.background import Background
 from workflows.machine.ranks import is_first, joined
 from workflows.pictures.colours import CLASS_COLOURS
-from workflows.prediction.records import MAPS, finished_record, inputs_of, sha256_of
+from workflows.prediction.records import MAPS, finished_record, inputs_of
 from workflows.prediction.usable_cases import FAULT
 from workflows.settings.bundle_files import bundle_version
 
@@ -51,7 +45,7 @@ class PredictionFiles:
         background: where it is written, after the label map.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the bundle gives each by name
         self,
         output_dir: str | Path,
         checkpoint: str | Path,
@@ -101,17 +95,18 @@ class PredictionFiles:
         return left
 
     def attach(self, engine: Engine) -> None:
+        """Write each patient's files after its iteration, and the tables at the beginning and the end."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._start_case)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._record_batch)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
-    def _start(self, engine: Engine) -> None:
+    def _start(self) -> None:
         self.rows = [row for row in self.rows if row["case"] in self.done]
         if self.rows:
             self._write_tables()
 
-    def _start_case(self, engine: Engine) -> None:
+    def _start_case(self) -> None:
         self.case_started = time.monotonic()
 
     def _record_batch(self, engine: Engine) -> None:
@@ -145,10 +140,12 @@ class PredictionFiles:
 
     @cached_property
     def sha256(self) -> str:
+        """The digest of the checkpoint, computed once."""
         return sha256_of(self.checkpoint)
 
     @cached_property
     def averaged_with(self) -> list[dict[str, str]]:
+        """The further checkpoints, as a record names them."""
         return [
             {"checkpoint": f"{more.resolve().parent.name}/{more.name}", "sha256": sha256_of(more)}
             for more in self.more_checkpoints
@@ -173,12 +170,9 @@ class PredictionFiles:
         text = json.dumps(record, indent=2, default=str) + "\n"
         write_whole(self.output_dir / case / record_name(case), lambda path: path.write_text(text))
 
-    def _finish(self, engine: Engine) -> None:
+    def _finish(self) -> None:
         self.background.submit(self._write_tables)
-        self.background.submit(self._say_where)
-
-    def _say_where(self) -> None:
-        logger.info(f"label maps and {VOLUMES_FILE} in {self.output_dir.resolve()}")
+        self.background.submit(partial(logger.info, f"label maps and {VOLUMES_FILE} in {self.output_dir.resolve()}"))
 
     def _write_tables(self) -> None:
         self.rows = joined(self.rows)

@@ -11,10 +11,7 @@ from ignite.engine import Engine, Events
 
 from workflows.data.find_cases import find_cases
 from workflows.files.outputs import check_outputs
-from workflows.files.prediction_names import (
-    TABLES,
-    files_of_case,
-)
+from workflows.files.prediction_names import TABLES, files_of_case
 from workflows.machine.allocation import keep_freed_memory, spare_collector_the_imports
 from workflows.messages.errors import ConfigurationError
 from workflows.prediction.usable_cases import FAULT, entries_with_faults

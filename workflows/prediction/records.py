@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transforms.files import sha256_of
 from workflows.data.nifti_files import split_channel
 from workflows.files.prediction_names import map_name, record_name
 
@@ -15,11 +15,6 @@ DECIDING = ("inputs", "checkpoint_sha256", "averaged_with", "settings", "labels"
 """What a record must have in common with the one that would be written now."""
 MAPS = ("probability_map", "uncertainty_map")
 """Under these keys a record names what was saved besides, or holds None."""
-
-
-def sha256_of(file: Path) -> str:
-    """The digest of a file's content, in hexadecimal digits."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def inputs_of(files: Sequence[str]) -> list[dict[str, Any]]:

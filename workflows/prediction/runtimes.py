@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 AUTO, TORCH, ONNX_RUNTIME, OPENVINO = "auto", "torch", "onnxruntime", "openvino"
 OPENVINO_BFLOAT16 = "openvino-bfloat16"
 IN_ANOTHER_ORDER = 1e-4
-"""Probabilities of any pixel may differ by so much from those of torch where sums are taken in another order."""
+"""The largest difference of a probability from that of torch where sums are taken in another order."""
 IN_BFLOAT16 = 0.05
-"""And by so much where numbers have 8 bits instead of 24, as on a GPU: twice what four trained networks differed by."""
+"""The same where numbers have 8 bits instead of 24, as on a GPU: twice what four trained networks differed by."""
 FEWEST_TOGETHER = 2
 """Slices that are computed at once, for a lone one is summed in another order."""
 MOST_PARTS = 8
@@ -51,7 +51,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, network: nn.Module, slices: Tensor, runtime: str = ONNX_RUNTIME) -> None:
-        of = RUNTIMES[runtime]
+        kind = RUNTIMES[runtime]
         if obstacle := obstacle_to(runtime):
             raise ConfigurationError(obstacle)
         if slices.device.type != "cpu":
@@ -62,15 +62,15 @@ class OnnxNetwork:
         threads = torch.get_num_threads()
         with one_thread_in_torch(), torch.no_grad():
             try:
-                self.compute = of.opened(_as_onnx(network, checked[:2]), threads)
+                self.compute = kind.opened(_as_onnx(network, checked[:2]), threads)
             except Exception as error:  # each library has its own for what it does not know
                 reason = " ".join(str(error).split())[:200]
                 raise ConfigurationError(f"runtime {runtime} cannot compute this network ({reason}).") from error
             self.difference = float((self(checked).softmax(dim=1) - network(checked).softmax(dim=1)).abs().max())
-        if not self.difference <= of.agreement:
+        if not self.difference <= kind.agreement:
             raise ConfigurationError(
                 f"runtime {runtime} differs from torch by {self.difference:.1e} in the probabilities, more than "
-                f"{of.agreement:g}; use --runtime torch."
+                f"{kind.agreement:g}; use --runtime torch."
             )
 
     def __call__(self, slices: Tensor) -> Tensor:
@@ -91,7 +91,8 @@ def obstacle_to(runtime: str) -> str | None:
 
 
 def packages_missing_for(runtime: str) -> list[str]:
-    return [name for name in ("onnx", RUNTIMES[runtime].package) if not is_installed(name)]
+    """The packages that a runtime needs and that are not installed."""
+    return [name for name in ("onnx", RUNTIMES[runtime].package) if find_spec(name) is None]
 
 
 def computes_in_bfloat16() -> bool:
@@ -139,10 +140,6 @@ def described(runtime: str) -> str:
     """With its version, as a record names it."""
     package = TORCH if runtime == TORCH else RUNTIMES[runtime].package
     return f"{runtime} {import_module(package).__version__.partition('-')[0]}"
-
-
-def is_installed(package: str) -> bool:
-    return find_spec(package) is not None
 
 
 def sees_volumes(network: object) -> bool:
@@ -251,7 +248,6 @@ FASTEST_FIRST = tuple(RUNTIMES)
 
 
 def _as_onnx(network: nn.Module, slices: Tensor) -> bytes:
-    any_batch = {0: "batch"}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # They say that this exporter is the older one (the newer needs another package) and that sizes are fixed.
         warnings.simplefilter("ignore")
@@ -263,6 +259,6 @@ def _as_onnx(network: nn.Module, slices: Tensor) -> bytes:
             dynamo=False,
             input_names=["slices"],
             output_names=["scores"],
-            dynamic_axes={"slices": any_batch, "scores": any_batch},
+            dynamic_axes={"slices": {0: "batch"}, "scores": {0: "batch"}},
         )
         return file.read_bytes()

@@ -71,7 +71,7 @@ class UsableCases(DataLoader):
     """
 
     def __init__(
-        self, dataset: Dataset, background: Background | None = None, done: Sequence[str] = (), **options: Any
+        self, dataset: Dataset[Any], background: Background | None = None, done: Sequence[str] = (), **options: Any
     ) -> None:
         self.faults: list[Fault] = []
         self.engine: Engine | None = None
@@ -135,7 +135,7 @@ class UsableCases(DataLoader):
         raise DatasetError(f"{len(faults)} of {total} cases could not be used; {done}.{lines}")
 
 
-class _WithFaults(Dataset):
+class _WithFaults(Dataset[Any]):
     """A data set whose items are samples, or a `Fault` where there is none."""
 
     def __init__(self, dataset: Any) -> None:
@@ -151,7 +151,7 @@ class _WithFaults(Dataset):
             return Fault(case, _one_line(entry[FAULT]))
         try:
             return self.dataset[index]
-        except Exception as error:  # whatever one broken file provokes in a library, the other cases are done
+        except Exception as error:  # noqa: BLE001  # whatever one broken file provokes in a library, the other cases are done
             ours = about_case(case, error) or _unexpected(case, error)
             return Fault(case, _one_line(str(ours)))
 
@@ -168,6 +168,6 @@ def _one_line(message: str) -> str:
 
 
 def _keep_faults_apart(items: Sequence[Any]) -> tuple[Any, list[Fault]]:
-    samples = [item for item in items if not isinstance(item, Fault)]
     faults = [item for item in items if isinstance(item, Fault)]
+    samples = [item for item in items if not isinstance(item, Fault)]
     return (list_data_collate(samples) if samples else None), faults

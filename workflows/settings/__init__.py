@@ -1,0 +1,1 @@
+"""Configurations, overrides, checkpoints and the settings that belong to them."""

@@ -11,7 +11,6 @@ from workflows.files.run_folder import RUN_CONFIGURATION, TUNED_SETTINGS_FILE, j
 from workflows.messages.errors import ConfigurationError
 from workflows.settings.setting_checks import NONE
 
-IN_CHANNELS = "@in_channels"
 OLD_CHANNELS = ("$len(@modalities)", "$len(@modalities) * (2 * @neighbours + 1)")
 """How runs from before there were inputs counted them."""
 SETTINGS_OF_A_NETWORK = ("input", "network_def", "brain_only")
@@ -57,7 +56,7 @@ def _with_input(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
     network = configuration.get("network_def")
     if isinstance(network, Mapping) and network.get("in_channels") in OLD_CHANNELS:
-        network = {**network, "in_channels": IN_CHANNELS}
+        network = {**network, "in_channels": "@in_channels"}
     given = {**configuration, "input": definition_of_old_settings(configuration)}
     return {**given, "network_def": network} if network is not None else given
 

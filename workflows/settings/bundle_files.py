@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from workflows.messages.errors import ConfigurationError
 
@@ -53,28 +54,27 @@ def config_files(name: str, variants: Iterable[str] = ()) -> list[str]:
 
 def overlays_of(name: str, folder: Path) -> list[str]:
     """The files of a bundle that change settings of `name`.json and are no configuration of their own, by name."""
-    known, overlays = _names_in(folder / f"{name}.json"), []
-    for file in sorted(folder.glob("*.json")):
-        names = _names_in(file)
-        merged = {_top(key) for key in json.loads(file.read_text()) if key.startswith("+") or _top(key) != key}
-        if file.stem not in (name, "metadata") and "run" not in names and names & known and merged <= known:
-            overlays.append(file.stem)
+    known, overlays = set(map(top_level, json.loads((folder / f"{name}.json").read_text()))), []
+    for overlay, settings in configurations(folder.parent):
+        names = set(map(top_level, settings))
+        merged = {top_level(key) for key in settings if key.startswith("+") or top_level(key) != key}
+        if overlay != name and "run" not in names and names & known and merged <= known:
+            overlays.append(overlay)
     return overlays
 
 
-def _names_in(file: Path) -> set[str]:
-    return {_top(key) for key in json.loads(file.read_text())}
-
-
-def _top(key: str) -> str:
+def top_level(key: str) -> str:
     """The setting that a key of a file belongs to: `train` of `train#dataloader`, `imports` of `+imports`."""
     return key.lstrip("+").replace("::", "#").split("#")[0]
 
 
-def known_settings(root: str | Path) -> set[str]:
-    """The top-level names in all configuration files of a bundle."""
-    names = {"_meta_"}
+def configurations(root: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and content of every configuration file of a bundle; the metadata are none."""
     for file in sorted((Path(root) / "configs").glob("*.json")):
         if file.name != "metadata.json":
-            names |= _names_in(file)
-    return names
+            yield file.stem, json.loads(file.read_text())
+
+
+def known_settings(root: str | Path) -> set[str]:
+    """The top-level names in all configuration files of a bundle."""
+    return {"_meta_"}.union(*(map(top_level, settings) for _, settings in configurations(root)))

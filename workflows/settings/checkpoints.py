@@ -25,21 +25,17 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
     """
     named: dict[Path, Path] = {}
     for path in paths:
-        for file in _files(path):
+        files = sorted(path.rglob(MODEL)) if path.is_dir() else [path]
+        if not files:
+            raise ConfigurationError(
+                f"{path}: no {MODEL} in this folder or below it; name a checkpoint or a run's folder."
+            )
+        for file in files:
             named.setdefault(file.absolute(), file)
-    files = list(named.values())
-    if not files:
+    if not named:
         return {}
-    return {"checkpoint": str(files[0])} | ({"more_checkpoints": list(map(str, files[1:]))} if files[1:] else {})
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = sorted(path.rglob(MODEL))
-    if not found:
-        raise ConfigurationError(f"{path}: no {MODEL} in this folder or below it; name a checkpoint or a run's folder.")
-    return found
+    first, *more = map(str, named.values())
+    return {"checkpoint": first, **({"more_checkpoints": more} if more else {})}
 
 
 def warn_of_trained_cases(split_file: str | Path, section: str, more: Sequence[str | Path]) -> None:

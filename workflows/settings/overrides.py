@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import os
@@ -13,22 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workflows.messages.errors import ConfigurationError, show_errors_in_one_line
-from workflows.settings.bundle_files import BASED_ON, bundle_root, known_settings
-from workflows.settings.setting_checks import NONE, check_values
+from workflows.settings.bundle_files import BASED_ON, bundle_root, known_settings, top_level
+from workflows.settings.setting_checks import NONE, check_values, nearest
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
 PATH_SETTINGS = ("dataset_dir", "run_dir", "split_file", "patient_dir", "output_dir", "checkpoint", "cache_dir")
-RENAMED = {
-    **{name: f"input#{name}" for name in ("modalities", "size_px", "planes", "mirrored")},
-    **{
-        name: f"input#{name}" for name in ("slice_range", "normalisation", "crop_to_brain", "neighbours", "whole_brain")
-    },
-    "cube_mm": "input#edge_mm",
-}
-"""Names of settings that nobody may give any more, and what they are called now."""
 PATH_LISTS = ("more_checkpoints",)
+PARTS_OF_INPUT = (
+    *("modalities", "size_px", "planes", "mirrored"),
+    *("slice_range", "normalisation", "crop_to_brain", "neighbours", "whole_brain"),
+)
+RENAMED = {"cube_mm": "input#edge_mm", **{name: f"input#{name}" for name in PARTS_OF_INPUT}}
+"""Old names of settings, which are refused, and their present names."""
 
 
 def run_workflow(run_id: str, files: Sequence[str], overrides: Mapping[str, Any]) -> None:
@@ -129,13 +126,12 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
     """
     known = sorted(known)
     for name in names:
-        top = name.replace("::", "#").split("#")[0]
+        top = top_level(name)
         if top in RENAMED:
             axial = "; for axial slices use the overlay axial" if top == "cube_mm" else ""
             raise ConfigurationError(f"{top} is now called {RENAMED[top]}{axial}.")
         if top not in known:
-            near = difflib.get_close_matches(top, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(k for k in known if k[0] != '_')}."
+            hint = nearest(top, known, f"there are {', '.join(k for k in known if k[0] != '_')}.")
             raise ConfigurationError(f"no setting is called {top!r}; {hint}")
 
 
@@ -158,15 +154,10 @@ def check_settings() -> None:
     refuse_unknown(given, {*known_settings(bundle_root()), *steps, *referred})
     if "tracking_uri" in settings and find_spec("mlflow") is None:
         raise ConfigurationError("tracking needs MLflow, which is not installed: pip install -e '.[mlflow]'")
-    _check_base(settings)
-    check_values(workflow.parser, bundle_root())
-
-
-def _check_base(settings: Mapping[str, Any]) -> None:
-    """An overlay that says only how it differs from another one must not be merged without it."""
-    base, recipe = settings.get(BASED_ON), settings.get("recipe")
-    if base != recipe:
+    base = settings.get(BASED_ON)
+    if base != settings.get("recipe"):  # an overlay that says only how it differs from another one needs that one
         raise ConfigurationError(f"an overlay changes the recipe {base}; name {base}.json before it.")
+    check_values(workflow.parser, bundle_root())
 
 
 def running_workflow() -> ConfigWorkflow | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from pydoc import locate
@@ -14,36 +13,31 @@ from typing import TYPE_CHECKING, Any
 from transforms.labels import NUM_CLASSES
 from workflows.files.run_folder import MODEL
 from workflows.messages.errors import ConfigurationError
+from workflows.settings.bundle_files import configurations
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 POSITIVE = (
-    "max_epochs",
-    "val_interval",
-    "learning_rate",
-    "slices_per_step",
-    "slices_per_batch",
-    "temperature",
-    "cache_gb",
+    *("max_epochs", "val_interval", "learning_rate", "slices_per_step", "slices_per_batch", "temperature", "cache_gb"),
 )
 SHARES = ("look_again_from",)
 CHOICES: dict[str, tuple[Any, ...]] = {
     "et_label": (4, 3),
     "runtime": ("auto", "torch", "onnxruntime", "openvino", "openvino-bfloat16"),
 }
-_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "True or False",
-    str: "text",
-    list: "a list",
-    type(None): "None",
-}
+_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text", list: "a list"}
+_WORDS[type(None)] = "None"
 _NETWORK, _INPUT = "network_def", "input"
 OUR_PACKAGES = ("networks.", "transforms.", "workflows.")
 NONE = "$None"
 """How an override of None reaches MONAI, which takes a plain None for no override."""
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
+    """The question whether the most similar known name was meant; `otherwise` where none is similar."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else otherwise
 
 
 def check_values(parser: ConfigParser, root: str | Path) -> None:
@@ -60,7 +54,7 @@ def check_values(parser: ConfigParser, root: str | Path) -> None:
     for name, kinds in setting_types(root).items():
         value = settings.get(name)
         if name in settings and _is_plain(value) and not _fits(value, kinds):
-            meant = " or ".join(_WORDS[kind] for kind in sorted(kinds, key=lambda kind: list(_WORDS).index(kind)))
+            meant = " or ".join(words for kind, words in _WORDS.items() if kind in kinds)
             raise ConfigurationError(f"{name} is {value!r}; it must be {meant}.")
     for name in POSITIVE:
         value = settings.get(name)
@@ -81,15 +75,12 @@ def check_values(parser: ConfigParser, root: str | Path) -> None:
 def setting_types(root: str | Path) -> dict[str, set[type]]:
     """The types that the bundle's files give each of its plain settings."""
     kinds: dict[str, set[type]] = {}
-    for file in sorted((Path(root) / "configs").glob("*.json")):
-        if file.name == "metadata.json":
-            continue
-        for name, value in json.loads(file.read_text()).items():
-            if _is_plain(value):
+    for _, settings in configurations(root):
+        for name, value in settings.items():
+            if _is_plain(value) and not name.startswith(("+", "_")):
                 kinds.setdefault(name, set()).add(type(value))
-    plain = {name: found for name, found in kinds.items() if found != {type(None)}}
-    plain.pop("save_execute_config", None)  # False, True or a path; None or an expression once MONAI has read it
-    return {name: found for name, found in plain.items() if not name.startswith(("+", "_"))}
+    kinds.pop("save_execute_config", None)  # False, True or a path; None or an expression once MONAI has read it
+    return {name: found for name, found in kinds.items() if found != {type(None)}}
 
 
 def _is_plain(value: object) -> bool:
@@ -139,16 +130,16 @@ def _checked_component(
     found = _located(target, parser)
     if not callable(found):
         module, _, name = target.rpartition(".")
-        near = difflib.get_close_matches(name, dir(locate(module or "monai.networks.nets")), n=1)
-        named = f"did you mean {module}{'.' * bool(module)}{near[0]}?" if near else f"give its path, as {for_example}."
+        there = dir(locate(module or "monai.networks.nets"))
+        prefix = f"{module}." if module else ""
+        named = nearest(name, there, f"give its path, as {for_example}.", prefix)
         kind = "network" if setting == _NETWORK else setting
         raise ConfigurationError(f"{setting}: no {kind} is called {target!r}; {named}")
     parameters = inspect.signature(found).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for name in definition:
             if name[0] != "_" and name not in parameters:
-                near = difflib.get_close_matches(name, parameters, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(parameters)}."
+                hint = nearest(name, parameters, f"there are {', '.join(parameters)}.")
                 raise ConfigurationError(f"{setting}: {target} has no argument {name!r}; {hint}")
     return found
 
@@ -185,5 +176,5 @@ def _named_code(setting: object) -> Iterator[str]:
 def _located(target: str, parser: ConfigParser) -> object:
     try:
         return locate(target if "." in target else f"{parser.locator.get_component_module_name(target)}.{target}")
-    except Exception:  # pydoc's own error for a module that cannot be imported
+    except Exception:  # noqa: BLE001  # pydoc's own error for a module that cannot be imported
         return None

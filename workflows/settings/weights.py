@@ -30,13 +30,16 @@ def read_weights(checkpoint: str | Path, map_location: Any = "cpu") -> dict[str,
     """
     if Path(checkpoint).suffix == SAFETENSORS:
         return _read_safetensors(checkpoint, map_location)
+    refusal = ConfigurationError(
+        f"{checkpoint}: is no PyTorch checkpoint, or holds more than tensors; name a RUN/model.pt or RUN/last.pt."
+    )
     try:
         state = torch.load(checkpoint, map_location=map_location, weights_only=True)
     except Exception as error:  # pickle, zip and I/O errors alike
-        raise ConfigurationError(_refusal(checkpoint)) from error
+        raise refusal from error
     weights = state.get(NETWORK, state) if isinstance(state, Mapping) else None
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ConfigurationError(_refusal(checkpoint))
+        raise refusal
     return dict(weights)
 
 
@@ -45,16 +48,12 @@ def _read_safetensors(checkpoint: str | Path, map_location: Any) -> dict[str, Te
         from safetensors.torch import load_file
     except ImportError as error:
         raise ConfigurationError(
-            f"{checkpoint}: reading it needs a package more:  pip install safetensors  or name a .pt file."
+            f"{checkpoint}: reading it needs one extra package:  pip install safetensors  or name a .pt file."
         ) from error
     try:
         return load_file(checkpoint, device=str(map_location))
     except Exception as error:  # its errors have no common class
         raise ConfigurationError(f"{checkpoint}: is no safetensors file, or is cut short ({error}).") from error
-
-
-def _refusal(checkpoint: str | Path) -> str:
-    return f"{checkpoint}: is no PyTorch checkpoint, or holds more than tensors; name a RUN/model.pt or RUN/last.pt."
 
 
 class LoadWeights:
@@ -67,9 +66,11 @@ class LoadWeights:
         self.checkpoint, self.network, self.map_location = checkpoint, network, map_location
 
     def attach(self, engine: Engine) -> None:
+        """Load when the engine starts."""
         engine.add_event_handler(Events.STARTED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self) -> None:
+        """Load now."""
         self.network.load_state_dict(read_weights(self.checkpoint, self.map_location))
 
 

@@ -39,6 +39,7 @@ class Replayed(nn.Module):
         self.recorded: tuple[Form, Callable[..., Any]] | None = None
 
     def forward(self, *inputs: Tensor) -> Any:
+        """What the module answers, replayed where possible."""
         if not self._replayable(inputs):
             return self.module(*inputs)
         form = self._form_of(inputs)
@@ -107,6 +108,7 @@ class Holder(nn.Module):
         self.train(module.training)
 
     def forward(self, *inputs: Tensor) -> Any:
+        """What the module answers."""
         return self.module(*inputs)
 
 
@@ -118,6 +120,7 @@ class ReplayingInferer(SimpleInferer):
         self.replayed: Replayed | None = None
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
+        """What the network answers to a batch."""
         if self.replayed is None or self.replayed.module is not network:
             self.replayed = Replayed(network)
         return super().__call__(inputs, self.replayed, *args, **kwargs)

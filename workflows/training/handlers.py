@@ -42,26 +42,24 @@ class CaseScores(IgniteMetricHandler):
     """
 
     def __init__(
-        self,
-        prefix: str = "",
-        brain_only: bool = False,
-        input: Input = WHOLE_STACK,
-        first_case: int = 0,
+        self, prefix: str = "", brain_only: bool = False, input: Input = WHOLE_STACK, first_case: int = 0
     ) -> None:
         super().__init__(metric_fn=CaseSums(), save_details=False)
         self.prefix, self.brain_only, self.input = prefix, brain_only, input
         self.first_case = first_case
 
-    def state_dict(self) -> OrderedDict:
+    def state_dict(self) -> OrderedDict[str, Any]:
         """The sums of all ranks so far, for a run that stops within an epoch."""
         return OrderedDict(rows=self.metric_fn.get_buffer())
 
-    def load_state_dict(self, state_dict: Mapping) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from saved sums."""
         self.metric_fn.reset()
         if is_first():  # else they would count once for every rank
             self.metric_fn.extend(state_dict["rows"])
 
     def iteration_completed(self, engine: Engine) -> None:
+        """Add the sums of a batch."""
         state: Any = engine.state  # Ignite declares output and batch as integers
         output, case = state.output, state.batch["case"] + self.first_case
         probabilities = finest(output["pred"], output["label"]).detach().float().softmax(dim=1)
@@ -71,6 +69,7 @@ class CaseScores(IgniteMetricHandler):
         self.metric_fn(probabilities, output["label"], case=case)
 
     def completed(self, engine: Engine, name: str) -> None:
+        """Put the figures of all ranks' cases into the engine's state."""
         state: Any = engine.state
         sums = self.metric_fn.aggregate()
         scores = training_scores(sums)
@@ -89,12 +88,13 @@ class WholeFile(BaseSaveHandler):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
+    def __call__(self, checkpoint: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        """Write the checkpoint; the first rank does it for all."""
         if is_first():
             write_checkpoint(self.path, checkpoint)
 
     def remove(self, filename: str) -> None:
-        """Nothing: the next checkpoint takes the old one's place."""
+        """Do nothing: the next checkpoint replaces the old one."""
 
 
 class SaveCheckpoint:
@@ -120,6 +120,7 @@ class SaveCheckpoint:
         self.engine_name = engine_name
 
     def attach(self, engine: Engine) -> None:
+        """Save at the end of the engine's epochs."""
         if self.engine_name:
             self.objects[self.engine_name] = engine
         self.checkpoint = Checkpoint(
@@ -131,17 +132,17 @@ class SaveCheckpoint:
         )
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.checkpoint)
 
-    def state_dict(self) -> OrderedDict:
+    def state_dict(self) -> OrderedDict[str, Any]:
         """The best figure so far."""
         return self.checkpoint.state_dict()
 
-    def load_state_dict(self, state_dict: Mapping) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Without the file the next epoch's is the best there is."""
         if Path(self.path).exists():
             self.checkpoint.load_state_dict(state_dict)
 
     def _signed_score(self, engine: Engine) -> float:
-        """The higher the better; no number is worse than any, for nothing compares with it."""
+        """The higher the better; NaN, which compares with nothing, counts as worse than any number."""
         assert self.score is not None
         score = self.sign * engine.state.metrics[self.score]
         return -math.inf if math.isnan(score) else score
@@ -158,17 +159,18 @@ def figure_to_maximise(figure: str, lower_is_better: bool = False) -> Callable[[
 
 
 def loss_of(output: Mapping[str, Any]) -> torch.Tensor:
-    """Of what a trainer gives for a batch."""
-    return output["loss"].detach()
+    """The loss in what a trainer gives for a batch."""
+    loss: torch.Tensor = output["loss"]
+    return loss.detach()
 
 
 def number_of_slices(output: Mapping[str, Any]) -> int:
-    """In a batch."""
+    """The number of slices in a batch."""
     return len(output["pred"])
 
 
 def prediction_and_label(output: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Of what an evaluator gives for a batch."""
+    """Prediction and label in what an evaluator gives for a batch."""
     return output["pred"], output["label"]
 
 
@@ -188,6 +190,7 @@ class ScheduleByValidation(LrScheduleHandler):
         self.validator = validator
 
     def attach(self, engine: Engine) -> None:
+        """Step after the epochs of a trainer."""
         if not self.validator.state.epoch_length:
             raise ConfigurationError(
                 "the learning rate of this configuration follows the validation, for which there are no cases; "
@@ -196,6 +199,7 @@ class ScheduleByValidation(LrScheduleHandler):
         super().attach(engine)
 
     def __call__(self, engine: Engine) -> None:
+        """Step, if this epoch was validated."""
         if self.validator.state.epoch == engine.state.epoch:
             super().__call__(engine)
 
@@ -212,6 +216,7 @@ class ClipGradients:
             engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
+        """Clip the gradients of a trainer's network."""
         if engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), cast(float, self.max_norm))
@@ -225,8 +230,10 @@ class NoScalingOfBfloat16:
     """
 
     def attach(self, engine: Engine) -> None:
+        """Act when the trainer starts."""
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Any) -> None:
+        """Replace the trainer's scaler, if it computes in bfloat16."""
         if engine.scaler is not None and engine.amp_kwargs.get("dtype") is torch.bfloat16:
             engine.scaler = torch.amp.GradScaler(enabled=False)

@@ -35,7 +35,8 @@ class RegionDiceCELoss(nn.Module):
             logits, target: (B, classes, H, W); the target is one-hot or soft.
         """
         cross_entropy = nn.functional.cross_entropy(logits, target)
-        return self.dice(self._regions(logits.softmax(dim=1)), self._regions(target)) + self.lambda_ce * cross_entropy
+        dice: Tensor = self.dice(self._regions(logits.softmax(dim=1)), self._regions(target))
+        return dice + self.lambda_ce * cross_entropy
 
     def _regions(self, classes: Tensor) -> Tensor:
         members = self.members.to(classes)

@@ -23,8 +23,7 @@ def is_fast_on(device: str | torch.device) -> bool:
     """
     if torch.device(device).type != "cpu":
         return torch.device(device).type == "cuda"
-    capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
-    known = capabilities()
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(known.get(name) for name in BFLOAT16_INSTRUCTIONS)
 
 
@@ -37,12 +36,13 @@ def inferer(in_bfloat16: bool, device: str | torch.device) -> SimpleInferer:
 
 
 class Bfloat16Inferer(SimpleInferer):
-    """The network's operations that bear it in bfloat16, what it answers in float32, for the loss and the scores.
+    """Computes in bfloat16 the network's operations that support it; the answer is float32, for loss and scores.
 
     For the CPU: with `amp` MONAI's engines do the same, but name a GPU's autocast whatever device they have.
     """
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What the network answers to a batch, float32."""
         with torch.autocast(inputs.device.type, torch.bfloat16):
             answer = super().__call__(inputs, network, *args, **kwargs)
         return apply_to_tensor(answer, Tensor.float)

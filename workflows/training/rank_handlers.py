@@ -35,7 +35,7 @@ class _NoEvents:
     def __getattr__(self, name: str) -> Callable[..., None]:
         if name.startswith("__"):
             raise AttributeError(name)
-        return lambda *arguments, **options: None
+        return lambda *_, **__: None
 
 
 class SameEverywhere:
@@ -53,6 +53,7 @@ class SameEverywhere:
         self.networks = networks
 
     def attach(self, engine: Engine) -> None:
+        """Share buffers before a validation, and figures after it."""
         engine.add_event_handler(Events.STARTED, self._share_buffers)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._share_figures)
 

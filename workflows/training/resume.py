@@ -22,7 +22,7 @@ PART_OF_THE_STATE = (
     *("input#modalities", "split_seed", "slices_per_step", "best_figure", "best_is_lowest", "scored_network"),
     *("optimizer", "learning_rate", "lr_scheduler", "lr_steps_per_epoch", "lr_schedule", "all_cases"),
 )
-"""Settings whose effect is in `last.pt`: another value would be overwritten by it in silence, or would not fit."""
+"""Settings whose effect is saved in `last.pt`: that would overwrite another value in silence, or not fit it."""
 
 
 def own_dataset_dir(run_dir: str) -> str | None:

@@ -54,6 +54,7 @@ class RunState:
         self._unfinished: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
+        """Restore the state when the trainer starts; save it after every epoch."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_STARTED, self._continue_sums)
         engine.add_event_handler(Events.ITERATION_STARTED, self._seed_step)
@@ -134,7 +135,7 @@ class RunState:
             step = _steps_into_epoch(engine)
             logger.info(f"resuming in epoch {done + 1} of {total}" + (f" after step {step}" if step else ""))
 
-    def _continue_sums(self, engine: Engine) -> None:
+    def _continue_sums(self) -> None:
         for name, sums in self._unfinished.items():
             self.metrics[name].load_state_dict(sums)
         self._unfinished = {}
@@ -162,7 +163,7 @@ class RunState:
             self.stop.signal = Signals(number)
         return number != 0
 
-    def _explain(self, engine: Engine, error: BaseException) -> None:
+    def _explain(self, _engine: Engine, error: BaseException) -> None:
         self.stop.ignore()
         advice = _advice(error)
         if advice is None:

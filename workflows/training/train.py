@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,16 +64,9 @@ def train(variants: Iterable[str], overrides: Mapping[str, Any], resume: bool = 
 
 def new_run_dir() -> str:
     """A folder below `runs` that is named after the present second and does not exist; the same for all ranks."""
-    return from_first(_new_run_dir)
-
-
-def _new_run_dir() -> str:
     name = time.strftime("runs/%Y-%m-%d_%H-%M-%S")
-    number, path = 1, Path(name)
-    while path.exists():
-        number += 1
-        path = Path(f"{name}_{number}")
-    return str(path)
+    names = chain([name], (f"{name}_{number}" for number in count(2)))
+    return from_first(lambda: next(free for free in names if not Path(free).exists()))
 
 
 def outside_data(folder: str, dataset_dir: str) -> str:
@@ -120,15 +114,10 @@ def _claim(folder: Path, dataset_dir: str, resume: bool, amp: bool | None) -> No
             f"{folder}: holds an earlier run ({', '.join(taken)}); name another folder, or continue it by --resume."
         )
     remove_partial(folder)
-    if (folder / LAST).exists():
-        _check_writable(folder)
-    else:
+    if not (folder / LAST).exists():
         save_configuration(folder, dataset_dir, amp)
-
-
-def _check_writable(folder: Path) -> None:
-    """Before any patient is read; TensorBoard's thread would otherwise be the first to find out."""
-    try:
+        return
+    try:  # before any patient is read; TensorBoard's thread would otherwise be the first to find out
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -145,8 +134,7 @@ def save_configuration(run_dir: str | Path, dataset_dir: str, amp: bool | None =
     folder = Path(run_dir)
     if configuration := current_configuration():
         own = {"dataset_dir": str(Path(dataset_dir).resolve()), "run_dir": str(folder.resolve()), "resume": False}
-        precision = {} if amp is None else {"amp": amp}
-        text = json.dumps({**configuration, **own, **precision}, indent=2)
+        text = json.dumps({**configuration, **own, **({} if amp is None else {"amp": amp})}, indent=2)
         write_whole(folder / RUN_CONFIGURATION, lambda path: path.write_text(text))
 
 

@@ -1,0 +1,1 @@
+"""Cached slices, batches, stored cases, and the memory they take."""

@@ -15,7 +15,7 @@ GPU_MEMORY_SHARE_FOR_CACHE = 0.5  # the rest likewise, and activations take most
 
 
 def device_for_cache(device: torch.device, needed: int) -> torch.device:
-    """The device, or the CPU where so many bytes would leave a GPU too little memory for the network."""
+    """The device, or the CPU where this many bytes would leave a GPU too little memory for the network."""
     if device.type != "cuda":
         return torch.device("cpu")
     free, _ = torch.cuda.mem_get_info(device)
@@ -36,7 +36,7 @@ def affordable_cache_rate(cases: int, expected_bytes_per_case: int) -> float:
     logger.info(f"caching {cases} cases: {needed / 1e9:.2f} GB expected, {free / 1e9:.1f} GB of memory free")
     if needed <= budget:
         return 1.0
-    rate = budget / needed
+    rate: float = budget / needed
     logger.warning(
         f"only {rate:.0%} of the cases fit in memory and are cached; the others are read again in every epoch. "
         "A smaller size_px, a narrower slice_range or a machine with more memory would avoid that, and a cache_dir "

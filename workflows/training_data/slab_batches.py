@@ -52,7 +52,7 @@ class SlabBatches(SliceBatches):
         self.slab = slab
         self.per_epoch = agree(slab * sum(map(self._slabs_of, range(len(dataset.slices_per_case)))))
 
-    def _drawn(self, cases: Sequence[int], left_out: Collection[int], generator: torch.Generator) -> list[int]:
+    def _drawn(self, cases: Sequence[int], _left_out: Collection[int], generator: torch.Generator) -> list[int]:
         starts = [start for case in cases for start in self._starts(case, generator)]
         return [start + place for start in self._permuted(starts, generator) for place in range(self.slab)]
 

@@ -18,8 +18,8 @@ class SliceBatches(Sampler[list[int]]):
 
     Args:
         slices_per_batch: None for one patient per batch, all its slices in order, as the study did.
-        shuffle: mix the slices of all patients anew in every epoch; where not all patients fit in memory, of as many
-            as are read together. With one patient per batch, the order of the patients.
+        shuffle: mix the slices of all patients anew in every epoch; where not all patients fit in memory, those of
+            the patients that are read together. With one patient per batch, the order of the patients.
         seed: the order of epoch n and the augmentation of its batches follow from `seed` and n alone.
         tumour_free_share: at most this share of an epoch's slices is without tumour, others being drawn anew in every
             epoch; None for every slice once in every epoch. Not for one patient per batch.
@@ -47,9 +47,8 @@ class SliceBatches(Sampler[list[int]]):
         if tumour_free_share is not None:
             self.tumour_free = [i for case in range(len(dataset.slices_per_case)) for i in dataset.tumour_free(case)]
             with_tumour = len(dataset) - len(self.tumour_free)
-            self.tumour_free_kept = min(
-                len(self.tumour_free), round(with_tumour * tumour_free_share / (1 - tumour_free_share))
-            )
+            wanted = round(with_tumour * tumour_free_share / (1 - tumour_free_share))
+            self.tumour_free_kept = min(len(self.tumour_free), wanted)
             per_epoch = with_tumour + self.tumour_free_kept
         self.per_epoch = agree(per_epoch)
 

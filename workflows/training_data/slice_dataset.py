@@ -71,13 +71,13 @@ def naming(case: str) -> Iterator[None]:
         raise ours from error
 
 
-class SliceDataset(Dataset):
+class SliceDataset(Dataset[dict[str, Tensor]]):
     """The slices of many patients as one data set; the patients are preprocessed once and kept in memory.
 
     Args:
         data: one dictionary per patient, as `transform` takes it.
         transform: ends in {"image": (slices, C, H, W) float16, "label": (slices, 1 or more, H, W) uint8}; with
-            `input.neighbours` it gives as many images more than labels on either side, and what is cached stays one
+            `input.neighbours` it gives that many more images than labels on either side, and what is cached stays one
             copy of each slice.
         input: what a network is shown of these slices: of a cube those with any brain along its planes, of a window
             all that `transform` gives.
@@ -91,14 +91,14 @@ class SliceDataset(Dataset):
         cache_gb: what that folder may hold.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the bundle gives each by name
         self,
         data: Sequence[dict[str, Any]],
-        transform: Callable,
+        transform: Callable[..., Any],
         input: Input = WHOLE_STACK,
         whole_stack: bool = False,
         expected_bytes_per_case: int = 0,
-        augmentation: Callable | None = None,
+        augmentation: Callable[..., Any] | None = None,
         device: torch.device | str = "cpu",
         workers: int = 2,
         cache_dir: str | Path | None = None,
@@ -133,7 +133,8 @@ class SliceDataset(Dataset):
 
     def case(self, index: int) -> dict[str, Any]:
         """All slices of one patient."""
-        return self.volumes[index] if index < self.cached_cases else self._uncached(index)
+        patient: dict[str, Any] = self.volumes[index] if index < self.cached_cases else self._uncached(index)
+        return patient
 
     def _places_in(self, patient: dict[str, Any]) -> list[tuple[str, int]]:
         """The plane and position of each slice of one patient."""

@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import monai
 import nibabel
@@ -30,7 +30,7 @@ from monai.transforms import Compose, RandomizableTrait, Transform
 from monai.utils import ensure_tuple
 from torch import Tensor
 
-from transforms.files import write_whole
+from transforms.files import sha256_of, write_whole
 from transforms.slices import plain
 from workflows.data.nifti_files import split_channel
 from workflows.messages.errors import ConfigurationError
@@ -41,7 +41,7 @@ FORMAT = 1
 """Raise it when the files change in a way that neither their code's text nor a library's version tells."""
 STORED = ("image", "label")
 IN_USE_S = 3600
-"""What was used so lately may be another run's, and is not removed to make room."""
+"""What was used within this time may belong to another run, and is not removed to make room."""
 
 _OURS = re.compile(r"(\.\d+\.partial\.)?[0-9a-f]{16}-[0-9a-f]{32}\.case\.npz")
 _CODE = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ class StoredCases(Transform):
         ConfigurationError: if a step of the chain is random, or has settings that cannot be compared.
     """
 
-    def __init__(self, chain: Callable, folder: Path | str, limit_gb: float) -> None:
+    def __init__(self, chain: Callable[..., Any], folder: Path | str, limit_gb: float) -> None:
         self.chain = chain if isinstance(chain, Compose) else Compose(chain)
         self.folder, self.limit_bytes = Path(folder), limit_gb * 1e9
         self.settings = settings_key(self.chain)[:16]
@@ -70,16 +70,18 @@ class StoredCases(Transform):
         self.read: set[Path] = set()
         self.added: set[Path] = set()
         for file in _stored_in(self.folder):
-            if file.name.startswith(".") and _unused_s(file) > IN_USE_S:  # by a process that was killed
+            if file.path.name.startswith(".") and file.unused_s > IN_USE_S:  # by a process that was killed
                 with suppress(OSError):  # in a folder that may only be read
                     file.path.unlink()
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The sample with the chain's results, read from the folder where they are kept there."""
         file = self._file_of(data)
         stored = read_case(file) if file else None
         if file and stored:
             self.read.add(file)
-            _mark_used(file)
+            with suppress(OSError):  # in a folder that may only be read
+                os.utime(file)
             return {**data, **stored}
         result = self.chain(dict(data), threading=True)
         case = {name: plain(result[name]).contiguous() for name in STORED}
@@ -124,10 +126,10 @@ class StoredCases(Transform):
 
     def _make_room(self, size: int) -> bool:
         """Whether so many bytes fit, once the files that were not used for longest are removed."""
-        files = sorted(_stored_in(self.folder), key=lambda file: file.used_s)
+        files = sorted(_stored_in(self.folder), key=lambda file: file.unused_s, reverse=True)
         held = sum(file.bytes for file in files)
         for file in files:
-            if held + size <= self.limit_bytes or _unused_s(file) < IN_USE_S:
+            if held + size <= self.limit_bytes or file.unused_s < IN_USE_S:
                 break
             file.path.unlink(missing_ok=True)
             held -= file.bytes
@@ -143,8 +145,9 @@ def settings_key(chain: Compose) -> str:
     steps = chain.flatten().transforms
     for step in steps:
         if isinstance(step, RandomizableTrait) or not isinstance(step, Transform):
+            name = getattr(step, "__name__", type(step).__name__)
             raise ConfigurationError(
-                f"cache_dir: {_name(step)} in the preprocessing is random or no transform of MONAI's kind, and its "
+                f"cache_dir: {name} in the preprocessing is random or no transform of MONAI's kind, and its "
                 "results cannot be kept; leave cache_dir out."
             )
     try:
@@ -158,7 +161,7 @@ def settings_key(chain: Compose) -> str:
 
 
 def files_key(data: Mapping[str, Any]) -> str:
-    """Differs when any of a case's files was written, replaced, moved or closed to reading, or they change places.
+    """Differs when any of a case's files was written, replaced, moved or made unreadable, or they change places.
 
     The time of a file's last change of any kind tells what an unpacked archive leaves alike: size and time of writing.
 
@@ -188,40 +191,28 @@ def read_case(file: Path) -> dict[str, Tensor] | None:
             # Read to its end, where its checksum is compared, before anything in it is believed.
             contents = {name: io.BytesIO(archive.read(members[name])) for name in STORED}
         return {name: torch.from_numpy(np.load(content)) for name, content in contents.items()}
-    except Exception:  # whatever a damaged file provokes, the case is preprocessed again
+    except Exception:  # noqa: BLE001  # whatever a damaged file provokes, the case is preprocessed again
         return None
 
 
-class _StoredFile:
-    """A file of ours in the folder.
+class _StoredFile(NamedTuple):
+    """One of our files in the folder, and for how many seconds nobody has written or read it."""
 
-    Attributes:
-        used_s: when it was written or read last, in seconds since 1970.
-    """
-
-    def __init__(self, entry: os.DirEntry[str]) -> None:
-        status = entry.stat()
-        self.path, self.name, self.bytes, self.used_s = Path(entry.path), entry.name, status.st_size, status.st_mtime
+    path: Path
+    bytes: int
+    unused_s: float
 
 
 def _stored_in(folder: Path) -> list[_StoredFile]:
-    """The files of ours in a folder, half-written ones too; another process may remove some meanwhile."""
+    """Our files in a folder, half-written ones too; another process may remove some meanwhile."""
     files = []
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _OURS.fullmatch(entry.name):
                 with suppress(FileNotFoundError):
-                    files.append(_StoredFile(entry))
+                    status = entry.stat()
+                    files.append(_StoredFile(Path(entry.path), status.st_size, time.time() - status.st_mtime))
     return files
-
-
-def _unused_s(file: _StoredFile) -> float:
-    return time.time() - file.used_s
-
-
-def _mark_used(file: Path) -> None:
-    with suppress(OSError):  # as above
-        os.utime(file)
 
 
 def _state(name: str | Path) -> list[Any]:
@@ -234,12 +225,4 @@ def _digest_of_code(steps: Iterable[object]) -> str:
     """Of the text of all modules that make the steps or that they may call, in whatever folder they lie."""
     of_every_chain = [*(_CODE / "transforms").glob("*.py"), *(_CODE / name for name in _READING)]
     files = {*map(str, of_every_chain), *(found for step in steps if (found := inspect.getsourcefile(type(step))))}
-    return hashlib.sha256("".join(sorted(map(_digest_of_file, files))).encode()).hexdigest()
-
-
-def _digest_of_file(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
-
-
-def _name(step: object) -> str:
-    return getattr(step, "__name__", type(step).__name__)
+    return hashlib.sha256("".join(sorted(map(sha256_of, files))).encode()).hexdigest()
