@@ -53,7 +53,7 @@ LIGHT = (
     "messages.text_tables",
     "phantom.phantom",
     "pictures.colours",
-    "prediction.records",
+    "prediction.already_done",
     "report.overview",
     "report.report",
     "scoring.score_case",

@@ -36,9 +36,9 @@ from transforms.decision import BestExpectedDiced
 from transforms.files import PROBABILITIES, UNCERTAINTY
 from transforms.inputs import Input, fit_image, fit_label
 from transforms.intensity import RandGainOffsetd, ZeroBackgroundd
+from transforms.label_map_files import SaveCased
 from transforms.labels import ENHANCING, SEGMENTATION_SUFFIX
 from transforms.regions import AnySignald, BackgroundOutsideBraind, MostProbableClassd
-from transforms.saving import SaveCased
 from transforms.slices import AXIAL_ORIENTATION, StackSlicesd
 from transforms.tissue import RandTissueContrastd
 from transforms.uncertainty import Entropyd, Temperatured

@@ -21,8 +21,8 @@ import pytest
 from tests.support import REPOSITORY, Run
 from workflows.machine.background import Background
 from workflows.messages.errors import root_cause
-from workflows.prediction.output_files import PredictionFiles
 from workflows.prediction.predict import patients, predict
+from workflows.prediction.records_and_tables import PredictionFiles
 
 NAMES = [f"P{number}" for number in range(1, 7)]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -19,7 +19,7 @@ from networks.unet import UNet2D
 from tests.support import Started, WritePatient
 from workflows.data.reader import CaseReader
 from workflows.messages.errors import ConfigurationError
-from workflows.prediction.averaging import MeanOfNetworks
+from workflows.prediction.ensemble import MeanOfNetworks
 from workflows.prediction.inferers import AxialInferer
 from workflows.settings.checkpoints import named_checkpoints, warn_of_trained_cases
 

@@ -25,7 +25,7 @@ from workflows.files.prediction_names import SLICER_COLOURS, SNAP_COLOURS, VOLUM
 from workflows.machine.background import Background
 from workflows.machine.ranks import is_first, joined
 from workflows.pictures.colours import CLASS_COLOURS
-from workflows.prediction.records import MAPS, finished_record, inputs_of
+from workflows.prediction.already_done import MAPS, finished_record, inputs_of
 from workflows.prediction.usable_cases import FAULT
 from workflows.settings.bundle_files import bundle_version
 
