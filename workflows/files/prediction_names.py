@@ -1,4 +1,4 @@
-"""What the files of a predicted patient are called, so that whoever writes, reads or protects them says it once."""
+"""What the files of a predicted patient are called, in one place for all that write, read or protect them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ TABLES = (VOLUMES_FILE, OVERVIEW_FILE, SLICER_COLOURS, SNAP_COLOURS)
 
 
 def map_name(case: str, kind: str = SEGMENTATION_SUFFIX) -> str:
-    """Of the label map, or of the map of `PROBABILITIES` or `UNCERTAINTY`."""
+    """The name of the label map, or of the map of `PROBABILITIES` or `UNCERTAINTY`."""
     return f"{case}_{kind}.nii.gz"
 
 
 def record_name(case: str) -> str:
-    """Of what a prediction notes of itself."""
+    """The name of the record: how and with what a label map was predicted."""
     return f"{case}_{SEGMENTATION_SUFFIX}.json"
 
 
 def report_name(case: str) -> str:
-    """Of the page to look at a patient."""
+    """The name of the page that shows a patient."""
     return f"{case}_report.html"
 
 
 def thumbnail_name(case: str) -> str:
-    """Of the small picture in the page over all patients."""
+    """The name of the small picture on the page that lists all patients."""
     return f"{case}_thumbnail.png"
 
 
