@@ -70,7 +70,7 @@ class FoundDataset:
     Args:
         cases: sorted by id.
         stray: files, and folders not entered, that belong to no case.
-        closed: folders that could not be looked into, with the reason.
+        closed: folders that could not be read, with the reason.
     """
 
     root: Path

@@ -48,7 +48,7 @@ def walk_files(root: Path, closed: dict[Path, str] | None = None) -> Iterator[tu
     """Every folder with its file names and the folders not entered: hidden ones and what macOS adds to a zip.
 
     Args:
-        closed: takes up the folders that could not be looked into, with the reason.
+        closed: receives the folders that could not be read, with the reason.
     """
 
     def note(error: OSError) -> None:

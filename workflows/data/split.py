@@ -143,7 +143,7 @@ def obtain_datalist(
     if split_file or not own.exists():
         check_outputs([own], [dataset_dir])
     if split_file:
-        read_datalist(split_file, dataset_dir)  # what is wrong with it is said under the name the user gave
+        read_datalist(split_file, dataset_dir)  # its errors name the file that the user gave
         write_whole(own, partial(shutil.copyfile, split_file))
     elif not own.exists():
         found = find_cases(dataset_dir, modalities)

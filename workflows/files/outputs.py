@@ -19,7 +19,7 @@ MARKS = (
     *(b'"label_map_sha256"', b'"lesion_penalty_mm"', b'"only_in_a"', b'"schema_version"'),
     *(b"/configs/", b"case,region,", b"case,necrotic_core,", b"network,"),
 )
-"""One of these stands near the beginning of every file that this program writes, label maps apart."""
+"""One of these stands near the beginning of every file that this program writes, except label maps."""
 HEAD_BYTES = 65536
 
 
@@ -29,14 +29,14 @@ def check_outputs(files: Iterable[Path], data: Iterable[Path | str] = (), settin
     Args:
         files: what the command is going to write.
         data: the folders that it reads patients or label maps from; links are followed on both sides.
-        setting: under which the user named the place, where that is not plain.
+        setting: the option with which the user named the place, for the message.
     Raises:
         ConfigurationError: naming the file, or the data folder that it lies in.
     """
     files = list(files)
     read = {identity for root in data for identity in _folders_in(Path(root))}
     for folder in dict.fromkeys(file.parent for file in files):
-        real = Path(os.path.realpath(folder))  # which a circle of links does not trouble
+        real = Path(os.path.realpath(folder))  # works for a circle of links too
         if any(_identity(place) in read for place in (real, *real.parents)):
             named = f"{setting} {folder}".strip()
             raise ConfigurationError(f"{named}: lies in the data folder, which is never written to; name another.")
@@ -65,7 +65,7 @@ def is_ours(file: Path) -> bool:
 def _is_our_image(file: Path) -> bool:
     packed = file.read_bytes()
     if hashlib.sha256(packed).hexdigest() == _recorded_digest(file):
-        return True  # at a hundredth of what unpacking takes, and for those that older versions wrote
+        return True  # a hundred times faster than unpacking, and right for files of older versions
     try:
         content = gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed
     except (OSError, EOFError, zlib.error):
@@ -83,7 +83,7 @@ def _recorded_digest(label_map: Path) -> str | None:
 
 
 def _folders_in(root: Path) -> Iterator[tuple[int, int]]:
-    """A data folder, and those outside of it that links in it lead to."""
+    """A data folder, and the folders outside it to which links in it lead."""
     entered: set[tuple[int, int]] = set()
     for name, folders, names in os.walk(root, followlinks=True):
         identity = _identity(Path(name))

@@ -56,9 +56,9 @@ def cell(value: Any, digits: int | None = None) -> str:
     if value is None:
         return NOTHING
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {cell(of, digits)}" for name, of in value.items())
+        return ", ".join(f"{name} {cell(part, digits)}" for name, part in value.items())
     if isinstance(value, list | tuple):
-        return " to ".join(cell(of, digits) for of in value) if len(value) == 2 else ", ".join(map(cell, value))
+        return " to ".join(cell(part, digits) for part in value) if len(value) == 2 else ", ".join(map(cell, value))
     if isinstance(value, float):
         shown = f"{value:.4g}" if digits is None else f"{value:.{digits}f}"
         return shown.removeprefix("-") if float(shown) == 0 else shown  # no figure is "-0.00"
@@ -81,9 +81,9 @@ def tables_of(title: str, content: Mapping[str, Any]) -> list[TextTable]:
 
 
 def _rows_in(value: Any) -> list[Mapping[str, Any]]:
-    if isinstance(value, Mapping) and value and all(isinstance(of, Mapping) for of in value.values()):
-        return [{"": name, **of} for name, of in value.items()]
-    is_list = isinstance(value, list | tuple) and bool(value) and all(isinstance(of, Mapping) for of in value)
+    if isinstance(value, Mapping) and value and all(isinstance(row, Mapping) for row in value.values()):
+        return [{"": name, **row} for name, row in value.items()]
+    is_list = isinstance(value, list | tuple) and bool(value) and all(isinstance(row, Mapping) for row in value)
     return list(value) if is_list else []
 
 
