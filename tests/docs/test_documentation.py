@@ -52,9 +52,7 @@ def test_a_sentence_about_a_setting_is_one(sentences: dict[str, str]):
 
 def test_a_setting_shows_its_default_and_the_overlays_that_change_it(reference: ModuleType):
     rows = {line.split("|")[1].strip(): line for line in reference.settings_page().splitlines() if line[:3] == "| `"}
-    assert rows["`max_epochs`"].startswith(
-        "| `max_epochs` | training: `40` | demo: `20`<br>quick: `3`<br>seed: `35` |"
-    )
+    assert rows["`max_epochs`"].startswith("| `max_epochs` | training: `40` | demo: `20`<br>quick: `3`<br>seed: `35` |")
     assert rows["`input`"].startswith(
         "| `input` | `BrainCube` … | axial, demo, seed: `AxialWindow` …<br>quick, unet3d: a part |"
     )
