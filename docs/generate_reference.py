@@ -181,16 +181,16 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "This page is made from the files in `bundle/configs` and one sentence for each setting in "
-        "`docs/reference/settings.json`.",
+        "This page is made from the files in `bundle/configs`, one sentence for each setting in "
+        "`docs/reference/settings.json`, and for the arguments of `input` the docstrings of their classes.",
         "",
         "Any setting can be overridden by its name: `brats-unet train --max_epochs 6`, or `--max_epochs 6` on MONAI's "
         "own command line. A part of a setting is named after `#`: `--network_def#width 16`. A value is written as in "
         "Python: `True`, `None`, `\"['axial']\"`. [Networks and overlays](../how-to/networks-and-overlays.md) says how "
         "to use an overlay.",
         "",
-        "Where one default stands it holds for training and prediction alike. `…` stands for an expression or an "
-        "object, which the file spells out.",
+        "A single default holds for training and prediction alike. `…` stands for an expression or an object; the file "
+        "has the whole of it.",
     ]
     keys = settings_of_configurations()
     overlays = {file.stem: _keys(file) for file in _files() if file.stem not in BASES}
