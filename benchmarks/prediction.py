@@ -86,8 +86,8 @@ def main() -> None:
         f"{'The weights are the starter weights. ' * (not arguments.checkpoint)}"
         f"The SegResNet's pass is of {shape} voxels, that of the study's network of {arguments.study_slices} slices of "
         "128×128 pixels, both without reading, resampling or writing.",
-        "Ours keeps memory that it has freed (`workflows/machine/allocation.py`), which glibc by itself gives back to the "
-        "system; it is as much help to a network pass that is not ours.",
+        "Ours keeps memory that it has freed (`workflows/machine/allocation.py`), which glibc by itself gives back to "
+        "the system; it is as much help to a network pass that is not ours.",
     )
 
 

@@ -16,7 +16,7 @@ WRITTEN_BY = "brats-unet"
 """Stands in every file that this project writes, where its format has room for it: see `workflows.files.outputs`."""
 PNG_METADATA = {"Software": WRITTEN_BY}
 MAP_ENDING = ".nii.gz"
-"""The format of label maps and other maps that are saved; `transforms.label_map_files.WRITERS` has a writer for each."""
+"""The format of the maps that are saved, label maps among them; `transforms.label_map_files.WRITERS` writes each."""
 PROBABILITIES, UNCERTAINTY = "probabilities", "uncertainty"
 """In the names of the maps of class probabilities and of their entropy, see `transforms.uncertainty`."""
 MARKDOWN_MARK = f"[//]: # (written by {WRITTEN_BY})\n"
