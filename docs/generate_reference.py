@@ -116,8 +116,8 @@ def commands_page() -> str:
         "",
         "This page is made from the program; `brats-unet COMMAND --help` shows the same on the terminal.",
         "",
-        "Hyphens and underscores in names are the same. The status is 0 when all went well, 1 when something must be "
-        "mended, which one line names, and 2 when the command was typed wrongly.",
+        "Hyphens and underscores in names are the same. The exit status is 0 if all went well, 1 if something must be "
+        "mended (one line says what), and 2 if the command was typed wrongly.",
         "",
         "Commands marked with \\* also take [settings](settings.md) by their names, after the options: "
         "`--max_epochs 6`.",
