@@ -34,10 +34,10 @@ class BrainCube:
     """A cube around the brain, whose slices along up to three planes are shown; intensities are z-scores of the brain.
 
     Args:
-        modalities: of the patient, in the order of the network's channels.
-        edge_mm: of the cube; it is as large as the brain where that is longer.
-        size_px: of the cube along each axis, and so of a slice.
-        planes: see `transforms.planes`; one network is trained on slices of all.
+        modalities: the patient's images, in the order of the network's channels.
+        edge_mm: edge of the cube in mm; the cube grows with a brain that is longer.
+        size_px: voxels along each edge of the cube, and so pixels of a slice.
+        planes: along which the cube is sliced, see `transforms.planes`; one network is trained on the slices of all.
         mirrored: beside each slice the network is shown that of the mirrored brain, see `planes.mirror_image`.
     Raises:
         ValueError: naming the argument, and what it may be.
@@ -92,15 +92,14 @@ class AxialWindow:
     """Axial slices of the whole field of view, or of the square around the brain; trained on are those of a window.
 
     Args:
-        modalities: of the patient, in the order of the network's channels.
+        modalities: the patient's images, in the order of the network's channels.
         slice_range: first slice of the window and the one after the last, in slices of 1 mm from the bottom.
         size_px: height and width of a slice.
         normalisation: "zscore" over the brain voxels of each modality, or "window_maximum", the study's division.
         crop_to_brain: cut slices to the square around the brain before they are resized.
         neighbours: each slice brings the channels of this many slices below and above it, see `slices.with_neighbours`.
         whole_brain: train on all slices that show any brain instead of the window.
-        planes, mirrored: as in `BrainCube`, of which a window has no others than these, so that the same overlay fits
-            both.
+        planes, mirrored: axial and not mirrored, always; they are here so that one overlay fits both kinds of input.
     Raises:
         ValueError: naming the argument, and what it may be.
     """
