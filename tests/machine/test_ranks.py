@@ -262,8 +262,8 @@ def validated_alone(run: Run, *variants: str, **settings: Any) -> dict[str, floa
         split_file=str(run.folder / "split.json"),
         run_dir=str(run.folder.parent / "alone"),
         slices_per_validation_step=None,
-        **{"input#slice_range": [70, 94]},
         **settings,
+        **{"input#slice_range": [70, 94]},
     )
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("validate#evaluator")

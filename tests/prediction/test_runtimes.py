@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from workflows.prediction.runtimes import (
     TORCH,
     OnnxNetwork,
     in_runtime,
-    is_installed,
     obstacle_to,
 )
 from workflows.settings.setting_checks import CHOICES
@@ -120,7 +120,7 @@ def test_a_network_for_volumes_is_refused_since_its_answer_depends_on_the_whole_
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
-    monkeypatch.setattr(runtimes, "is_installed", lambda name: name not in packages and is_installed(name))
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name in packages else find_spec(name))
 
 
 PACKAGES = {OPENVINO_BFLOAT16: "openvino", OPENVINO: "openvino", ONNX_RUNTIME: "onnxruntime"}
