@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import Run, Started
+from tests.support import REPOSITORY, Run, Started
 
 Python = Callable[..., Started]
 Command = Callable[..., Started]
@@ -232,3 +233,24 @@ def test_an_audit_of_a_damaged_case_ends_with_status_1(command: Command, tiny_ru
     ended = command("audit", tmp_path / "data", "--workers", 1)
     assert ended.status == 1
     assert "cut short" in " ".join(ended.stdout.split())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_of_another_encoding_shows_what_it_can(encoding: str, phantom_dir: Path):
+    command = [sys.executable, "-m", "workflows", "audit", str(phantom_dir), "--workers", "1"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    ended = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True)
+    assert ended.returncode == 0, ended.stderr
+    assert b"Traceback" not in ended.stderr and "BraTS20_Training_001" in ended.stdout.decode(encoding)
+
+
+def test_a_file_where_a_folder_is_wanted_is_called_a_file(phantom_dir: Path, tmp_path: Path, command: Command):
+    image, label_map = (next(phantom_dir.glob(f"*_001/*_{kind}.nii.gz")) for kind in ("flair", "seg"))
+    for asked in (
+        ("audit", image),
+        ("split", image, "--out", tmp_path / "split.json"),
+        ("predict", image, "--out", tmp_path / "out"),
+        ("evaluate", "--predictions", label_map, "--references", label_map, "--out", tmp_path / "scores"),
+    ):
+        assert one_line(command(*asked)).endswith("is a file; name the folder that it lies in.")
+    assert list(tmp_path.iterdir()) == []

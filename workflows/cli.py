@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -393,6 +394,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="parsing config_file")  # the files are this project's own
     send_no_usage_data()
     exit_on_sigterm()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal of another encoding shows ? for what it does not know
     try:
         app()
     except Exception as error:

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.support import REPOSITORY, start
-from workflows.machine.processes import THREAD_SETTINGS, in_own_process, in_processes
+from workflows.machine.processes import (
+    THREAD_SETTINGS,
+    _control_group_quota,
+    allowed_processors,
+    in_own_process,
+    in_processes,
+)
 from workflows.messages.errors import BratsError, ConfigurationError, DatasetError
 
 
@@ -80,3 +86,19 @@ def test_when_the_waiting_process_is_ended_so_is_its_work(tmp_path: Path):
     ended = start(script, cwd=REPOSITORY, PYTHONPATH=str(REPOSITORY))
     assert ended.status == 7, ended.stderr
     assert time.monotonic() - started < 300
+
+
+def test_a_process_that_may_use_one_processor_starts_no_more(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {5})
+    assert allowed_processors() == 1
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    assert allowed_processors() == 1
+
+
+@pytest.mark.parametrize(("content", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", sys.maxsize)])
+def test_a_containers_quota_counts_in_whole_cores(content: str, cores: int, tmp_path: Path):
+    (tmp_path / "cpu.max").write_text(f"{content}\n")
+    assert _control_group_quota(tmp_path / "cpu.max") == cores
+    assert _control_group_quota(tmp_path / "missing") == sys.maxsize

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +16,7 @@ from workflows.data.label_conventions import (
     summarise_labels,
 )
 from workflows.data.nifti_files import load_image, read_voxels
+from workflows.machine.processes import allowed_processors
 from workflows.messages.errors import DatasetError
 from workflows.messages.progress import track
 
@@ -64,7 +64,7 @@ def survey_labels(cases: Iterable[Case], workers: int | None = None) -> dict[Cas
     Threads are enough: unpacking and counting release Python's lock.
     """
     labelled = [case for case in cases if case.segmentation]
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or allowed_processors()) as pool:
         summaries = pool.map(_summarise_case, labelled)
         return dict(zip(labelled, track(summaries, "reading label maps", len(labelled)), strict=True))
 

@@ -10,7 +10,7 @@ from transforms.labels import MODALITIES, SEGMENTATION_SUFFIX, STUDY_MODALITIES
 from workflows.data.case import Case, FoundDataset
 from workflows.data.decathlon import decathlon_cases
 from workflows.data.file_names import CASE_FILE, DECATHLON_FILE, EXTENSIONS, MODALITY_OF_SUFFIX, NIFTI_NAME, names_tried
-from workflows.messages.errors import DatasetError
+from workflows.messages.errors import DatasetError, not_a_folder
 
 
 def find_cases(root: Path | str, modalities: Sequence[str] = STUDY_MODALITIES) -> FoundDataset:
@@ -23,7 +23,7 @@ def find_cases(root: Path | str, modalities: Sequence[str] = STUDY_MODALITIES) -
     """
     root = Path(root)
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder.")
+        raise DatasetError(f"{root}: {not_a_folder(root)}")
     cases: list[Case] = []
     files: list[Path] = []
     decathlon_files: set[Path | None] = set()

@@ -10,7 +10,7 @@ from pathlib import Path
 from workflows.data.file_names import DECATHLON_FILE, IMAGE_STEM, LABEL_MAP_STEM, NIFTI_NAME, PROBABILITIES_STEM
 from workflows.data.find_cases import find_cases, walk_files
 from workflows.data.label_conventions import LabelConvention
-from workflows.messages.errors import DatasetError
+from workflows.messages.errors import DatasetError, not_a_folder
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def find_label_maps(folder: Path) -> LabelMapFolder:
         DatasetError: if there is no such folder, or no label map in it.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder.")
+        raise DatasetError(f"{folder}: {not_a_folder(folder)}")
     files = [place / name for place, names, _ in walk_files(folder) for name in names if not name.startswith(".")]
     stems = {file: match["stem"] for file in files if (match := NIFTI_NAME.fullmatch(file.name))}
     names = {file.name for file in files}

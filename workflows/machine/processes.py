@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TypeVar
 
 from workflows.messages.errors import BratsError, ConfigurationError, DatasetError, root_cause
@@ -28,14 +32,14 @@ def in_processes(
     Args:
         work: at the top level of a module or a `functools.partial` of such a function.
         doing: what happens, in the present participle.
-        workers: processes of one thread each; as many as there are processor cores by default. One works here.
+        workers: processes of one thread each; `allowed_processors` by default. One works here.
     Raises:
         DatasetError: if a process is killed from outside.
         ConfigurationError: if `workers` is below 1.
     """
     if workers is not None and workers < 1:
         raise ConfigurationError(f"{workers} workers cannot work; use 1 or more.")
-    processes = min(workers or os.cpu_count() or 1, len(items))
+    processes = min(workers or allowed_processors(), len(items))
     if processes <= 1:
         return list(track(map(work, items), doing, len(items)))
     # Spawned: a caller may run threads, as PyTorch does, and a forked process would inherit them half.
@@ -50,6 +54,30 @@ def in_processes(
         raise DatasetError(
             f"A process was killed while {doing}, probably for want of memory; use fewer workers."
         ) from error
+
+
+def allowed_processors() -> int:
+    """The processor cores that this process may use: of a job on a shared machine fewer than the machine has.
+
+    Asked are the affinity, by which Slurm and `taskset` bind a process, the quota of a container's control group, and
+    Slurm's own number for jobs that it does not bind.
+    """
+    with suppress(AttributeError):  # there is no affinity on macOS
+        return max(1, min(len(os.sched_getaffinity(0)), _control_group_quota(), _slurm_number()))
+    return max(1, min(os.cpu_count() or 1, _slurm_number()))
+
+
+def _control_group_quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Whole cores, see the kernel's documentation of cgroup v2; no limit where it does not say."""
+    with suppress(OSError, ValueError):
+        quota, period = map(int, file.read_text().split())  # "max" for none is no number
+        return math.ceil(quota / period)
+    return sys.maxsize
+
+
+def _slurm_number() -> int:
+    number = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return int(number) if number.isdigit() and int(number) else sys.maxsize
 
 
 def _use_one_thread() -> None:

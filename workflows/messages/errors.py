@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import traceback
+from pathlib import Path
 from types import TracebackType
 
 
@@ -27,6 +28,11 @@ DISK_ERRORS = {
     **dict.fromkeys((errno.ENOENT, errno.ENOTCONN, errno.ESTALE, errno.EIO), "see that its disk is there"),
 }
 """What a person can do about errors of the operating system, by their number."""
+
+
+def not_a_folder(path: Path) -> str:
+    """What is wrong with a path that should be a folder."""
+    return "is a file; name the folder that it lies in." if path.exists() else "no such folder."
 
 
 def root_cause(error: BaseException) -> BratsError | None:
