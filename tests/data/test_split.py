@@ -298,6 +298,10 @@ def remove_from_first(*keys: str) -> Callable[[dict[str, Any]], None]:
     [
         (lambda split: split.pop("testing"), "testing: must be a list"),
         (lambda split: split.update(training={}), "training: must be a list"),
+        (
+            lambda split: split.pop("label_convention"),
+            "has no 'label_convention', as the datalist of  brats-unet split",
+        ),
         (lambda split: split.update(label_convention="mine"), "'label_convention' is 'mine', not one of brats-to-2022"),
         (lambda split: split.update(label_convention=[]), r"'label_convention' is \[\], not one of"),
         (lambda split: split["training"].append("P1"), 'training: "P1" is no case'),

@@ -36,6 +36,10 @@ def read_datalist(path: Path | str, dataset_dir: Path | str) -> dict[str, Any]:
         raise DatasetError(f"{path}: cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: is no datalist, which is an object with the lists {', '.join(SECTIONS)}.")
+    if "label_convention" not in content:
+        raise DatasetError(
+            f"{path}: has no 'label_convention', as the datalist of  brats-unet split  has; make one by it."
+        )
     if content.get("label_convention") not in list(LABEL_CONVENTIONS):  # a list, since any JSON value may stand there
         known = ", ".join(LABEL_CONVENTIONS)
         raise DatasetError(f"{path}: 'label_convention' is {content.get('label_convention')!r}, not one of {known}.")
