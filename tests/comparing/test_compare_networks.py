@@ -212,7 +212,7 @@ def test_two_networks_one_of_them_3d_are_trained_scored_and_not_done_twice(
     out, files = tmp_path / "out", small_networks(tmp_path)
     arguments = (
         *("compare-networks", "--dataset-dir", tiny_run.data, "--out", out, "--split", tiny_run.folder / "split.json"),
-        *("--networks", ",".join(map(str, files)), "--minutes", "0.01", "--size-px", 64, "--device", "cpu"),
+        *("--networks", ",".join(map(str, files)), "--minutes", "0.01", "--input#size_px", 64, "--device", "cpu"),
         *("--config", "axial"),
     )
     ended = command(*arguments)
