@@ -24,7 +24,7 @@ LIGHT = (
     "data.case",
     "data.convention_of_cases",
     "data.datalist",
-    "data.decathlon",
+    "data.dataset_json",
     "data.file_names",
     "data.find_cases",
     "data.label_conventions",

@@ -84,7 +84,7 @@ def only_record(root: Path, **options: object) -> CaseRecord:
 
 def printed(findings: Audit) -> str:
     text = io.StringIO()
-    print_table(findings, Console(file=text))
+    print_table(findings, console=Console(file=text))
     return text.getvalue()
 
 

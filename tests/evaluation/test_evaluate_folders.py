@@ -158,17 +158,25 @@ def test_the_terminal_and_scores_md_show_means_with_their_number_of_cases(
 
 
 def test_processes_give_what_one_process_gives(folders: tuple[Path, Path]):
-    assert score_folders(*folders, workers=2) == score_folders(*folders, workers=1)
+    sides = [find_label_maps(folder) for folder in folders]
+    assert score_folders(*sides, workers=2) == score_folders(*sides, workers=1)
 
 
-@pytest.mark.parametrize(("prediction", "reference"), [(3, 4), (4, 3), (3, 3)])
+@pytest.mark.parametrize(
+    ("prediction", "reference", "said"), [(3, 4, ()), (4, 3, ()), (3, 3, ("--labels", "brats-from-2023"))]
+)
 def test_enhancing_tumour_may_be_3_or_4_on_either_side(
-    prediction: int, reference: int, folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+    prediction: int,
+    reference: int,
+    said: tuple[str, ...],
+    folders: tuple[Path, Path],
+    evaluate: Callable[..., Started],
+    tmp_path: Path,
 ):
     for case in "ABC":
         save(tumour(prediction), folders[0] / f"{case}.nii.gz")
         save(tumour(reference), folders[1] / case / f"{case}_seg.nii.gz")
-    assert evaluate().status == 0
+    assert evaluate(*said).status == 0
     summary = summary_in(tmp_path / "out")
     assert set(summary["mean_dice"].values()) == {1.0}
     assert summary["source"]["enhancing_tumour_in_predictions"] == f"label {prediction}"

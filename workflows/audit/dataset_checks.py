@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transforms.labels import BACKGROUND, STUDY_MODALITIES
+from transforms.labels import CLASS_NAMES, NUM_CLASSES, STUDY_MODALITIES
 from transforms.windows import STUDY_WINDOW
 from workflows.audit.case_checks import CaseRecord, check_case
 from workflows.data.case import Case
@@ -17,9 +17,12 @@ from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.file_names import DATALIST_LABEL
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import LabelConvention
+from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.json_files import write_json
 from workflows.machine.processes import in_processes
 from workflows.messages.errors import DatasetError
+
+TUMOUR_CLASSES = range(1, NUM_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def audit_dataset(
     modalities: Sequence[str] = STUDY_MODALITIES,
     slice_range: tuple[int, int] = STUDY_WINDOW,
     workers: int | None = None,
+    reading: Reading = BY_NAMES,
 ) -> Audit:
     """Check every case below `root`; a bad one never stops the others.
 
@@ -97,7 +101,7 @@ def audit_dataset(
     Raises:
         DatasetError: if there is no case at all.
     """
-    dataset = find_cases(root, modalities)
+    dataset = find_cases(root, modalities, reading)
     check = functools.partial(check_case, root=dataset.root, modalities=modalities, slice_range=slice_range)
     records = in_processes(check, dataset.cases, "checking", workers)
     convention, errors = _decide_convention(dataset.cases, records)
@@ -128,8 +132,8 @@ def _decide_convention(
             found = [f"label {value:g}" for value in (3, 4) if value in record.label_values]
             for group in [case.convention.name] if case.convention else found:
                 groups[group].append(record)
-        fewest = min(groups, key=lambda group: len(groups[group]))
-        for record in groups[fewest]:
+        fewest = min(groups, key=lambda group: len(groups[group]), default="")
+        for record in groups[fewest] if len(groups) > 1 else ():
             record.problems.append(f"follows another label convention than the other cases ({fewest})")
         return None, (str(error),)
 
@@ -140,15 +144,15 @@ def _judge_labels(record: CaseRecord, convention: LabelConvention | None) -> Non
     allowed = set(convention.classes) if convention else set()
     if DATALIST_LABEL not in record.files or not found:
         return
-    record.voxels = {f"{value:g}": found.get(value, 0) for value in sorted(allowed.union(found))}
+    record.voxels = {f"{value:g}": found[value] for value in sorted(found)}
     if convention is None:
         return
     if wrong := sorted(set(found) - allowed):
         named = ", ".join(f"{value:g}" for value in wrong[:5])
         record.problems.append(f"label map: {named} is no label of {convention.title}")
-    tumour = [value for value, index in convention.classes.items() if index != BACKGROUND]
-    record.empty_classes = [convention.class_name(value) for value in tumour if not found.get(value)]
-    if len(record.empty_classes) == len(tumour):
+    held = {convention.class_of(value) for value, voxels in found.items() if voxels}
+    record.empty_classes = [CLASS_NAMES[index] for index in TUMOUR_CLASSES if index not in held]
+    if len(record.empty_classes) == len(TUMOUR_CLASSES):
         record.warnings.append("label map: no tumour")
 
 

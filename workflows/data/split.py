@@ -20,6 +20,7 @@ from workflows.data.case import Case, FoundDataset, load_entry
 from workflows.data.convention_of_cases import label_convention_of, survey_labels
 from workflows.data.datalist import ALL_CASES, SECTIONS, read_datalist
 from workflows.data.find_cases import find_cases
+from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import RUN_SPLIT_FILE
@@ -129,6 +130,7 @@ def obtain_datalist(
     modalities: Sequence[str] = STUDY_MODALITIES,
     seed: int = STUDY_SPLIT.seed,
     all_cases: bool = False,
+    reading: Reading = BY_NAMES,
 ) -> dict[str, Any]:
     """The datalist of a run, kept as its own `split.json`: a copy of `split_file`, or made when missing.
 
@@ -136,6 +138,7 @@ def obtain_datalist(
 
     Args:
         all_cases: of one that is made, see `make_split`.
+        reading: of the data folder, where a split is made.
     """
     if split_file and all_cases:
         raise ConfigurationError(f"all_cases: {split_file} says what is trained on; leave one of the two out.")
@@ -146,8 +149,9 @@ def obtain_datalist(
         read_datalist(split_file, dataset_dir)  # its errors name the file that the user gave
         write_whole(own, partial(shutil.copyfile, split_file))
     elif not own.exists():
-        found = find_cases(dataset_dir, modalities)
-        write_json(make_split(found, SplitPlan(seed=seed, all_cases=all_cases), modalities), own)
+        found = find_cases(dataset_dir, modalities, reading)
+        made = make_split(found, SplitPlan(seed=seed, all_cases=all_cases), modalities)
+        write_json({**made, **reading.stated()}, own)
     return read_datalist(own, dataset_dir)
 
 

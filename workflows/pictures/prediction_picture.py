@@ -27,7 +27,10 @@ def draw_prediction(folder: Path, prediction: Path, out: Path, modalities: Seque
     dataset = find_cases(folder, modalities)
     if len(dataset.cases) != 1:
         raise DatasetError(f"{folder}: holds {len(dataset.cases)} cases; name one patient's folder.")
-    classes = decide_label_convention(dataset.cases).classes
+    try:
+        classes = decide_label_convention(dataset.cases).classes
+    except DatasetError:  # the picture shows the prediction without the reference
+        classes = None
     return prediction_figure(dataset.cases[0], prediction, out, modalities, classes, caption)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from transforms.labels import BACKGROUND
 from workflows.data.case import Case
 from workflows.data.find_cases import find_cases
+from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.outputs import check_outputs
 from workflows.files.text_files import write_text
 from workflows.messages.errors import ConfigurationError, DatasetError
@@ -20,7 +21,13 @@ from workflows.report.warnings import Notice, warn_of_grid, warn_of_input, warn_
 from workflows.scoring.score_case import score_case
 
 
-def report_folder(folder: Path, out: Path, prediction: Path | None = None, reference: Path | None = None) -> Path:
+def report_folder(
+    folder: Path,
+    out: Path,
+    prediction: Path | None = None,
+    reference: Path | None = None,
+    reading: Reading = BY_NAMES,
+) -> Path:
     """Write the report of the one case in a folder.
 
     Args:
@@ -32,7 +39,7 @@ def report_folder(folder: Path, out: Path, prediction: Path | None = None, refer
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigurationError(f"{out}: give the report a name that ends in .html.")
-    cases = find_cases(folder).cases
+    cases = find_cases(folder, reading=reading).cases
     if len(cases) != 1:
         raise DatasetError(f"{folder}: holds {len(cases)} cases; name one patient's folder.")
     check_outputs([out], [folder])
