@@ -38,7 +38,7 @@ def find_cases(
     walked = list(walk_files(root, closed))
     there = [folder / name for folder, names, _ in walked for name in names]
     if reading.patterns:
-        cases, lists = cases_by_pattern(reading.patterns, there, root), set()
+        cases, lists = cases_by_pattern(reading.patterns, there, root), set[Path | None]()
     else:
         cases, lists = _listed(walked)
         taken = lists.union(*(_files_of(case) for case in cases))

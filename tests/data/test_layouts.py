@@ -1,0 +1,153 @@
+"""Every layout that the documentation lists: each patient once, its images, its segmentation, its classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.data.layouts import CORE, ENHANCING, LAYOUTS, OEDEMA, TO_2022, Layout, Patient, save
+from tests.support import LPS
+from workflows.audit.dataset_checks import audit_dataset
+from workflows.data.find_cases import find_cases
+from workflows.data.reading import Reading
+from workflows.data.split import make_split
+from workflows.messages.errors import DatasetError
+
+SIZE = (24, 24, 30)
+
+
+def patient(number: int) -> Patient:
+    """A brain that differs from patient to patient, with a tumour of three classes."""
+    rng = np.random.default_rng(number)
+    brain = np.zeros(SIZE, bool)
+    brain[3:-3, 3:-3, 3:-3] = True
+    classes = np.zeros(SIZE, np.uint8)
+    for index, margin in ((OEDEMA, 7), (CORE, 8), (ENHANCING, 10)):
+        classes[margin:-margin, margin:-margin, margin : -margin - number] = index
+    voxels = {
+        what: np.where(brain, rng.integers(50, 900, SIZE), 0).astype(np.int16) for what in ("flair", "t1ce", "t1", "t2")
+    }
+    return Patient({**voxels, "seg": classes}, LPS)
+
+
+PATIENTS = [patient(number) for number in range(3)]
+
+
+def classes_of(patients: list[Patient]) -> list[list[int]]:
+    return sorted(np.bincount(patient.voxels["seg"].ravel(), minlength=4)[1:].tolist() for patient in patients)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_gives_each_patient_once_with_its_images_and_classes(tmp_path: Path, name: str) -> None:
+    layout = LAYOUTS[name]
+    layout.write(tmp_path, PATIENTS)
+    reading = Reading(labels=layout.labels)
+    audit = audit_dataset(tmp_path, workers=1, reading=reading)
+    assert audit.errors == () and [record.problems for record in audit.cases] == [[], [], []]
+    assert len({record.id for record in audit.cases}) == len({record.patient for record in audit.cases}) == 3
+    assert audit.duplicates == ()
+    for record in audit.cases:
+        assert {"flair", "t1ce", "t1", "t2", "label"} == set(record.files)
+    convention = audit.convention
+    assert convention is not None
+    found = []
+    for record in audit.cases:
+        counts = [0, 0, 0, 0]
+        for value, voxels in record.voxels.items():
+            counts[convention.classes[int(value)]] += voxels
+        found.append(counts[1:])
+    assert sorted(found) == classes_of(PATIENTS)
+    made = make_split(find_cases(tmp_path, reading=reading))
+    assert [len(made[section]) for section in ("training", "validation", "testing")] == [1, 1, 1]
+
+
+def test_an_id_says_which_patient_and_when(tmp_path: Path) -> None:
+    ids = {}
+    for name, layout in LAYOUTS.items():
+        layout.write(tmp_path / name, PATIENTS[:1])
+        ids[name] = [case.id for case in find_cases(tmp_path / name).cases]
+    assert ids["egd"] == ["EGD-0001"]
+    assert ids["lumiere"] == ["Patient-001_week-000-1"]
+    assert ids["bids"] == ["sub-001_ses-01"]
+    assert ids["mu-glioma-post"] == ["PatientID_0003_Timepoint_1"]
+    assert ids["brats-2013"] == ["HG_0001"] and ids["brats-2015"] == ["brats_2013_pat0001_1"]
+    assert ids["upenn-gbm"] == ["UPENN-GBM-00001_11"] and ids["decathlon"] == ["BRATS_001"]
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"), [("lumiere", "1, 2, 3"), ("rhuh-gbm", "1, 2, 3"), ("ucsf-alptdg", "1, 2, 3")]
+)
+def test_where_names_do_not_tell_the_labels_the_user_is_asked(tmp_path: Path, name: str, labels: str) -> None:
+    LAYOUTS[name].write(tmp_path, PATIENTS)
+    (error,) = audit_dataset(tmp_path, workers=1).errors
+    assert f"what the labels {labels} mean" in error and "--labels" in error and "decathlon (1 oedema" in error
+    with pytest.raises(DatasetError, match="--labels"):
+        make_split(find_cases(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["egd", "bids", "rhuh-gbm"])
+def test_a_mask_of_one_label_or_of_the_brain_is_no_segmentation(tmp_path: Path, name: str) -> None:
+    layout = LAYOUTS[name]
+    layout.write(tmp_path, PATIENTS[:2])
+    lesion, tissues = (tmp_path / layout.names[-1].format(n=number) for number in (1, 2))
+    save((PATIENTS[0].voxels["seg"] > 0).astype(np.uint8), LPS, lesion)
+    stripes = np.arange(SIZE[0], dtype=np.uint8)[:, None, None] % 3 + 1
+    save(np.broadcast_to(stripes, SIZE).copy(), np.diag([-6.0, -6.0, 6.0, 1.0]), tissues)  # of 3.7 litres
+    cases = find_cases(tmp_path).cases
+    assert [case.segmentation for case in cases] == [None, None]
+    assert all("holds one label, or others than those of a tumour" in case.notes[-1] for case in cases)
+
+
+def test_a_map_of_one_label_counts_where_others_of_its_name_hold_several(tmp_path: Path) -> None:
+    only_oedema = Patient({**PATIENTS[0].voxels, "seg": np.where(PATIENTS[0].voxels["seg"], OEDEMA, 0)}, LPS)
+    LAYOUTS["egd"].write(tmp_path, [only_oedema, PATIENTS[1]])
+    assert all(case.segmentation for case in find_cases(tmp_path).cases)
+
+
+@pytest.mark.parametrize("values", [{CORE: 1, OEDEMA: 2, ENHANCING: 4}, {OEDEMA: 2, ENHANCING: 4}])
+def test_under_names_from_2023_on_4_without_3_is_not_enhancing_tumour(tmp_path: Path, values: dict[int, int]) -> None:
+    Layout(LAYOUTS["brats-2023 glioma"].names, values).write(tmp_path, PATIENTS)
+    (error,) = audit_dataset(tmp_path, workers=1).errors
+    assert "--labels" in error
+    Layout(LAYOUTS["brats-2024 after treatment"].names, values).write(tmp_path / "later", PATIENTS)
+    audit = audit_dataset(tmp_path / "later", workers=1)
+    assert (
+        audit.convention and audit.convention.class_name(4) == "resection cavity" and audit.convention.classes[4] == 0
+    )
+    assert all("enhancing tumour" in record.empty_classes for record in audit.cases)
+
+
+def test_patterns_find_what_no_table_foresees_and_a_split_remembers_them(tmp_path: Path) -> None:
+    names = ("{n}/MR/f_1.nii.gz", "{n}/MR/gd_7.nii.gz", "{n}/MR/a_1.nii.gz", "{n}/MR/b_1.nii.gz", "drawn/{n}.nii.gz")
+    Layout(names, first=31).write(tmp_path, PATIENTS)
+    files = ("FLAIR={case}/**/F_*.nii*", "T1ce={case}/MR/gd_?.nii.gz", "label=drawn/{case}.nii.gz")
+    reading = Reading(files)
+    found = find_cases(tmp_path, reading=reading)
+    assert [(case.id, case.modalities) for case in found.cases] == [(str(n), ("flair", "t1ce")) for n in (31, 32, 33)]
+    assert [case.segmentation for case in found.cases] == [tmp_path / "drawn" / f"{n}.nii.gz" for n in (31, 32, 33)]
+    assert reading.stated() == {"files": list(files)}
+    with pytest.raises(DatasetError, match=r"no file matches the pattern of t1ce, \{case\}/x\.nii"):
+        find_cases(tmp_path, reading=Reading((files[0], "t1ce={case}/x.nii")))
+    with pytest.raises(DatasetError, match=r"31: 31/MR/a_1.nii.gz and 31/MR/b_1.nii.gz match .* narrow it"):
+        find_cases(tmp_path, reading=Reading((files[0], "t1ce={case}/MR/?_1.nii.gz")))
+
+
+def test_the_command_lists_what_was_taken_for_what(tmp_path: Path, command) -> None:
+    LAYOUTS["ucsf-pdgm"].write(tmp_path / "data", PATIENTS[:1])
+    ended = command("audit", tmp_path / "data", "--list", "--workers", 1, "--out", tmp_path / "audit.json")
+    assert ended.status == 0, ended.stderr
+    assert "  label  UCSF-PDGM-0004_nifti/UCSF-PDGM-0004_tumor_segmentation.nii.gz" in ended.stdout
+    record = json.loads((tmp_path / "audit.json").read_text())["cases"][0]
+    assert set(record["voxels"]) == {"0", *map(str, TO_2022.values())}
+
+
+@pytest.mark.parametrize(
+    "option", [("--labels", "brats"), ("--labels", "1=liver"), ("--files", "T3={case}.nii"), ("--files", "t1=a.nii")]
+)
+def test_an_option_that_is_not_understood_is_one_line(tmp_path: Path, command, option: tuple[str, str]) -> None:
+    ended = command("audit", tmp_path, *option)
+    assert ended.status == 1 and ended.stderr.startswith("error: ") and option[1] in ended.stderr
