@@ -48,7 +48,7 @@ def _paediatric(labels: Labels) -> LabelConvention | None:
 
 
 def _unknown(labels: Labels) -> LabelConvention | None:
-    return BRATS_TO_2022 if not labels or (4 in labels and 3 not in labels) else None
+    return BRATS_TO_2022 if not labels or labels in ({1, 2, 4}, {2, 4}) else None
 
 
 NAMED: tuple[tuple[re.Pattern[str], Decision], ...] = tuple(

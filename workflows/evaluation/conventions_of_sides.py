@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from transforms.labels import ENHANCING
@@ -38,7 +38,7 @@ class Meaning:
 
 
 def decide_sides(
-    sides: Mapping[str, LabelMapFolder], values: Mapping[str, Values]
+    sides: Mapping[str, LabelMapFolder], values: Mapping[str, Values], ours: Collection[str] = ()
 ) -> tuple[dict[str, Meaning], dict[str, str]]:
     """The meaning of either side's labels, and the reason against each case that does not fit.
 
@@ -47,38 +47,43 @@ def decide_sides(
 
     Args:
         values: of the sound cases, by side.
+        ours: the sides whose files this project wrote, which orders labels as BraTS does.
     Raises:
         DatasetError: if neither side can be decided.
     """
     meanings: dict[str, Meaning] = {}
     problems: dict[str, str] = {}
     for side, folder in sides.items():
-        meanings[side], wrong = _decide(side, folder, values[side])
+        meanings[side], wrong = _decide(side, folder, values[side], side in ours)
         problems = {**wrong, **problems}
     if not any(meaning.decided for meaning in meanings.values()):
         raise DatasetError(f"{sides[REFERENCE].folder}: {meanings[REFERENCE].doubt}")
     return meanings, problems
 
 
-def _decide(side: str, folder: LabelMapFolder, values: Values) -> tuple[Meaning, dict[str, str]]:
+def _decide(side: str, folder: LabelMapFolder, values: Values, ours: bool) -> tuple[Meaning, dict[str, str]]:
     if folder.convention:
         return _meaning(folder.convention, values), _strangers(side, values, folder.convention.classes)
     problems = _strangers(side, values, _KNOWN)
     problems |= _mixed(side, {case: found for case, found in values.items() if case not in problems})
     rest = {case: frozenset(found) for case, found in values.items() if case not in problems}
-    if not rest:
-        return _meaning(BRATS_FROM_2023, rest), problems
+    if not rest or ours:
+        return _meaning(_order_of_brats(rest), rest), problems
     try:
         decided = convention_by_name({folder.cases[case]: found for case, found in rest.items()})
     except DatasetError as error:
         doubt = str(error).replace(OPTIONS[REFERENCE], OPTIONS[side])
-        likely = DECATHLON if all(map(_DECATHLON_ID.fullmatch, rest)) else BRATS_FROM_2023
+        likely = DECATHLON if all(map(_DECATHLON_ID.fullmatch, rest)) else _order_of_brats(rest)
         problems |= _strangers(side, rest, likely.classes)
         return replace(_meaning(likely, rest), doubt=doubt, decided=False), problems
     meaning = _meaning(decided, rest)
     if any(folder.cases[case].images for case in rest) or decided is BRATS_TO_2022:
         return meaning, problems
     return replace(meaning, doubt=f"it was told from the names alone; name it by  {OPTIONS[side]}."), problems
+
+
+def _order_of_brats(values: Mapping[str, Iterable[float]]) -> LabelConvention:
+    return BRATS_TO_2022 if any(4 in found for found in values.values()) else BRATS_FROM_2023
 
 
 def _meaning(convention: LabelConvention, values: Mapping[str, Iterable[float]]) -> Meaning:

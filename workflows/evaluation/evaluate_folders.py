@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.files import WRITTEN_BY
 from transforms.geometry import same_place
 from transforms.windows import STUDY_WINDOW
 from workflows.data.label_conventions import summarise_labels
@@ -40,12 +41,14 @@ class Pair:
     Attributes:
         files: by side.
         values: the label values by side, once `check_pair` has read them.
+        ours: the sides whose file this project wrote, once `check_pair` has read them.
         problem: why the pair cannot be scored; empty if it can.
     """
 
     case: str
     files: Mapping[str, Path]
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    ours: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -89,7 +92,8 @@ def score_folders(
     checked = in_processes(check_pair, pairs, "checking", workers)
     problems |= {pair.case: pair.problem for pair in checked if pair.problem}
     sound = {side: {pair.case: pair.values[side] for pair in checked if not pair.problem} for side in sides}
-    meanings, wrong = decide_sides(sides, sound)
+    ours = {side for side in sides if all(side in pair.ours for pair in checked if not pair.problem)}
+    meanings, wrong = decide_sides(sides, sound, ours)
     problems |= wrong
     good = [pair for pair in checked if pair.case not in problems]
     if problems and not (skip_bad and good):
@@ -177,7 +181,10 @@ def check_pair(pair: Pair) -> Pair:
             problems.append(f"{side} {error}".removesuffix("."))
     if len(values) == len(pair.files):
         problems += _wrong_grids(images)
-    return replace(pair, values=values, problem="; ".join(problems))
+    ours = tuple(
+        side for side, image in images.items() if image.header["descrip"].item().startswith(WRITTEN_BY.encode())
+    )
+    return replace(pair, values=values, ours=ours, problem="; ".join(problems))
 
 
 def _wrong_grids(images: Mapping[str, nib.Nifti1Image]) -> list[str]:
