@@ -55,17 +55,17 @@ def make_report(case: Case, root: Path, prediction: Path | None = None, referenc
     """
     report = Report(case, sources.read_scan(case, case.modalities))
     grid = report.scan.grid
-    stated = case.convention.classes if case.convention else None  # where the data set says it (Decathlon)
     if prediction:
         report.record = sources.read_record(prediction)
-        report.prediction = sources.read_label_map(prediction, case, grid, sources.classes_of(report.record))
+        classes = sources.classes_of(report.record)
+        report.prediction = sources.read_label_map(prediction, case, grid, classes, report.warnings)
         report.uncertain = sources.read_uncertain(prediction, grid)
         report.uncertainty = sources.read_uncertainty(prediction, grid, report.record)
     if reference:
-        report.reference = sources.read_label_map(reference, case, grid, stated)
+        report.reference = sources.read_label_map(reference, case, grid, None, report.warnings)
     elif case.segmentation:  # nobody asked for it: where it cannot be used, the report does without and says so
         try:
-            report.reference = sources.read_label_map(case.segmentation, case, grid, stated)
+            report.reference = sources.read_label_map(case.segmentation, case, grid, None, report.warnings)
         except DatasetError as error:
             report.warnings.append(Notice("caution", f"The case's own segmentation is not shown: {error}"))
     _add_warnings(report, root)
