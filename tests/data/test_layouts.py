@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.data.layouts import CORE, ENHANCING, LAYOUTS, OEDEMA, TO_2022, Layout, Patient, save
-from tests.support import LPS
+from tests.support import LPS, TINY_SETTINGS, Started
+from transforms.labels import REGIONS
 from workflows.audit.dataset_checks import audit_dataset
 from workflows.data.find_cases import find_cases
+from workflows.data.label_conventions import BRATS_TO_2022
+from workflows.data.nifti_files import load_image, read_voxels
+from workflows.data.oriented import as_classes
 from workflows.data.reading import Reading
 from workflows.data.split import make_split
 from workflows.messages.errors import DatasetError
+from workflows.scoring.per_case_csv import read_rows
 
 SIZE = (24, 24, 30)
 
@@ -135,7 +141,7 @@ def test_patterns_find_what_no_table_foresees_and_a_split_remembers_them(tmp_pat
         find_cases(tmp_path, reading=Reading((files[0], "t1ce={case}/MR/?_1.nii.gz")))
 
 
-def test_the_command_lists_what_was_taken_for_what(tmp_path: Path, command) -> None:
+def test_the_command_lists_what_was_taken_for_what(tmp_path: Path, command: Callable[..., Started]) -> None:
     LAYOUTS["ucsf-pdgm"].write(tmp_path / "data", PATIENTS[:1])
     ended = command("audit", tmp_path / "data", "--list", "--workers", 1, "--out", tmp_path / "audit.json")
     assert ended.status == 0, ended.stderr
@@ -147,6 +153,55 @@ def test_the_command_lists_what_was_taken_for_what(tmp_path: Path, command) -> N
 @pytest.mark.parametrize(
     "option", [("--labels", "brats"), ("--labels", "1=liver"), ("--files", "T3={case}.nii"), ("--files", "t1=a.nii")]
 )
-def test_an_option_that_is_not_understood_is_one_line(tmp_path: Path, command, option: tuple[str, str]) -> None:
+def test_an_option_that_is_not_understood_is_one_line(
+    tmp_path: Path, command: Callable[..., Started], option: tuple[str, str]
+) -> None:
     ended = command("audit", tmp_path, *option)
     assert ended.status == 1 and ended.stderr.startswith("error: ") and option[1] in ended.stderr
+
+
+@pytest.fixture(scope="module")
+def phantoms(phantom_dir: Path) -> list[Patient]:
+    """The generated patients of `phantom_dir`, as voxels and classes."""
+    patients = []
+    for case in find_cases(phantom_dir).cases:
+        images = {what: load_image(file) for what, file in case.images.items()}
+        assert case.segmentation
+        classes = as_classes(read_voxels(load_image(case.segmentation)), BRATS_TO_2022.classes)
+        voxels = {what: read_voxels(image) for what, image in images.items()}
+        patients.append(Patient({**voxels, "seg": classes}, images["flair"].affine))
+    return patients
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_passes_audit_split_training_prediction_and_evaluation(
+    tmp_path: Path, phantoms: list[Patient], command: Callable[..., Started], name: str
+) -> None:
+    layout, data = LAYOUTS[name], tmp_path / "data"
+    layout.write(data, phantoms)
+    said = ("--labels", layout.labels) if layout.labels else ()
+    settings = [f"--{setting}={value}" for setting, value in {**TINY_SETTINGS, "slices_per_step": 64}.items()]
+    started = [
+        command("audit", data, *said, "--out", tmp_path / "audit.json", "--workers", 1),
+        command("split", data, *said, "--out", tmp_path / "split.json"),
+        command("train", "--dataset-dir", data, *said, "--out", tmp_path / "run", "--max_epochs", 1, *settings),
+        command(
+            *("predict", data, *said, "--checkpoint", tmp_path / "run" / "model.pt", "--out", tmp_path / "maps"),
+            *("--no-report", "--device", "cpu"),
+        ),
+        command(
+            *("evaluate", "--predictions", tmp_path / "maps", "--references", data, *said),
+            *("--out", tmp_path / "scores", "--workers", 1),
+        ),
+    ]
+    assert [(ended.status, ended.stderr) for ended in started if ended.status] == []
+    rows = read_rows(tmp_path / "scores" / "per_case.csv")
+    own = {region: [] for region in REGIONS}
+    for row in rows:
+        if row["region"] in own:
+            own[row["region"]].append(row["reference_ml"])
+    voxel_ml = abs(np.linalg.det(phantoms[0].affine[:3, :3])) / 1000
+    for region, classes in REGIONS.items():
+        true = [np.isin(patient.voxels["seg"], classes).sum() * voxel_ml for patient in phantoms]
+        assert sorted(own[region]) == pytest.approx(sorted(true)), region
