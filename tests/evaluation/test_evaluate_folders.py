@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.support import LPS, REPOSITORY, Started
+from transforms.files import nifti_signature
 from transforms.labels import REGIONS
 from workflows.evaluation.evaluate_folders import score_folders
 from workflows.evaluation.find_label_maps import find_label_maps
@@ -193,6 +194,97 @@ def test_what_predict_leaves_is_scored_against_the_data_folder(phantom_dir: Path
     )
     assert ended.status == 0, ended.stderr
     assert set(summary_in(tmp_path / "out")["mean_dice"].values()) == {1.0}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the labels mean
+
+
+def in_decathlons_order(array: np.ndarray) -> np.ndarray:
+    return np.array([0, 2, 1, 3, 3], np.uint8)[array]
+
+
+NNUNET = {
+    "channel_names": {"0": "FLAIR", "1": "T1ce"},
+    "labels": {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},
+}
+
+
+def test_the_output_of_nnunet_is_scored_in_the_order_that_its_dataset_json_states(
+    folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+):
+    for case in "ABC":
+        save(in_decathlons_order(tumour()), folders[0] / f"{case}.nii.gz")
+    (folders[0] / "dataset.json").write_text(json.dumps(NNUNET))
+    (folders[0] / "plans.json").write_text("{}")
+    ended = evaluate()
+    assert (ended.status, ended.stderr.count("warning")) == (0, 0), ended.stderr
+    summary = summary_in(tmp_path / "out")
+    assert set(summary["mean_dice"].values()) == {1.0}
+    assert summary["source"]["labels_of_predictions"].startswith("decathlon (1 oedema, 2 necrotic core")
+    assert summary["source"]["labels_of_references"].startswith("brats-to-2022 (1 necrotic core, 2 oedema")
+
+
+def test_labels_in_nnunets_raw_folder_are_read_as_the_dataset_json_above_them_says(
+    folders: tuple[Path, Path], command: Command, tmp_path: Path
+):
+    for case in "ABC":
+        save(in_decathlons_order(tumour()), tmp_path / "raw" / "labelsTr" / f"{case}.nii.gz")
+        save(tumour(), folders[0] / f"{case}.nii.gz")
+    (tmp_path / "raw" / "dataset.json").write_text(json.dumps(NNUNET))
+    given = ("--predictions", folders[0], "--references", tmp_path / "raw" / "labelsTr", "--out", tmp_path / "out")
+    assert command("evaluate", *given, "--workers", 1).status == 0
+    assert set(summary_in(tmp_path / "out")["mean_dice"].values()) == {1.0}
+
+
+def test_an_order_that_is_only_likely_is_refused_where_exchanging_classes_fits_much_better(
+    folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+):
+    for case in "ABC":
+        save(in_decathlons_order(tumour()), folders[0] / f"{case}.nii.gz")
+    ended = evaluate()
+    assert ended.status == 1 and not (tmp_path / "out").exists()
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert "exchanging necrotic core and oedema raises the mean Dice from 0." in line and "to 1.00" in line
+    assert "--prediction-labels: brats-from-2023 (1 necrotic core" in line
+    assert evaluate("--prediction-labels", "decathlon").status == 0
+    assert set(summary_in(tmp_path / "out")["mean_dice"].values()) == {1.0}
+
+
+def test_an_order_that_was_stated_is_scored_with_a_warning(
+    folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+):
+    for case in "ABC":
+        save(in_decathlons_order(tumour()), folders[0] / f"{case}.nii.gz")
+    ended = evaluate("--prediction-labels", "brats-from-2023")
+    assert ended.status == 0 and summary_in(tmp_path / "out")["mean_dice"]["TC"] < 0.5
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("warning: ")]
+    assert "exchanging necrotic core and oedema raises the mean Dice" in line
+
+
+def test_where_neither_side_tells_its_order_the_user_is_asked(
+    folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+):
+    for case in "ABC":
+        save(tumour(3), folders[0] / f"{case}.nii.gz")
+        save(tumour(3), folders[1] / case / f"{case}_seg.nii.gz")
+    ended = evaluate()
+    assert ended.status == 1 and not (tmp_path / "out").exists()
+    assert "tell what the labels 1, 2, 3 mean; name it by  --labels: brats-from-2023" in ended.stderr
+    assert evaluate("--labels", "decathlon", "--prediction-labels", "decathlon").status == 0
+
+
+def test_our_own_label_maps_need_no_name_for_their_order(
+    folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+):
+    for case in "ABC":
+        map_of_classes = np.minimum(tumour(3), 2)  # no enhancing tumour, so nothing else tells the order
+        for file in (folders[0] / f"{case}.nii.gz", folders[1] / case / f"{case}_seg.nii.gz"):
+            image = nib.Nifti1Image(map_of_classes, LPS)
+            image.header["descrip"] = nifti_signature(image.to_bytes())
+            nib.save(image, file)
+    assert evaluate().status == 0
+    assert summary_in(tmp_path / "out")["source"]["labels_of_references"].startswith("brats-from-2023")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
