@@ -78,7 +78,7 @@ class Layout:
             self.finish(root, numbers)
 
 
-def _ends(pattern: str, *ends: str) -> tuple[str, ...]:
+def with_ends(pattern: str, *ends: str) -> tuple[str, ...]:
     return tuple(pattern.replace("*", end) for end in ends)
 
 
@@ -87,12 +87,12 @@ _OLD, _YOUNG = ("flair", "t1ce", "t1", "t2", "seg"), ("t2f", "t1c", "t1n", "t2w"
 
 def _young(what: str, time: str = "000") -> tuple[str, ...]:
     case = f"BraTS-{what}-{{n:05d}}-{time}"
-    return _ends(f"ASNR-MICCAI-BraTS-{what}-Challenge-TrainingData/{case}/{case}-*.nii.gz", *_YOUNG)
+    return with_ends(f"ASNR-MICCAI-BraTS-{what}-Challenge-TrainingData/{case}/{case}-*.nii.gz", *_YOUNG)
 
 
 def _vsd(folder: str) -> tuple[str, ...]:
     image = "VSD.Brain.XX.O.MR_*.5451{n}"
-    images = _ends(f"{folder}/{image}/{image}.mha", "Flair", "T1c", "T1", "T2")
+    images = with_ends(f"{folder}/{image}/{image}.mha", "Flair", "T1c", "T1", "T2")
     return (*images, f"{folder}/VSD.Brain_3more.XX.O.OT.5451{{n}}/VSD.Brain_3more.XX.O.OT.5451{{n}}.mha")
 
 
@@ -151,12 +151,12 @@ _EGD = ("4_FLAIR/NIFTI/FLAIR", "2_T1GD/NIFTI/T1GD", "1_T1/NIFTI/T1", "3_T2/NIFTI
 LAYOUTS = {
     "brats-2013": Layout(_vsd("Image_Data/HG/000{n}"), {CORE: 1, OEDEMA: 2, ENHANCING: 4}),
     "brats-2015": Layout(_vsd("HGG/brats_2013_pat000{n}_1")),
-    "brats-2018": Layout(_ends("HGG/Brats18_2013_{n}_1/Brats18_2013_{n}_1_*.nii.gz", *_OLD)),
-    "brats-2020": Layout(_ends("Training/BraTS20_Training_{n:03d}/BraTS20_Training_{n:03d}_*.nii", *_OLD)),
-    "brats-2021": Layout(_ends("BraTS2021_{n:05d}/BraTS2021_{n:05d}_*.nii.gz", *_OLD)),
-    "one folder": Layout(_ends("BraTS2021_{n:05d}_*.nii.gz", *_OLD)),
+    "brats-2018": Layout(with_ends("HGG/Brats18_2013_{n}_1/Brats18_2013_{n}_1_*.nii.gz", *_OLD)),
+    "brats-2020": Layout(with_ends("Training/BraTS20_Training_{n:03d}/BraTS20_Training_{n:03d}_*.nii", *_OLD)),
+    "brats-2021": Layout(with_ends("BraTS2021_{n:05d}/BraTS2021_{n:05d}_*.nii.gz", *_OLD)),
+    "one folder": Layout(with_ends("BraTS2021_{n:05d}_*.nii.gz", *_OLD)),
     "a folder for each file": Layout(
-        _ends("BraTS20_Training_{n:03d}/BraTS20_Training_{n:03d}_*.nii/BraTS20_Training_{n:03d}_*.nii", *_OLD)
+        with_ends("BraTS20_Training_{n:03d}/BraTS20_Training_{n:03d}_*.nii/BraTS20_Training_{n:03d}_*.nii", *_OLD)
     ),
     "brats-2023 glioma": Layout(_young("GLI"), FROM_2023),
     "brats-2023 meningioma": Layout(_young("MEN"), FROM_2023),
@@ -168,47 +168,49 @@ LAYOUTS = {
     "nnunet v1": Layout(_NNUNET, DECATHLON, finish=_nnunet_v1),
     "nnunet v2": Layout(_NNUNET, DECATHLON, finish=_nnunet_v2),
     "bids": Layout(
-        _ends(
+        with_ends(
             "sub-{n:03d}/ses-01/anat/sub-{n:03d}_ses-01_*.nii.gz",
             *("FLAIR", "ce-gadolinium_T1w", "T1w", "T2w", "dseg"),
         )
     ),
     "upenn-gbm": Layout(
         (
-            *_ends(f"images_structural/{_UPENN}", "FLAIR", "T1GD", "T1", "T2"),
+            *with_ends(f"images_structural/{_UPENN}", "FLAIR", "T1GD", "T1", "T2"),
             "images_segm/UPENN-GBM-{n:05d}_11_segm.nii.gz",
         )
     ),
     "ucsf-pdgm": Layout(
-        _ends("UCSF-PDGM-{n:04d}_nifti/UCSF-PDGM-{n:04d}_*.nii.gz", "FLAIR", "T1c", "T1", "T2", "tumor_segmentation"),
+        with_ends(
+            "UCSF-PDGM-{n:04d}_nifti/UCSF-PDGM-{n:04d}_*.nii.gz", "FLAIR", "T1c", "T1", "T2", "tumor_segmentation"
+        ),
         finish=_pdgm,
         first=4,
     ),
     "ucsf-alptdg": Layout(
-        _ends("{n}/{n}_time1_*.nii.gz", *_OLD), FROM_2023, first=100001, labels="brats-after-treatment"
+        with_ends("{n}/{n}_time1_*.nii.gz", *_OLD), FROM_2023, first=100001, labels="brats-after-treatment"
     ),
     "brats-tcga": Layout(
-        _ends(
+        with_ends(
             "TCGA-02-{n:04d}/TCGA-02-{n:04d}_1996.08.23_*.nii.gz",
             *("flair", "t1Gd", "t1", "t2", "GlistrBoost_ManuallyCorrected"),
         )
     ),
-    "egd": Layout(_ends("EGD-{n:04d}/*.nii.gz", *_EGD)),
+    "egd": Layout(with_ends("EGD-{n:04d}/*.nii.gz", *_EGD)),
     "lumiere": Layout(
         (
-            *_ends(f"{_ATLAS}/skull_strip/*_skull_strip.nii.gz", "flair", "ct1", "t1", "t2"),
+            *with_ends(f"{_ATLAS}/skull_strip/*_skull_strip.nii.gz", "flair", "ct1", "t1", "t2"),
             f"{_ATLAS}/segmentation/seg_mask.nii.gz",
         ),
         DEEPBRATUMIA,
         labels="deepbratumia",
     ),
     "rhuh-gbm": Layout(
-        _ends("RHUH-{n:04d}/0/RHUH-{n:04d}_0_*.nii.gz", "flair", "t1ce", "t1", "t2", "segmentations"),
+        with_ends("RHUH-{n:04d}/0/RHUH-{n:04d}_0_*.nii.gz", "flair", "t1ce", "t1", "t2", "segmentations"),
         FROM_2023,
         labels="1=core,2=oedema,3=enhancing",
     ),
     "mu-glioma-post": Layout(
-        _ends(
+        with_ends(
             "PatientID_{n:04d}/Timepoint_1/PatientID_{n:04d}_Timepoint_1_*.nii.gz",
             *("brain_t2f", "brain_t1c", "brain_t1n", "brain_t2w", "tumorMask"),
         ),

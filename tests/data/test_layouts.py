@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.data.layouts import CORE, ENHANCING, LAYOUTS, OEDEMA, TO_2022, Layout, Patient, save
+from tests.data.layouts import CORE, ENHANCING, LAYOUTS, OEDEMA, TO_2022, Layout, Patient, save, with_ends
 from tests.support import LPS, TINY_SETTINGS, Started
+from transforms.files import nifti_signature
 from transforms.labels import REGIONS
 from workflows.audit.dataset_checks import audit_dataset
 from workflows.data.find_cases import find_cases
@@ -105,6 +107,62 @@ def test_a_mask_of_one_label_or_of_the_brain_is_no_segmentation(tmp_path: Path, 
     cases = find_cases(tmp_path).cases
     assert [case.segmentation for case in cases] == [None, None]
     assert all("holds one label, or others than those of a tumour" in case.notes[-1] for case in cases)
+
+
+def test_a_map_under_another_name_is_read_before_it_is_believed(tmp_path: Path) -> None:
+    for number, name in ((1, "lesion_seg"), (2, "wm_seg"), (3, "drawn_by_hand_segmented")):
+        layout = Layout((*with_ends("P{n}/P{n}_*.nii.gz", "flair", "t1ce", "t1", "t2"), f"P{{n}}/P{{n}}_{name}.nii.gz"))
+        Layout(layout.names, first=number).write(tmp_path, PATIENTS[:1])
+    lesion = tmp_path / "P1" / "P1_lesion_seg.nii.gz"
+    save((PATIENTS[0].voxels["seg"] > 0).astype(np.uint8), LPS, lesion)
+    cases = find_cases(tmp_path).cases
+    assert [case.segmentation and case.segmentation.name for case in cases] == [
+        None,
+        None,
+        "P3_drawn_by_hand_segmented.nii.gz",
+    ]
+
+
+def test_of_two_segmentations_the_better_is_used_wherever_it_lies(tmp_path: Path) -> None:
+    LAYOUTS["upenn-gbm"].write(tmp_path, PATIENTS[:1])
+    PATIENTS[1].write("seg", tmp_path / "automated_segm" / "UPENN-GBM-00001_11_automated_approx_segm.nii.gz", TO_2022)
+    (case,) = find_cases(tmp_path).cases
+    assert case.segmentation == tmp_path / "images_segm" / "UPENN-GBM-00001_11_segm.nii.gz"
+    assert case.notes == (
+        "seg is there 2 times: images_segm/UPENN-GBM-00001_11_segm.nii.gz is used, "
+        "automated_segm/UPENN-GBM-00001_11_automated_approx_segm.nii.gz ignored",
+    )
+
+
+def test_a_prediction_of_ours_below_the_data_folder_is_no_reference(tmp_path: Path) -> None:
+    names = LAYOUTS["brats-2021"].names
+    Layout((*names[:4], "elsewhere/BraTS2021_{n:05d}_seg.nii.gz")).write(tmp_path, PATIENTS[:1])
+    file = tmp_path / "elsewhere" / "BraTS2021_00001_seg.nii.gz"
+    assert [case.segmentation for case in find_cases(tmp_path).cases] == [file]
+    image = nib.load(file)
+    image.header["descrip"] = nifti_signature(image.to_bytes())
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header), file)
+    assert [case.segmentation for case in find_cases(tmp_path).cases] == [None]
+
+
+@pytest.mark.parametrize("folder", ["sub-001/ses-01/anat", "derivatives/drawn/sub-001/ses-01/anat"])
+def test_bids_names_with_entities_and_a_segmentation_among_the_derivatives(tmp_path: Path, folder: str) -> None:
+    case = "sub-001_ses-01"
+    names = with_ends(
+        f"sub-001/ses-01/anat/{case}_*.nii.gz", "space-MNI_FLAIR", "acq-3d_ce-gadolinium_run-1_T1w", "T1w", "T2w"
+    )
+    Layout((*names, f"{folder}/{case}_space-MNI_desc-tumor_dseg.nii.gz")).write(tmp_path, PATIENTS[:1])
+    (found,) = find_cases(tmp_path).cases
+    assert (found.id, found.modalities) == (case, ("flair", "t1ce", "t1", "t2"))
+    assert found.images["t1ce"].name.endswith("run-1_T1w.nii.gz") and found.segmentation
+
+
+def test_the_difference_of_two_images_is_neither(tmp_path: Path) -> None:
+    LAYOUTS["ucsf-alptdg"].write(tmp_path, PATIENTS[:1])
+    PATIENTS[1].write("t1", tmp_path / "100001" / "100001_time1_t1ce-t1.nii.gz", TO_2022)
+    found = find_cases(tmp_path)
+    assert [case.notes for case in found.cases] == [()]
+    assert [file.name for file in found.stray] == ["100001_time1_t1ce-t1.nii.gz"]
 
 
 def test_a_map_of_one_label_counts_where_others_of_its_name_hold_several(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ SEGMENTATION_SUFFIXES = (
 MASK_SUFFIXES = ("seg_mask", "dseg", "segmentation", "segmentations", "labels", "label", "mask")
 """Ends of names that a tumour segmentation may have and a mask of something else as well: the content decides."""
 
+ALL_MASK_SUFFIXES = SEGMENTATION_SUFFIXES + MASK_SUFFIXES
+
 NOT_TUMOUR = re.compile(
     r"(?:^|[_.-])(?:brain|parenchyma|skull|wm|gm|csf|(?:white|grey|gray|_)*matter|tissues?|ventricles?|vessels?|healthy)$",
     re.IGNORECASE,
@@ -57,12 +59,10 @@ def _longest_first(suffixes: tuple[str, ...]) -> str:
 _GADOLINIUM = r"(?P<gadolinium>ce-[a-z0-9]+(?:_[a-z]+-[a-z0-9]+)*_t1w)"  # BIDS: sub-1_ce-gadolinium_T1w
 _STRIPPED = r"(?P<stripped>[_-](?:skull_?strip(?:ped)?|stripped|bet|brain))?"
 _IMAGE = re.compile(
-    rf"(?:(?P<case>.+?)[_.-])?(?:{_GADOLINIUM}|(?P<suffix>{_longest_first(tuple(MODALITY_OF_SUFFIX))})){_STRIPPED}",
+    rf"(?:(?P<case>.+?)[_.-])??(?:{_GADOLINIUM}|(?P<suffix>{_longest_first(tuple(MODALITY_OF_SUFFIX))})){_STRIPPED}",
     re.I,
 )
-_SEGMENTATION = re.compile(
-    rf"(?:(?P<case>.+?)[_.-])?(?P<suffix>{_longest_first(SEGMENTATION_SUFFIXES + MASK_SUFFIXES)})", re.I
-)
+_SEGMENTATION = re.compile(rf"(?:(?P<case>.+?)[_.-])??(?P<suffix>{_longest_first(ALL_MASK_SUFFIXES)})", re.I)
 _BRATS_2013 = re.compile(r"VSD\.Brain.*?\.(?:MR_)?(?P<suffix>flair|t1c|t1|t2|ot)(?:\.\d+)?", re.I)
 _BIDS_ENTITY = re.compile(r"_(?:acq|ce|desc|dir|echo|label|part|rec|res|run|space)-[a-z0-9]+", re.I)
 _NUMBERING = re.compile(r"\d{1,2}")
@@ -95,7 +95,8 @@ class NamedFile:
     Attributes:
         kind: modality, or `labels.SEGMENTATION_SUFFIX`.
         case: the case's id as it stands in the name; empty where there is none.
-        rank: of several files of one kind the one with the lowest is used.
+        rank: of several files of one kind one with the lowest is used.
+        packing: of files that are equal otherwise the one with the lowest is read fastest.
         sure: whether the name alone says that it is a tumour segmentation, or an image.
         suffix: the end of the name that says so, in lower case.
     """
@@ -103,6 +104,7 @@ class NamedFile:
     kind: str
     case: str
     rank: int
+    packing: int
     sure: bool
     suffix: str
 
@@ -115,7 +117,7 @@ class NamedFile:
         stem, packing = file["stem"], EXTENSIONS.index(file["extension"].lower())
         if match := _BRATS_2013.fullmatch(stem):
             kind = MODALITY_OF_SUFFIX.get(match["suffix"].lower(), SEGMENTATION_SUFFIX)
-            return cls(kind, "", packing, True, match["suffix"].lower())
+            return cls(kind, "", 0, packing, True, match["suffix"].lower())
         if match := _IMAGE.fullmatch(stem):
             return cls._image(match, packing)
         if match := _SEGMENTATION.fullmatch(stem):
@@ -128,19 +130,18 @@ class NamedFile:
         if re.split("[_.-]", before)[-1].lower() in MODALITY_OF_SUFFIX:
             return None  # P1_t1ce-t1 is the difference of two images
         suffix = (match["suffix"] or "t1ce").lower()
-        rank = packing if match["stripped"] else packing + len(EXTENSIONS)  # the network is trained on stripped scans
-        return cls(MODALITY_OF_SUFFIX[suffix], _case_id(before.removesuffix("_brain")), rank, True, suffix)
+        rank = 0 if match["stripped"] else 1  # the network is trained on stripped scans
+        return cls(MODALITY_OF_SUFFIX[suffix], _case_id(before.removesuffix("_brain")), rank, packing, True, suffix)
 
     @classmethod
     def _segmentation(cls, match: re.Match[str], packing: int) -> Self | None:
         before, suffix = match["case"] or "", match["suffix"].lower()
         if NOT_TUMOUR.search(before):
             return None
-        suffixes = SEGMENTATION_SUFFIXES + MASK_SUFFIXES
-        rank = packing + len(EXTENSIONS) * suffixes.index(suffix)
+        rank = 2 * ALL_MASK_SUFFIXES.index(suffix)
         if before.lower() in MODALITY_OF_SUFFIX:  # ct1_seg_mask: drawn on that image
             before, rank = "", rank + 1
-        return cls(SEGMENTATION_SUFFIX, _case_id(before), rank, suffix in SEGMENTATION_SUFFIXES, suffix)
+        return cls(SEGMENTATION_SUFFIX, _case_id(before), rank, packing, suffix in SEGMENTATION_SUFFIXES, suffix)
 
 
 def _case_id(before: str) -> str:

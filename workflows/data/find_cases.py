@@ -10,7 +10,7 @@ from pathlib import Path
 from transforms.labels import MODALITIES, SEGMENTATION_SUFFIX, STUDY_MODALITIES
 from workflows.data.case import Case, FoundDataset
 from workflows.data.dataset_json import listed_cases
-from workflows.data.file_names import DATASET_FILE, IMAGE_FILE, MASK_SUFFIXES, NOT_TUMOUR, NamedFile, names_tried
+from workflows.data.file_names import ALL_MASK_SUFFIXES, DATASET_FILE, IMAGE_FILE, NOT_TUMOUR, NamedFile, names_tried
 from workflows.data.file_patterns import cases_by_pattern
 from workflows.data.group_files import CaseFiles, group_by_case, shared_folders
 from workflows.data.label_conventions import MaskContent, mask_content
@@ -112,10 +112,10 @@ def _adopt_segmentation(
         return
     if any(set(other.files) != {SEGMENTATION_SUFFIX} for other in in_folder):
         return  # nothing tells whose it would be
-    found = [pair for other in in_folder for pair in other.files[SEGMENTATION_SUFFIX]]
-    found += [(file, _look_alike(file)) for file in files if file.parent == group.folder and _is_look_alike(file)]
-    if len(found) == 1:
-        group.files[SEGMENTATION_SUFFIX] = found
+    found = [file for other in in_folder for file, _ in other.files[SEGMENTATION_SUFFIX]]
+    found += [file for file in files if file.parent == group.folder and _is_look_alike(file)]
+    if len(found) == 1:  # what it holds decides
+        group.files[SEGMENTATION_SUFFIX] = [(found[0], NamedFile(SEGMENTATION_SUFFIX, "", 0, 0, False, found[0].name))]
 
 
 def _is_look_alike(file: Path) -> bool:
@@ -123,12 +123,9 @@ def _is_look_alike(file: Path) -> bool:
     if match is None or file.name.startswith(".") or NamedFile.read(file.name):
         return False
     stem = match["stem"].lower()
-    before = next((stem.removesuffix(suffix).rstrip("_.-") for suffix in MASK_SUFFIXES if stem.endswith(suffix)), stem)
+    ends = [suffix for suffix in ALL_MASK_SUFFIXES if stem.endswith(suffix)]
+    before = stem.removesuffix(max(ends, key=len, default="")).rstrip("_.-")
     return "seg" in stem and not NOT_TUMOUR.search(before)
-
-
-def _look_alike(file: Path) -> NamedFile:
-    return NamedFile(SEGMENTATION_SUFFIX, "", 0, False, file.name)
 
 
 def _accepted_masks(groups: Sequence[CaseFiles]) -> dict[Path, bool]:
@@ -160,10 +157,10 @@ def _case(group: CaseFiles, accepted: Mapping[Path, bool]) -> Case:
             nearest = segmentation or group.folder
             found = sorted(
                 group.files[modality],
-                key=lambda pair: (-shared_folders(pair[0].parent, nearest.parent), pair[1].rank, pair[0]),
+                key=lambda pair: (-shared_folders(pair[0], nearest), pair[1].rank, pair[1].packing, pair[0]),
             )
             images[modality] = found[0][0]
-            _note_others(modality, [file for file, _ in found], group, notes)
+            _note_others(modality, [file for file, _ in found], notes)
     folder = group.folder
     return Case(group.case_id, folder, images, segmentation, tuple(notes))
 
@@ -171,24 +168,26 @@ def _case(group: CaseFiles, accepted: Mapping[Path, bool]) -> Case:
 def _segmentation(group: CaseFiles, accepted: Mapping[Path, bool], notes: list[str]) -> Path | None:
     found = group.files.get(SEGMENTATION_SUFFIX, [])
     refused = [file for file, named in found if not accepted.get(file, named.sure)]
-    good = sorted((pair for pair in found if pair[0] not in refused), key=lambda pair: (pair[1].rank, pair[0]))
+    good = sorted(
+        (pair for pair in found if pair[0] not in refused),
+        key=lambda pair: (pair[1].rank, -shared_folders(pair[0], group.folder), pair[1].packing, pair[0]),
+    )
     if refused and not good:
         named = ", ".join(file.name for file in refused)
         notes.append(f"no segmentation: {named} holds one label, or others than those of a tumour")
     if not good:
         return None
     chosen, named_file = good[0]
-    if (not named_file.sure and named_file.suffix == chosen.name) or named_file.case not in ("", group.case_id):
+    if named_file.suffix == chosen.name:
         notes.append(f"the segmentation has another name: {chosen.name}")
-    _note_others(SEGMENTATION_SUFFIX, [file for file, _ in good], group, notes)
+    _note_others(SEGMENTATION_SUFFIX, [file for file, _ in good], notes)
     return chosen
 
 
-def _note_others(kind: str, found: Sequence[Path], group: CaseFiles, notes: list[str]) -> None:
+def _note_others(kind: str, found: Sequence[Path], notes: list[str]) -> None:
     if len(found) > 1:
-        names = [
-            file.relative_to(group.folder).as_posix() if group.folder in file.parents else str(file) for file in found
-        ]
+        above = Path(os.path.commonpath([file.parent for file in found]))
+        names = [file.relative_to(above).as_posix() for file in found]
         notes.append(f"{kind} is there {len(found)} times: {names[0]} is used, {', '.join(names[1:])} ignored")
 
 

@@ -8,7 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from transforms.labels import SEGMENTATION_SUFFIX
 from workflows.data.file_names import SESSION_FOLDER, NamedFile, is_numbering, is_part_of_case
+from workflows.data.nifti_files import is_own_map
+
+_ONLY_MAPS = {SEGMENTATION_SUFFIX}
 
 
 @dataclass
@@ -74,15 +78,20 @@ def folder_id(folder: Path, root: Path) -> str:
 def _joined(groups: Sequence[CaseFiles]) -> list[CaseFiles]:
     """Groups of one id that complete each other are one case: images_structural/P1 and images_segm/P1_segm.nii."""
     by_id: dict[str, list[CaseFiles]] = defaultdict(list)
-    for group in sorted(groups, key=lambda group: (-len(group.files), group.folder)):
-        whole = [other for other in by_id[group.case_id] if not set(group.files) & set(other.files)]
-        if whole:
-            nearest = max(whole, key=lambda other: shared_folders(other.folder, group.folder))
-            for kind, found in group.files.items():
-                nearest.files[kind] += found
-        else:
+    for group in sorted(groups, key=lambda group: (set(group.files) == _ONLY_MAPS, -len(group.files), group.folder)):
+        fitting = [other for other in by_id[group.case_id] if not set(group.files) & set(other.files) - _ONLY_MAPS]
+        if not fitting or (set(group.files) == _ONLY_MAPS and _written_here(group)):
             by_id[group.case_id].append(group)
+            continue
+        nearest = max(fitting, key=lambda other: shared_folders(other.folder, group.folder))
+        for kind, found in group.files.items():
+            nearest.files[kind] += found
     return [group for same in by_id.values() for group in same]
+
+
+def _written_here(group: CaseFiles) -> bool:
+    """Whether a prediction of this project lies there, which is no reference."""
+    return any(is_own_map(file) for file, _ in group.files[SEGMENTATION_SUFFIX])
 
 
 def shared_folders(one: Path, other: Path) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from transforms.files import DESCRIPTION, WRITTEN_BY
 from transforms.geometry import axial_axis
 from workflows.messages.errors import DatasetError
 
@@ -109,6 +110,15 @@ def axial_slices(path: str | Path) -> tuple[int, float]:
     _check_affine(affine, file)
     axial = axial_axis(affine)
     return int(header.get_data_shape()[axial.axis]), axial.spacing_mm
+
+
+def is_own_map(file: Path) -> bool:
+    """Whether this project wrote a NIfTI-1 file, by its header; False where it cannot be read."""
+    try:
+        with _opened(file, gzip.GzipFile) as (_, stream, _):
+            return stream.read(DESCRIPTION.stop)[DESCRIPTION].startswith(WRITTEN_BY.encode())
+    except DatasetError:
+        return False
 
 
 def describes_a_volume(affine: NDArray[Any]) -> bool:
