@@ -39,6 +39,14 @@ Variants = Annotated[
     list[str] | None,
     Option("--config", help="Overlay: a name such as seed or residual_unet, or a file; may be repeated."),
 ]
+PatientPattern = Annotated[
+    str | None,
+    Option(
+        "--patient",
+        metavar="REGEX",
+        help="What the patient is in a case's id or path: the group 'patient', the first group or the whole match.",
+    ),
+]
 Workers = Annotated[int | None, Option(help="Number of processes; all cores if not given.")]
 SplitFile = Annotated[Path | None, Option("--split", "--split-file", help="Datalist; the run's own if not given.")]
 NewSplitFile = Annotated[Path | None, Option("--split", "--split-file", help="Datalist; a new split if not given.")]
@@ -73,6 +81,7 @@ def audit(
     out: Annotated[Path | None, Option(help="JSON file for everything found.")] = None,
     modalities: Modalities = DEFAULT_MODALITIES,
     slice_range: SliceRange = "60:135",
+    patient: PatientPattern = None,
     workers: Workers = None,
 ) -> None:
     """Find the cases in a folder and check every file. Status 1 if a case cannot be used."""
@@ -82,7 +91,7 @@ def audit(
 
     if out:
         check_outputs([out], [folder])
-    found = audit_dataset(folder, _modalities(modalities), _slice_range(slice_range), workers)
+    found = audit_dataset(folder, _modalities(modalities), _slice_range(slice_range), workers, patient)
     print_table(found)
     if out:
         found.write(out)
@@ -131,6 +140,7 @@ def split(
     fold: Annotated[int, Option(help="Fold that validates, counted from 0.")] = 0,
     test_ids: Annotated[str | None, Option(help="Cases to test on, separated by commas.")] = None,
     all_cases: Annotated[bool, Option("--all-cases", help="Train on all cases; validate and test on none.")] = False,
+    patient: PatientPattern = None,
     modalities: Modalities = DEFAULT_MODALITIES,
 ) -> None:
     """Divide the labelled cases by patient into training, validation and testing."""
@@ -143,10 +153,17 @@ def split(
     check_outputs([out], [folder])
     names = _modalities(modalities)
     ids = _listed(test_ids) if test_ids else None
-    plan = SplitPlan(seed=seed, test_ids=ids, stratify=stratify, folds=folds, fold=fold, all_cases=all_cases)
+    plan = SplitPlan(
+        seed=seed, test_ids=ids, stratify=stratify, folds=folds, fold=fold, all_cases=all_cases, patient=patient
+    )
     made = make_split(find_cases(folder, names), plan, names)
     write_json(made, out)
-    typer.echo(f"{', '.join(f'{len(made[section])} {section}' for section in SECTIONS)} cases in {out}")
+    sizes = {section: len(made[section]) for section in SECTIONS}
+    typer.echo(f"{', '.join(f'{size} {section}' for section, size in sizes.items())} cases in {out}")
+    if sum(sizes.values()) > made["patients"]:
+        typer.echo(f"They are {sum(sizes.values())} cases of {made['patients']} patients; each is in one section.")
+    if ids and (joined := [entry["case"] for entry in made["testing"] if entry["case"] not in ids]):
+        typer.echo(printable(f"Tested on too, as cases of the same patients: {', '.join(joined)}"))
 
 
 @app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES, rich_help_panel=TRAINING)

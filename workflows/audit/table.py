@@ -62,7 +62,7 @@ def _row(record: CaseRecord, labels: Sequence[str] | dict[str, str]) -> list[Any
 
 
 def _findings(audit: Audit) -> list[str]:
-    lines = [f"error: {error}" for error in audit.errors]
+    lines = [f"error: {error}" for error in audit.errors] + [f"warning: {warning}" for warning in audit.warnings]
     for record in audit.cases:
         lines += [f"{record.id}: unusable: {problem}" for problem in record.problems]
         lines += [f"{record.id}: {warning}" for warning in record.warnings]

@@ -39,8 +39,6 @@ IMAGE_STEM = re.compile(rf"(?:.+[_-])?(?:{'|'.join(MODALITY_OF_SUFFIX)})", re.IG
 PROBABILITIES_STEM = re.compile(r"(?:.+[_-])?probabilities", re.IGNORECASE)
 
 NAMED_AS_FROM_2023 = re.compile(r"-(?:t1n|t1c|t2w|t2f)\.nii", re.IGNORECASE)
-TIME_POINT = re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d{3}")
-"""The id of a case that is one of several examinations of a patient."""
 
 
 def names_tried(modality: str) -> str:
