@@ -30,6 +30,7 @@ LIGHT = (
     "data.label_conventions",
     "data.nifti_files",
     "data.oriented",
+    "data.patients",
     "data.split",
     "evaluation.evaluate_folders",
     "evaluation.find_label_maps",

@@ -43,6 +43,14 @@ Variants = Annotated[
     list[str] | None,
     Option("--config", help="Overlay: a name such as seed or residual_unet, or a file; may be repeated."),
 ]
+PatientPattern = Annotated[
+    str | None,
+    Option(
+        "--patient",
+        metavar="REGEX",
+        help="What the patient is in a case's id or path: the group 'patient', the first group or the whole match.",
+    ),
+]
 Workers = Annotated[int | None, Option(help="Number of processes; all cores if not given.")]
 SplitFile = Annotated[Path | None, Option("--split", "--split-file", help="Datalist; the run's own if not given.")]
 NewSplitFile = Annotated[Path | None, Option("--split", "--split-file", help="Datalist; a new split if not given.")]
@@ -87,6 +95,7 @@ def audit(
     slice_range: SliceRange = "60:135",
     files: Files = None,
     labels: Labels = None,
+    patient: PatientPattern = None,
     list_files: Annotated[bool, Option("--list", help="Show which file of each case was taken for what.")] = False,
     workers: Workers = None,
 ) -> None:
@@ -97,7 +106,7 @@ def audit(
 
     if out:
         check_outputs([out], [folder])
-    reading = _reading(files, labels)
+    reading = _reading(files, labels, patient)
     found = audit_dataset(folder, _modalities(modalities), _slice_range(slice_range), workers, reading)
     print_table(found, list_files)
     if out:
@@ -149,6 +158,7 @@ def split(
     fold: Annotated[int, Option(help="Fold that validates, counted from 0.")] = 0,
     test_ids: Annotated[str | None, Option(help="Cases to test on, separated by commas.")] = None,
     all_cases: Annotated[bool, Option("--all-cases", help="Train on all cases; validate and test on none.")] = False,
+    patient: PatientPattern = None,
     modalities: Modalities = DEFAULT_MODALITIES,
     files: Files = None,
     labels: Labels = None,
@@ -163,11 +173,18 @@ def split(
     check_outputs([out], [folder])
     names = _modalities(modalities)
     ids = _listed(test_ids) if test_ids else None
-    plan = SplitPlan(seed=seed, test_ids=ids, stratify=stratify, folds=folds, fold=fold, all_cases=all_cases)
-    reading = _reading(files, labels)
+    plan = SplitPlan(
+        seed=seed, test_ids=ids, stratify=stratify, folds=folds, fold=fold, all_cases=all_cases, patient=patient
+    )
+    reading = _reading(files, labels, patient)
     made = {**make_split(find_cases(folder, names, reading), plan, names), **reading.stated()}
     write_json(made, out)
-    typer.echo(f"{', '.join(f'{len(made[section])} {section}' for section in SECTIONS)} cases in {out}")
+    sizes = {section: len(made[section]) for section in SECTIONS}
+    typer.echo(f"{', '.join(f'{size} {section}' for section, size in sizes.items())} cases in {out}")
+    if sum(sizes.values()) > made["patients"]:
+        typer.echo(f"They are {sum(sizes.values())} cases of {made['patients']} patients; each is in one section.")
+    if ids and (joined := [entry["case"] for entry in made["testing"] if entry["case"] not in ids]):
+        typer.echo(printable(f"Tested on too, as cases of the same patients: {', '.join(joined)}"))
 
 
 @app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES, rich_help_panel=TRAINING)
@@ -186,6 +203,7 @@ def train(
     ] = None,
     files: Files = None,
     labels: Labels = None,
+    patient: PatientPattern = None,
 ) -> None:
     """Train a network. OUT/model.pt holds the best weights, with --all-cases the last ones."""
     from workflows.training.train import train as run_training
@@ -194,7 +212,7 @@ def train(
         raise BadParameter("name the run to continue by --out RUN.", param_hint="--resume")
     named = {"dataset_dir": dataset_dir, "run_dir": out, "split_file": split_file, "cache_dir": cache_dir}
     flags = ["--all_cases", "True"] if all_cases else []
-    said = _reading_settings(files, labels)
+    said = _reading_settings(files, labels, patient)
     run_training(config or [], {**said, **_overrides(named, [*flags, *context.args])}, resume)
 
 
@@ -463,19 +481,21 @@ def _overrides(named: Mapping[str, Path | None], extra: list[str]) -> dict[str, 
     return {**{name: str(value) for name, value in named.items() if value is not None}, **parse_overrides(extra)}
 
 
-def _reading(files: list[str] | None, labels: str | None) -> Reading:
+def _reading(files: list[str] | None = None, labels: str | None = None, patient: str | None = None) -> Reading:
     from workflows.data.reading import Reading
 
-    return Reading(tuple(files or ()), labels)
+    return Reading(tuple(files or ()), labels, patient)
 
 
-def _reading_settings(files: list[str] | None, labels: str | None) -> dict[str, object]:
-    said = _reading(files, labels).stated()  # refuses what it does not understand
+def _reading_settings(
+    files: list[str] | None = None, labels: str | None = None, patient: str | None = None
+) -> dict[str, object]:
+    said = _reading(files, labels, patient).stated()  # refuses what it does not understand
     return {f"reading#{name}": value for name, value in said.items()}
 
 
 def _convention(labels: str | None) -> LabelConvention | None:
-    return _reading(None, labels).convention
+    return _reading(labels=labels).convention
 
 
 def _listed(text: str) -> list[str]:

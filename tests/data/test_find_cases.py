@@ -191,13 +191,6 @@ def test_a_missing_modality_is_named_with_the_names_tried(tmp_path: Path) -> Non
         load_entry(only_case(tmp_path), ("flair", "t1ce"), tmp_path)
 
 
-def test_time_points_from_2023_on_belong_to_one_patient(tmp_path: Path) -> None:
-    for name in ("BraTS-GLI-00005-000", "BraTS-GLI-00005-001", "BraTS20_Training_001"):
-        write_case(tmp_path / name)
-    patients = [case.patient for case in find_cases(tmp_path).cases]
-    assert patients == ["BraTS-GLI-00005", "BraTS-GLI-00005", "BraTS20_Training_001"]
-
-
 def test_an_entry_holds_relative_paths_by_modality(tmp_path: Path) -> None:
     write_case(tmp_path / "a" / "P1")
     entry = load_entry(only_case(tmp_path), ("t1ce", "flair"), tmp_path)

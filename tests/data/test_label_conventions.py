@@ -96,11 +96,11 @@ def draw_cases(
 def undecidable_by_nature(cases: dict[Case, tuple[int, ...]], convention: LabelConvention) -> bool:
     """Whether the values are those of BraTS to 2022, names say nothing, and another convention is meant all the same.
 
-    1, 2, 4 under neutral names are read as BraTS to 2022, which wrote almost every set that looks so.
+    1, 2, 4 (or 4 with 2 or alone) under neutral names are read as BraTS to 2022, which wrote almost every set that looks so.
     """
     neutral = not any(case.convention for case in cases) and convention not in (BRATS_TO_2022, BRATS_TO_2015)
     found = {value for values in cases.values() for value in values} - {0}
-    return neutral and found in ({1, 2, 4}, {2, 4})
+    return neutral and found in ({1, 2, 4}, {2, 4}, {4})
 
 
 def test_no_class_is_taken_for_another_in_random_data_sets(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_no_two_folders_are_scored_with_a_class_taken_for_another() -> None:
             sides[side] = LabelMapFolder(Path("P"), {}, stated, {"P": case})
             values[side] = {"P": held}
         unsaid = [side for side in sides if not sides[side].convention]
-        if any(set(values[side]["P"]) - {0} in ({1, 2, 4}, {2, 4}) for side in unsaid):
+        if any(set(values[side]["P"]) - {0} in ({1, 2, 4}, {2, 4}, {4}) for side in unsaid):
             continue  # read as BraTS to 2022
         try:
             meanings, problems = decide_sides(sides, {side: {"P": values[side]["P"]} for side in sides})

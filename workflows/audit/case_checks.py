@@ -42,7 +42,7 @@ class CaseRecord:
     """What the audit found out about one case.
 
     Args:
-        patient: the id without its time point.
+        patient: the case's own id, until all cases are known.
         folder: relative to the data folder, as are all `files`.
         files: path by modality, and `label`.
         shape: voxels along the axes of the file.
@@ -98,7 +98,7 @@ def check_case(
     """Read one case and note all that is wrong with it; raises nothing."""
     files = load_entry(case, case.modalities, root)
     del files["case"]
-    record = CaseRecord(case.id, case.patient, case.folder.relative_to(root).as_posix(), files)
+    record = CaseRecord(case.id, case.id, case.folder.relative_to(root).as_posix(), files)
     record.warnings += case.notes
     try:
         check_case_id(case.id)

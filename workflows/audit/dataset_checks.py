@@ -17,6 +17,7 @@ from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.file_names import DATALIST_LABEL
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import LabelConvention
+from workflows.data.patients import look_alikes, patients_of
 from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.json_files import write_json
 from workflows.machine.processes import in_processes
@@ -52,6 +53,7 @@ class Audit:
         stray: files that belong to no case, relative to `root`.
         convention: None where the data set mixes two.
         errors: what is wrong with the data set as a whole.
+        warnings: what should be looked at in the data set as a whole.
     """
 
     root: Path
@@ -62,6 +64,7 @@ class Audit:
     convention: LabelConvention | None
     duplicates: tuple[Duplicate, ...]
     errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def unusable(self) -> list[CaseRecord]:
@@ -76,6 +79,7 @@ class Audit:
             "slice_range": list(self.slice_range),
             "label_convention": self.convention.name if self.convention else None,
             "errors": list(self.errors),
+            "warnings": list(self.warnings),
             "stray_files": list(self.stray),
             "duplicates": [vars(duplicate) for duplicate in self.duplicates],
             "cases": [record.to_dict() for record in self.cases],
@@ -99,14 +103,17 @@ def audit_dataset(
         slice_range: first slice in use and the one after the last, in slices of 1 mm from the bottom.
         workers: processes; as many as there are processor cores by default.
     Raises:
-        DatasetError: if there is no case at all.
+        DatasetError: if there is no case at all, or one without what `reading.patient` looks for.
     """
     dataset = find_cases(root, modalities, reading)
+    patient_of = patients_of(dataset.cases, dataset.root, reading.patient)
     check = functools.partial(check_case, root=dataset.root, modalities=modalities, slice_range=slice_range)
     records = in_processes(check, dataset.cases, "checking", workers)
     convention, errors = _decide_convention(dataset.cases, records)
-    for record in records:
+    for case, record in zip(dataset.cases, records, strict=True):
+        record.patient = patient_of[case]
         _judge_labels(record, convention)
+    warning = look_alikes(patient_of.values()) if reading.patient is None else None
     return Audit(
         root=dataset.root,
         modalities=tuple(modalities),
@@ -116,6 +123,7 @@ def audit_dataset(
         convention=convention,
         duplicates=tuple(find_duplicates(records)),
         errors=(*errors, *(f"{folder}: {reason}" for folder, reason in dataset.closed.items())),
+        warnings=(warning,) if warning else (),
     )
 
 
@@ -161,8 +169,7 @@ def find_duplicates(records: Sequence[CaseRecord]) -> list[Duplicate]:
     same: dict[tuple[int, int], list[str]] = defaultdict(list)
     first: dict[tuple[str, str], int] = {}
     for index, record in enumerate(records):
-        names = [("id", record.id), ("patient", record.patient)][: 1 if record.id == record.patient else 2]
-        for mark in (*names, *record.digests.items()):
+        for mark in (("id", record.id), ("patient", record.patient), *record.digests.items()):
             original = first.setdefault(mark, index)
             if original != index:
                 same[original, index].append(mark[0])

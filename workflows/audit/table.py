@@ -72,7 +72,7 @@ def _files(record: CaseRecord) -> list[str]:
 
 
 def _findings(audit: Audit) -> list[str]:
-    lines = [f"error: {error}" for error in audit.errors]
+    lines = [f"error: {error}" for error in audit.errors] + [f"warning: {warning}" for warning in audit.warnings]
     for record in audit.cases:
         lines += [f"{record.id}: unusable: {problem}" for problem in record.problems]
         lines += [f"{record.id}: {warning}" for warning in record.warnings]

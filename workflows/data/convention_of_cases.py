@@ -48,7 +48,8 @@ def _paediatric(labels: Labels) -> LabelConvention | None:
 
 
 def _unknown(labels: Labels) -> LabelConvention | None:
-    return BRATS_TO_2022 if not labels or labels in ({1, 2, 4}, {2, 4}) else None
+    likely = ({1, 2, 4}, {2, 4}, {4})  # 1 and 4 alone are enhancing tumour and oedema of a child more likely
+    return BRATS_TO_2022 if not labels or labels in likely else None
 
 
 NAMED: tuple[tuple[re.Pattern[str], Decision], ...] = tuple(

@@ -73,8 +73,6 @@ LABEL_MAP_STEM = re.compile(
 IMAGE_STEM = re.compile(rf"(?:.+[_-])?(?:{_longest_first(tuple(MODALITY_OF_SUFFIX))})", re.IGNORECASE)
 PROBABILITIES_STEM = re.compile(r"(?:.+[_-])?(?:probabilities|uncertainty)", re.IGNORECASE)
 
-TIME_POINT = re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d{3}")
-"""The id of a case that is one of several examinations of a patient."""
 
 SESSION_FOLDER = re.compile(
     r"(?:ses|session|week|day|month|year|visit|time|time[_-]?point|tp|scan|exam|study|follow[_-]?up|fu|pre|post)[_-]?\d*"

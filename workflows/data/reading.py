@@ -19,12 +19,15 @@ class Reading:
             `workflows.data.file_patterns`; by default the names of public data sets are known.
         labels: what the values in the label maps mean: the name of a convention, or "1=oedema,2=core,3=enhancing"; by
             default names, `dataset.json` and contents decide.
+        patient: a regular expression that finds the patient in a case's id or path, see `workflows.data.patients`; by
+            default known schemes of ids and folders do.
     Raises:
         ConfigurationError: if one of them is not understood.
     """
 
     files: Sequence[str] = ()
     labels: str | None = None
+    patient: str | None = None
     patterns: dict[str, str] = field(init=False, hash=False, compare=False)
     convention: LabelConvention | None = field(init=False, hash=False, compare=False)
 
@@ -33,8 +36,8 @@ class Reading:
         object.__setattr__(self, "convention", convention_named(self.labels) if self.labels else None)
 
     def stated(self) -> dict[str, Any]:
-        """What the user said, to be kept with a split; empty where it was nothing."""
-        said: dict[str, Any] = {"files": list(self.files), "labels": self.labels}
+        """What the user said; empty where it was nothing."""
+        said: dict[str, Any] = {"files": list(self.files), "labels": self.labels, "patient": self.patient}
         return {name: value for name, value in said.items() if value}
 
 
