@@ -96,7 +96,7 @@ def draw_cases(
 def undecidable_by_nature(cases: dict[Case, tuple[int, ...]], convention: LabelConvention) -> bool:
     """Whether the values are those of BraTS to 2022, names say nothing, and another convention is meant all the same.
 
-    1, 2, 4 (or 4 with 2 or alone) under neutral names are read as BraTS to 2022, which wrote almost every set that looks so.
+    1, 2, 4 (or 4 with 2 or alone) under neutral names are read as BraTS to 2022, as almost all such sets are.
     """
     neutral = not any(case.convention for case in cases) and convention not in (BRATS_TO_2022, BRATS_TO_2015)
     found = {value for values in cases.values() for value in values} - {0}
