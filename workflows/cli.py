@@ -279,6 +279,9 @@ def evaluate(
         str | None, Option("--labels", help="What the values in --references mean, where names do not say it.")
     ] = None,
     prediction_labels: Annotated[str | None, Option(help="The same for the values in --predictions.")] = None,
+    ignore_affine: Annotated[
+        bool, Option("--ignore-affine", help="Compare --predictions voxel by voxel, wherever their headers place them.")
+    ] = False,
 ) -> None:
     """Score weights on the cases of a split, or label maps of any program against true ones."""
     for_checkpoint = {"dataset_dir": dataset_dir, "split_file": split_file}
@@ -292,12 +295,13 @@ def evaluate(
         from workflows.evaluation.find_label_maps import find_label_maps
 
         sides = (
-            find_label_maps(predictions, _convention(prediction_labels)),
+            find_label_maps(predictions, _convention(prediction_labels), ignore_affine),
             find_label_maps(references, _convention(labels)),
         )
         evaluate_folders(*sides, out, rules or "2020", hd95 or "brats", skip_bad, workers)
         return
     for_folders = {"skip_bad": skip_bad, "workers": workers, "labels": labels, "prediction_labels": prediction_labels}
+    for_folders["ignore_affine"] = ignore_affine
     _refuse_no_checkpoint(checkpoint, for_folders)
     from workflows.evaluation.evaluate_checkpoint import run_evaluation
     from workflows.settings.checkpoints import named_checkpoints

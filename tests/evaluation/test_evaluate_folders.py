@@ -336,6 +336,55 @@ def test_every_mismatch_is_one_line_and_skip_bad_scores_the_rest(
         assert "known are 0, 1, 2, 3, 4" in " ".join(text.split())
 
 
+def test_maps_turned_either_way_or_a_tenth_of_a_voxel_beside_are_on_one_grid(
+    evaluate: Callable[..., Started], folders: tuple[Path, Path], tmp_path: Path
+):
+    shape, affine = np.zeros((14, 12, 10), np.uint8), np.diag([-1.0, -2.0, 3.0, 1.0])
+    shape[3:9, 4:8, 2:7], shape[4:7, 5:7, 3:5] = 2, 1
+    shape[5, 5, 3] = 4
+    near = affine.copy()
+    near[:3, 3] = 0.09
+    true = nib.Nifti1Image(shape, affine)
+    permuted = true.as_reoriented(np.array([[2, 1], [0, -1], [1, 1]]))
+    for case, prediction, reference in (
+        *(("A", nib.as_closest_canonical(true), true), ("B", true, permuted)),
+        ("C", nib.Nifti1Image(np.roll(shape, 1, 0), near), permuted),
+    ):
+        nib.save(prediction, folders[0] / f"{case}.nii.gz")
+        nib.save(reference, folders[1] / case / f"{case}_seg.nii.gz")
+    ended = evaluate()
+    assert ended.status == 0, ended.stderr
+    rows = {(row["case"], row["region"]): row for row in read_rows(tmp_path / "out" / "per_case.csv")}
+    assert all(rows[case, region]["dice"] == 1 for case in "AB" for region in REGIONS)
+    assert rows["C", "ET"]["dice"] == 0 and rows["C", "ET"]["hd95_mm"] == 1  # one voxel of 1 mm beside
+    assert rows["C", "WT"]["dice"] == pytest.approx(5 / 6)
+    assert rows["A", "WT"]["reference_ml"] == pytest.approx((shape > 0).sum() * 6 / 1000)
+
+
+def test_an_identity_matrix_for_an_affine_is_refused_with_the_way_out(
+    evaluate: Callable[..., Started], folders: tuple[Path, Path], tmp_path: Path
+):
+    save(tumour(), folders[0] / "A.nii.gz", np.eye(4))
+    (line,) = problems_of(evaluate())
+    assert line.endswith(
+        "the prediction's is an identity matrix, which says nothing; if the voxels of both are in one order, say so by "
+        "--ignore-affine."
+    )
+    assert evaluate("--ignore-affine").status == 0
+    rows = {(row["case"], row["region"]): row for row in read_rows(tmp_path / "out" / "per_case.csv")}
+    assert rows["A", "WT"]["dice"] == 1 and rows["B", "WT"]["dice"] == pytest.approx(5 / 6)
+
+
+def test_labels_beside_whole_numbers_are_rounded_and_others_named_as_they_are(
+    evaluate: Callable[..., Started], folders: tuple[Path, Path]
+):
+    save(tumour() * np.float32(0.9998), folders[0] / "A.nii.gz")
+    assert evaluate().status == 0
+    save(tumour() * np.float32(1.002), folders[0] / "A.nii.gz")
+    (line,) = problems_of(evaluate())
+    assert line.startswith("A: the prediction holds label 1.002, 2.004, 4.008; known are 0, 1, 2, 3, 4.")
+
+
 def test_the_header_of_the_refusal_counts_and_names_the_way_out(
     folders: tuple[Path, Path], evaluate: Callable[..., Started]
 ):

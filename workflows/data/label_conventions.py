@@ -18,6 +18,7 @@ from transforms.labels import (
     ENHANCING,
     ENHANCING_IN_FILES_FROM_2023,
     ENHANCING_IN_FILES_TO_2022,
+    LABEL_TOLERANCE,
     NECROTIC_CORE,
     OEDEMA,
 )
@@ -169,8 +170,9 @@ def summarise_labels(label_map: NDArray[Any], file: Path) -> LabelSummary:
         DatasetError: if it holds so many different values that it must be an image.
     """
     with np.errstate(invalid="ignore"):
-        small = label_map.astype(np.uint8)
-    if not np.array_equal(small, label_map):
+        small = np.rint(label_map).astype(np.uint8) if label_map.dtype.kind == "f" else label_map.astype(np.uint8)
+        whole = np.array_equal(small, label_map) or float(np.abs(small - label_map).max()) <= LABEL_TOLERANCE
+    if not whole:
         values, counts = np.unique(label_map, return_counts=True)
         if len(values) > MAX_LABEL_VALUES:
             raise DatasetError(f"{file}: holds {len(values)} different values: an image, not a label map.")

@@ -18,7 +18,7 @@ from transforms.geometry import same_place
 from transforms.windows import STUDY_WINDOW
 from workflows.data.label_conventions import summarise_labels
 from workflows.data.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
-from workflows.data.oriented import as_classes
+from workflows.data.oriented import as_classes, turned_like
 from workflows.evaluation.conventions_of_sides import PREDICTION, REFERENCE, Meaning, decide_sides
 from workflows.evaluation.exchanged_classes import confusion, exchanged
 from workflows.evaluation.find_label_maps import LabelMapFolder
@@ -42,6 +42,7 @@ class Pair:
         files: by side.
         values: the label values by side, once `check_pair` has read them.
         ours: the sides whose file this project wrote, once `check_pair` has read them.
+        ignore_affine: the voxels of both files are in one order, whatever their affines say.
         problem: why the pair cannot be scored; empty if it can.
     """
 
@@ -49,6 +50,7 @@ class Pair:
     files: Mapping[str, Path]
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     ours: tuple[str, ...] = ()
+    ignore_affine: bool = False
     problem: str = ""
 
 
@@ -156,7 +158,8 @@ def match_cases(sides: Sides) -> tuple[list[Pair], dict[str, str]]:
         if wrong := [_miscounted(side, files[side], sides[side].folder) for side in sides if len(files[side]) != 1]:
             problems[case] = "; ".join(wrong)
         else:
-            pairs.append(Pair(case, {side: file for side, (file,) in files.items()}))
+            ignore = sides[PREDICTION].ignore_affine
+            pairs.append(Pair(case, {side: file for side, (file,) in files.items()}, ignore_affine=ignore))
     return pairs, problems
 
 
@@ -180,24 +183,39 @@ def check_pair(pair: Pair) -> Pair:
         except DatasetError as error:
             problems.append(f"{side} {error}".removesuffix("."))
     if len(values) == len(pair.files):
-        problems += _wrong_grids(images)
+        problems += _wrong_grids(images, pair.ignore_affine)
     ours = tuple(
         side for side, image in images.items() if image.header["descrip"].item().startswith(WRITTEN_BY.encode())
     )
     return replace(pair, values=values, ours=ours, problem="; ".join(problems))
 
 
-def _wrong_grids(images: Mapping[str, nib.Nifti1Image]) -> list[str]:
-    prediction, reference = images[PREDICTION], images[REFERENCE]
-    if prediction.shape != reference.shape:
-        voxels = f"{format_shape(prediction.shape)} voxels, the reference {format_shape(reference.shape)}"
-        return [f"the prediction has {voxels}"]
+def _wrong_grids(images: Mapping[str, nib.Nifti1Image], ignore_affine: bool) -> list[str]:
     for side, image in images.items():
         if not describes_a_volume(image.affine):
             return [f"the {side}'s affine does not describe a volume"]
+    prediction, reference = _along_one_grid(images, ignore_affine), images[REFERENCE]
+    if prediction.shape != reference.shape:
+        voxels = f"{format_shape(prediction.shape)} voxels, the reference {format_shape(reference.shape)}"
+        return [f"the prediction has {voxels}"]
     if same_place(prediction.affine, reference.affine):
         return []
-    return [f"different affines: {'; '.join(_placed(side, image) for side, image in images.items())}"]
+    problem = f"different affines: {'; '.join(_placed(side, image) for side, image in images.items())}"
+    if images[PREDICTION].shape != reference.shape:
+        return [problem]
+    mute = [side for side, image in images.items() if np.array_equal(image.affine, np.eye(4))]
+    if len(mute) == 1:
+        way_out = "if the voxels of both are in one order, say so by --ignore-affine"
+        problem += f"; the {mute[0]}'s is an identity matrix, which says nothing; {way_out}"
+    return [problem]
+
+
+def _along_one_grid(images: Mapping[str, nib.Nifti1Image], ignore_affine: bool) -> nib.Nifti1Image:
+    """The prediction with its voxels in the order of the reference's."""
+    prediction, reference = images[PREDICTION], images[REFERENCE]
+    if ignore_affine:
+        return nib.Nifti1Image(prediction.dataobj, reference.affine, prediction.header)
+    return turned_like(prediction, reference)
 
 
 def _placed(side: str, image: nib.Nifti1Image) -> str:
@@ -222,6 +240,7 @@ def score_pair(
         classes: class index by value, by side.
     """
     images = {side: load_image(file) for side, file in pair.files.items()}
+    images[PREDICTION] = _along_one_grid(images, pair.ignore_affine)
     label_maps = {side: as_classes(read_voxels(image), classes[side]) for side, image in images.items()}
     both, affine = (label_maps[PREDICTION], label_maps[REFERENCE]), images[REFERENCE].affine
     spacing_mm = [float(edge) for edge in nib.affines.voxel_sizes(affine)]

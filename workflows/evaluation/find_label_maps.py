@@ -24,15 +24,17 @@ class LabelMapFolder:
         files: one label map by case, or several where that is a mistake to be reported.
         convention: what the label values mean where the user or a `dataset.json` states it, else None.
         cases: by id, with their images where the folder holds any.
+        ignore_affine: their voxels are in the order of those on the other side, whatever the affines say.
     """
 
     folder: Path
     files: Mapping[str, tuple[Path, ...]]
     convention: LabelConvention | None
     cases: Mapping[str, Case]
+    ignore_affine: bool = False
 
 
-def find_label_maps(folder: Path, labels: LabelConvention | None = None) -> LabelMapFolder:
+def find_label_maps(folder: Path, labels: LabelConvention | None = None, ignore_affine: bool = False) -> LabelMapFolder:
     """Every label map in `folder` or below it.
 
     A file is named after its case, with or without `_seg` and the like: `CASE_seg.nii.gz`, `CASE-seg.nii`,
@@ -40,6 +42,7 @@ def find_label_maps(folder: Path, labels: LabelConvention | None = None) -> Labe
 
     Args:
         labels: what the values mean, whatever a `dataset.json` says.
+        ignore_affine: see `LabelMapFolder`.
     Raises:
         DatasetError: if there is no such folder, or no label map in it, or they state different conventions.
     """
@@ -57,7 +60,8 @@ def find_label_maps(folder: Path, labels: LabelConvention | None = None) -> Labe
         maps[case.id] += (case.segmentation,) if case.segmentation else ()
     if not maps:
         raise DatasetError(f"{folder}: no label map found here or below; looked for CASE_seg.nii.gz and CASE.nii.gz.")
-    return LabelMapFolder(folder, maps, labels or _stated(folder, cases, lists), {case.id: case for case in cases})
+    stated = labels or _stated(folder, cases, lists)
+    return LabelMapFolder(folder, maps, stated, {case.id: case for case in cases}, ignore_affine)
 
 
 def _is_image(file: Path) -> bool:
