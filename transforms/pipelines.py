@@ -30,7 +30,7 @@ from monai.transforms import (
 )
 
 from transforms.batches import OnSlicesOfBatchd, RandAffineOfSlicesd, artefacts
-from transforms.checks import KnownLabelsd, RequireSignald, SameGridd
+from transforms.checks import KnownLabelsd, PlaceSegmentationd, RequireSignald, SameGridd
 from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind
 from transforms.decision import BestExpectedDiced
 from transforms.files import PROBABILITIES, UNCERTAINTY
@@ -113,7 +113,7 @@ def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageR
 
     They refuse values that are not among `label_values`, and a grid other than that of the files of "image".
     """
-    chain = [*_load(key, reader), SameGridd(keys=("image", key), allow_missing_keys=True)]
+    chain = [*_load(key, reader), PlaceSegmentationd(key), SameGridd(keys=("image", key), allow_missing_keys=True)]
     if label_values:
         values, classes = zip(*label_values.items(), strict=True)
         chain.append(KnownLabelsd(keys=key, values=values))

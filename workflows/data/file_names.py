@@ -20,13 +20,13 @@ A new name is one more entry here.
 
 MODALITY_OF_SUFFIX = {suffix: modality for modality, suffixes in MODALITY_SUFFIXES.items() for suffix in suffixes}
 
-EXTENSIONS = (".nii", ".nii.gz", ".nii.gz.gz")
+EXTENSIONS = (".nii", ".nii.gz", ".nii.gz.gz", ".nrrd", ".nhdr", ".seg.nrrd", ".mha", ".mhd")
 """In order of preference where a folder holds one image twice: the least packed is read fastest."""
 
 DATALIST_LABEL = "label"
 DECATHLON_FILE = "dataset.json"
 
-_EXTENSION = r"(?P<extension>\.nii(?:\.gz){0,2})"
+_EXTENSION = r"(?P<extension>\.nii(?:\.gz){0,2}|(?:\.seg)?\.nrrd|\.nhdr|\.mh[ad])"
 NIFTI_NAME = re.compile(rf"(?P<stem>.+?){_EXTENSION}", re.IGNORECASE)
 CASE_FILE = re.compile(
     rf"(?:(?P<id>.+)[_-])?(?P<suffix>{'|'.join([*MODALITY_OF_SUFFIX, SEGMENTATION_SUFFIX])}){_EXTENSION}",
@@ -38,7 +38,7 @@ LABEL_MAP_STEM = re.compile(r"(?:(?P<case>.+)[_-])?(?:seg|segmentation|pred|pred
 IMAGE_STEM = re.compile(rf"(?:.+[_-])?(?:{'|'.join(MODALITY_OF_SUFFIX)})", re.IGNORECASE)
 PROBABILITIES_STEM = re.compile(r"(?:.+[_-])?probabilities", re.IGNORECASE)
 
-NAMED_AS_FROM_2023 = re.compile(r"-(?:t1n|t1c|t2w|t2f)\.nii", re.IGNORECASE)
+NAMED_AS_FROM_2023 = re.compile(r"-(?:t1n|t1c|t2w|t2f)\.", re.IGNORECASE)
 TIME_POINT = re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d{3}")
 """The id of a case that is one of several examinations of a patient."""
 

@@ -19,6 +19,7 @@ from workflows.data.oriented import as_classes
 from workflows.evaluation.find_label_maps import LabelMapFolder, find_label_maps
 from workflows.evaluation.output_files import SCORE_FILES, report_scores
 from workflows.files.outputs import check_outputs
+from workflows.image_files.segments import on_common_grid
 from workflows.machine.processes import in_processes
 from workflows.messages.errors import DatasetError
 from workflows.scoring.false_positives import FalsePositives, false_positives
@@ -173,7 +174,10 @@ def check_pair(pair: Pair, classes: Classes) -> Pair:
         else:
             problems += _wrong_values(side, values[side], classes[side])
     if len(values) == len(pair.files):
-        problems += _wrong_grids(images)
+        try:
+            problems += _wrong_grids(on_common_grid(images, pair.files))
+        except DatasetError as error:
+            problems.append(str(error).removesuffix("."))
     return replace(pair, values=values, problem="; ".join(problems))
 
 
@@ -226,7 +230,7 @@ def score_pair(
     pair: Pair, classes: Classes, rules: Rules, hd95: Definition
 ) -> tuple[list[dict[str, Any]], FalsePositives]:
     """The rows of one checked pair, and its false positives."""
-    images = {side: load_image(file) for side, file in pair.files.items()}
+    images = on_common_grid({side: load_image(file) for side, file in pair.files.items()}, pair.files)
     label_maps = {side: as_classes(read_voxels(image), classes[side]) for side, image in images.items()}
     both, affine = (label_maps[PREDICTION], label_maps[REFERENCE]), images[REFERENCE].affine
     spacing_mm = [float(edge) for edge in nib.affines.voxel_sizes(affine)]
