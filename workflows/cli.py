@@ -131,20 +131,27 @@ def split(
     fold: Annotated[int, Option(help="Fold that validates, counted from 0.")] = 0,
     test_ids: Annotated[str | None, Option(help="Cases to test on, separated by commas.")] = None,
     all_cases: Annotated[bool, Option("--all-cases", help="Train on all cases; validate and test on none.")] = False,
+    other: Annotated[
+        Path | None, Option("--from", help="Split of nnU-Net or Auto3DSeg to take a fold of, instead of drawing one.")
+    ] = None,
     modalities: Modalities = DEFAULT_MODALITIES,
 ) -> None:
     """Divide the labelled cases by patient into training, validation and testing."""
     from workflows.data.datalist import SECTIONS
     from workflows.data.find_cases import find_cases
+    from workflows.data.other_splits import adopt_split
     from workflows.data.split import SplitPlan, make_split
     from workflows.files.json_files import write_json
     from workflows.files.outputs import check_outputs
 
+    if other and (stratify or folds or test_ids or all_cases):
+        raise BadParameter("takes what the file says; only --fold belongs to it.", param_hint="--from")
     check_outputs([out], [folder])
     names = _modalities(modalities)
     ids = _listed(test_ids) if test_ids else None
     plan = SplitPlan(seed=seed, test_ids=ids, stratify=stratify, folds=folds, fold=fold, all_cases=all_cases)
-    made = make_split(find_cases(folder, names), plan, names)
+    found = find_cases(folder, names)
+    made = adopt_split(other, found, fold, names) if other else make_split(found, plan, names)
     write_json(made, out)
     typer.echo(f"{', '.join(f'{len(made[section])} {section}' for section in SECTIONS)} cases in {out}")
 

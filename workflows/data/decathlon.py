@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE, OEDEMA
-from workflows.data.case import Case, safe_relative_path
+from workflows.data.case import Case, path_below
 from workflows.data.file_names import DECATHLON_FILE, MODALITY_OF_SUFFIX, NIFTI_NAME
 from workflows.data.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, DECATHLON, LabelConvention
 from workflows.messages.errors import DatasetError
@@ -30,8 +30,8 @@ def decathlon_cases(folder: Path) -> list[Case] | None:
     cases = []
     for item in [*training, *test]:
         entry = item if isinstance(item, dict) else {"image": item}
-        image = folder / safe_relative_path(entry.get("image"), source)
-        label = folder / safe_relative_path(entry["label"], source) if "label" in entry else None
+        image = path_below(folder, entry.get("image"), source)
+        label = path_below(folder, entry["label"], source) if "label" in entry else None
         name = NIFTI_NAME.fullmatch(image.name)
         case_id = name["stem"] if name else image.name
         cases.append(Case(case_id, image.parent, {}, label, (), image, channels, convention))
