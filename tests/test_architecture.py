@@ -47,6 +47,9 @@ LIGHT = (
     "files.prediction_names",
     "files.run_folder",
     "files.text_files",
+    "image_files.file_content",
+    "image_files.itk_files",
+    "image_files.segments",
     "machine.processes",
     "machine.ranks",
     "messages.errors",
@@ -70,7 +73,19 @@ LIGHT = (
     "settings.overrides",
 )
 FLOORS = (
-    *("messages", "machine", "files", "data", "settings", "phantom", "scoring", "audit", "pictures", "training_data"),
+    *(
+        "messages",
+        "machine",
+        "files",
+        "image_files",
+        "data",
+        "settings",
+        "phantom",
+        "scoring",
+        "audit",
+        "pictures",
+        "training_data",
+    ),
     *("prediction", "explore", "report", "monitoring", "evaluation", "training", "comparing", "pack", "demo", "cli"),
     "__main__",
 )

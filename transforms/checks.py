@@ -12,12 +12,14 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Orientation
 
-from transforms.geometry import same_place
+from transforms.geometry import placed, same_place
 from transforms.labels import LABEL_TOLERANCE
 
 VALUES_NAMED = 5
 FILES = "files"
 """Under this key the metadata of an image may name the files of its channels, one per line."""
+CUT = "cut"
+"""Under this key the metadata of a label map say that it may be cut to what is labelled."""
 
 
 class RequireSignald(MapTransform):
@@ -71,6 +73,34 @@ def _rounded(label_map: torch.Tensor) -> torch.Tensor:
         return label_map
     whole = label_map.round()
     return whole if bool((whole - label_map).abs().max() <= LABEL_TOLERANCE) else label_map
+
+
+class PlaceSegmentationd(MapTransform):
+    """Put a label map (1, H, W, D) whose metadata say `CUT` where it lies on the grid of the files of `image_key`.
+
+    Raises:
+        ValueError: if it does not lie on that grid.
+    """
+
+    def __init__(self, keys: KeysCollection, image_key: str = "image") -> None:
+        super().__init__(keys)
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace what is cut; all else stays as it is."""
+        placed_maps = {}
+        for key in self.key_iterator(data):
+            label_map, image = data[key], data.get(self.image_key)
+            if not isinstance(image, MetaTensor) or not label_map.meta.get(CUT):
+                continue
+            shape, affine = image.meta["spatial_shape"], np.asarray(image.meta["original_affine"])
+            try:
+                voxels = placed(np.asarray(label_map)[0], label_map.meta["original_affine"], tuple(shape), affine)
+            except ValueError as error:
+                raise ValueError(f"{_files(label_map, key)[0]}: {error}.") from error
+            here = {"spatial_shape": np.array(shape), "original_affine": affine, "affine": torch.as_tensor(affine)}
+            placed_maps[key] = MetaTensor(torch.as_tensor(voxels)[None], meta={**label_map.meta, **here})
+        return {**data, **placed_maps}
 
 
 class OnSameGridd(MapTransform):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 AXIS_TOLERANCE_MM = 1e-3
 """Between the steps from one voxel to the next along an axis: programs round what they write."""
-ORIGIN_TOLERANCE = 0.1
-"""Of a voxel's shortest edge, between two origins."""
+SAME_VOXEL = 0.1
+"""Of a voxel: centres that differ by less are the same voxel's."""
+SAVE_AGAIN = "save it in 3D Slicer with the geometry of the images"
 
 
 class AxialAxis(NamedTuple):
@@ -45,4 +47,33 @@ def same_place(affine: ArrayLike, other: ArrayLike) -> bool:
     one, two = np.asarray(affine, dtype=np.float64), np.asarray(other, dtype=np.float64)
     edge_mm = float(nib.affines.voxel_sizes(one).min())
     same_axes = np.allclose(one[:3, :3], two[:3, :3], atol=AXIS_TOLERANCE_MM, rtol=0)
-    return bool(same_axes and np.allclose(one[:3, 3], two[:3, 3], atol=ORIGIN_TOLERANCE * edge_mm, rtol=0))
+    return bool(same_axes and np.allclose(one[:3, 3], two[:3, 3], atol=SAME_VOXEL * edge_mm, rtol=0))
+
+
+def placed(voxels: NDArray[Any], affine: ArrayLike, shape: Sequence[int], onto: ArrayLike) -> NDArray[Any]:
+    """The voxels of a label map on another grid of the same voxels, which may be larger, smaller or turned.
+
+    Args:
+        affine, onto: (4, 4), of the voxels and of the grid.
+        shape: of the grid.
+    Raises:
+        ValueError: if the grid has other voxels, or labelled ones lie outside of it.
+    """
+    if not voxels.any():
+        return np.zeros(shape, voxels.dtype)
+    way = np.linalg.inv(np.asarray(onto)) @ np.asarray(affine)
+    turn = nib.orientations.io_orientation(way)
+    way = way @ nib.orientations.inv_ornt_aff(turn, voxels.shape)
+    turned = nib.orientations.apply_orientation(voxels, turn)
+    first = np.rint(way[:3, 3]).astype(int)
+    for corner in np.ndindex(2, 2, 2):
+        index = corner * (np.array(turned.shape) - 1)
+        if np.abs(nib.affines.apply_affine(way, index) - index - first).max() > SAME_VOXEL:
+            raise ValueError(f"its voxels are not those of the images; {SAVE_AGAIN}")
+    low, high = np.maximum(first, 0), np.maximum(np.minimum(first + turned.shape, shape), 0)
+    kept = turned[*(slice(a, max(a, b)) for a, b in zip(low - first, high - first, strict=True))]
+    if outside := np.count_nonzero(turned) - np.count_nonzero(kept):
+        raise ValueError(f"{outside} labelled voxels lie outside the images; {SAVE_AGAIN}")
+    result = np.zeros(shape, voxels.dtype)
+    result[*(slice(a, b) for a, b in zip(low, high, strict=True))] = kept
+    return result

@@ -30,7 +30,7 @@ from monai.transforms import (
 )
 
 from transforms.batches import OnSlicesOfBatchd, RandAffineOfSlicesd, artefacts
-from transforms.checks import KnownLabelsd, OnSameGridd, RequireSignald
+from transforms.checks import KnownLabelsd, OnSameGridd, PlaceSegmentationd, RequireSignald
 from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind
 from transforms.decision import BestExpectedDiced
 from transforms.files import PROBABILITIES, UNCERTAINTY
@@ -113,7 +113,7 @@ def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageR
 
     They turn it onto the axes of the files of "image", and refuse another grid and values not among `label_values`.
     """
-    chain = [*_load(key, reader), OnSameGridd(keys=("image", key), allow_missing_keys=True)]
+    chain = [*_load(key, reader), PlaceSegmentationd(key), OnSameGridd(keys=("image", key), allow_missing_keys=True)]
     if label_values:
         values, classes = zip(*label_values.items(), strict=True)
         chain.append(KnownLabelsd(keys=key, values=values))

@@ -159,6 +159,9 @@ def split(
     test_ids: Annotated[str | None, Option(help="Cases to test on, separated by commas.")] = None,
     all_cases: Annotated[bool, Option("--all-cases", help="Train on all cases; validate and test on none.")] = False,
     patient: PatientPattern = None,
+    other: Annotated[
+        Path | None, Option("--from", help="Split of nnU-Net or Auto3DSeg to take a fold of, instead of drawing one.")
+    ] = None,
     modalities: Modalities = DEFAULT_MODALITIES,
     files: Files = None,
     labels: Labels = None,
@@ -166,10 +169,13 @@ def split(
     """Divide the labelled cases by patient into training, validation and testing."""
     from workflows.data.datalist import SECTIONS
     from workflows.data.find_cases import find_cases
+    from workflows.data.other_splits import adopt_split
     from workflows.data.split import SplitPlan, make_split
     from workflows.files.json_files import write_json
     from workflows.files.outputs import check_outputs
 
+    if other and (stratify or folds or test_ids or all_cases):
+        raise BadParameter("takes what the file says; only --fold belongs to it.", param_hint="--from")
     check_outputs([out], [folder])
     names = _modalities(modalities)
     ids = _listed(test_ids) if test_ids else None
@@ -177,7 +183,9 @@ def split(
         seed=seed, test_ids=ids, stratify=stratify, folds=folds, fold=fold, all_cases=all_cases, patient=patient
     )
     reading = _reading(files, labels, patient)
-    made = {**make_split(find_cases(folder, names, reading), plan, names), **reading.stated()}
+    found = find_cases(folder, names, reading)
+    made = adopt_split(other, found, fold, names) if other else make_split(found, plan, names)
+    made |= reading.stated()
     write_json(made, out)
     sizes = {section: len(made[section]) for section in SECTIONS}
     typer.echo(f"{', '.join(f'{size} {section}' for section, size in sizes.items())} cases in {out}")

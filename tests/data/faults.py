@@ -6,13 +6,14 @@ import ctypes
 import gzip
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import SimpleITK as sitk
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 2147483\n"
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAPABILITY_VERSION_3 = 1, 2, 0x20080522
@@ -170,6 +171,43 @@ def _rgb(patient: Patient) -> None:
     patient.save("flair", colours)
 
 
+def _with_itk(
+    ending: str,
+    whats: Sequence[str] = ("flair",),
+    change: Callable[[sitk.Image], sitk.Image] = lambda image: image,
+    spoil: Callable[[bytes], bytes] = lambda content: content,
+) -> Callable[[Patient], None]:
+    """Written again by SimpleITK, packed."""
+
+    def make(patient: Patient) -> None:
+        for what in whats:
+            image = change(sitk.ReadImage(patient.file(what)))
+            for name in image.GetMetaDataKeys():
+                if not name.startswith("Segment"):
+                    image.EraseMetaData(name)
+            patient.file(what).unlink()
+            sitk.WriteImage(image, patient.file(what, ending), True)
+            patient.write(what, spoil(patient.file(what, ending).read_bytes()), ending)
+
+    return make
+
+
+def _segments(*names: str) -> Callable[[sitk.Image], sitk.Image]:
+    """As 3D Slicer saves them: cut to what is labelled, BraTS's values, each segment of one value."""
+
+    def change(image: sitk.Image) -> sitk.Image:
+        box = sitk.LabelShapeStatisticsImageFilter()
+        box.Execute(image != 0)
+        first, size = box.GetBoundingBox(1)[:3], box.GetBoundingBox(1)[3:]
+        cut = sitk.RegionOfInterest(image, size, first)
+        for number, (name, value) in enumerate(zip(names, (1, 2, 4), strict=True)):
+            for key, text in (("ID", f"Segment_{number}"), ("Name", name), ("LabelValue", value), ("Layer", 0)):
+                cut.SetMetaData(f"Segment{number}_{key}", str(text))
+        return cut
+
+    return change
+
+
 GZ = ".nii.gz"
 FAULTS = (
     Fault(
@@ -299,6 +337,28 @@ FAULTS = (
     Fault("pipe", "a pipe with the name of an image", _pipe, says="no such file"),
     Fault("twice_packed", "gzipped twice", _gzip_twice, ""),
     Fault("unpacked", "not packed though it ends in .gz", _unpack, ""),
+    Fault("metaimage", "all files as .mha", _with_itk(".mha", ("flair", "t1ce", "seg")), ""),
+    Fault("nrrd", "all files as .nrrd", _with_itk(".nrrd", ("flair", "t1ce", "seg")), ""),
+    Fault(
+        "mha_byte",
+        "a packed .mha with a changed byte",
+        _with_itk(".mha", spoil=lambda content: content[:-900] + bytes([content[-900] ^ 255]) + content[-899:]),
+        says="cut short or damaged",
+    ),
+    Fault(
+        "colours_nrrd",
+        "three values per voxel in .nrrd",
+        _with_itk(".nrrd", change=lambda image: sitk.Compose(image, image, image)),
+        says="3 values per voxel",
+    ),
+    Fault("slicer", "3D Slicer's segments, cut out", _with_itk(".seg.nrrd", ("seg",), _segments("a", "b", "c")), ""),
+    Fault(
+        "some_names",
+        "one of 3D Slicer's segments has an unknown name",
+        _with_itk(".seg.nrrd", ("seg",), _segments("necrosis", "edema", "Segment_3")),
+        "audit train",
+        "are no known classes",
+    ),
     Fault("accents", "a name that is not ASCII", lambda p: None, "", name="Patientin Müller 脳腫瘍"),
     Fault("spaces", "a name with spaces", lambda p: None, "", name="a b  c"),
     Fault("dollar", "a name that looks like code", lambda p: None, "", name="$import os; os.abort()"),

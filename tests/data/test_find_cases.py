@@ -20,7 +20,8 @@ from workflows.data.case import Case, load_entry
 from workflows.data.convention_of_cases import decide_label_convention
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, DECATHLON, LabelConvention
-from workflows.data.nifti_files import MAX_VOXELS, load_image, read_voxels
+from workflows.data.nifti_files import load_image, read_voxels
+from workflows.image_files.file_content import MAX_VOXELS
 from workflows.messages.errors import DatasetError
 
 SHAPE = (8, 9, 10)

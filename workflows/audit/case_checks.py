@@ -20,7 +20,7 @@ from workflows.data.brain import brain_mask, faces
 from workflows.data.case import Case, check_case_id, load_entry
 from workflows.data.label_conventions import summarise_labels
 from workflows.data.nifti_files import check_geometry, digest_of, format_shape, load_image, read_volume
-from workflows.data.oriented import turned_like
+from workflows.data.oriented import load_label_map, turned_like
 from workflows.messages.errors import DatasetError
 
 LARGEST_BRAIN_ML = 2200
@@ -147,7 +147,7 @@ def _read_label_map(
     if case.segmentation is None:
         return None
     try:
-        image = load_image(case.segmentation)
+        image = load_label_map(case)
         check_geometry(image, case.segmentation)
         image = _on_the_grid_of(scans[0].image, image) if scans else image
         label_map = read_volume(image, case.segmentation)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
 from transforms.labels import MODALITIES
 from workflows.data.file_names import DATALIST_LABEL, names_tried
@@ -86,10 +87,11 @@ def load_entry(case: Case, modalities: Sequence[str], root: Path | str) -> dict[
     return entry
 
 
-def safe_relative_path(text: object, source: object) -> PurePosixPath:
+def path_below(folder: Path, text: object, source: object) -> Path:
     """`text` as a path below a data folder; what is absolute or climbs out with `..` is refused.
 
-    Links inside the folder are followed: its owner made them, and git-annex consists of them.
+    Links inside the folder are followed: its owner made them, and git-annex consists of them. Backslashes separate
+    folders, as on Windows, unless a file has them in its name.
 
     Args:
         source: where `text` stands, for the message.
@@ -99,7 +101,8 @@ def safe_relative_path(text: object, source: object) -> PurePosixPath:
     as_on_windows = PureWindowsPath(text)  # knows both separators and drives
     if as_on_windows.anchor or as_on_windows.drive or ".." in as_on_windows.parts:
         raise DatasetError(f"{source}: the path {text!r} leaves the data folder; give paths relative to it.")
-    return PurePosixPath(text)
+    written = folder / text
+    return written if os.path.lexists(written) else folder / as_on_windows.as_posix()
 
 
 def check_case_id(case_id: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transforms.labels import MODALITIES
-from workflows.data.case import safe_relative_path
+from workflows.data.case import path_below
 from workflows.data.file_names import DATALIST_LABEL
 from workflows.data.label_conventions import convention_named
 from workflows.data.nifti_files import split_channel
@@ -19,21 +19,22 @@ ALL_CASES = "all_cases"
 """Marks a datalist that is meant to have nothing to validate on."""
 
 
-def read_datalist(path: Path | str, dataset_dir: Path | str) -> dict[str, Any]:
+def read_datalist(path: Path | str, dataset_dir: Path | str, section: str | None = None) -> dict[str, Any]:
     """Read a datalist, check it against the data folder, and return it with absolute paths.
 
     Text is never evaluated: a case may be called `$import os`.
 
+    Args:
+        section: the only one that is wanted; the others may be missing, and so may their files.
     Raises:
         DatasetError: naming the entry that is malformed, leaves `dataset_dir`, does not exist or occurs twice.
     """
     path, dataset_dir = Path(path), Path(dataset_dir)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path}: no such datalist; make one with  brats-unet split.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: cannot be read as JSON ({error}).") from error
+    content = read_split_file(path)
+    if is_split_of_others(content):
+        lacks = "no list 'training'" if isinstance(content, list) else "entries without 'case'"
+        way_out = "turn it into a datalist by  brats-unet split DATA --from FILE --fold 0 --out SPLIT.json"
+        raise DatasetError(f"{path}: is another program's split, with {lacks}; {way_out}.")
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: is no datalist, which is an object with the lists {', '.join(SECTIONS)}.")
     if "label_convention" not in content:
@@ -44,10 +45,37 @@ def read_datalist(path: Path | str, dataset_dir: Path | str) -> dict[str, Any]:
         convention_named(str(content["label_convention"]))
     except ConfigurationError as error:
         raise DatasetError(f"{path}: 'label_convention': {error}") from error
-    sections = {name: _checked_section(content.get(name), f"{path}: {name}", dataset_dir) for name in SECTIONS}
-    _check_complete(sections, path, all_cases=content.get(ALL_CASES) is True)
+    wanted = (section,) if section else SECTIONS
+    lists = {name: content.get(name, None if name in wanted else []) for name in SECTIONS}
+    sections = {
+        name: _checked_section(items, f"{path}: {name}", dataset_dir, name in wanted) for name, items in lists.items()
+    }
+    if section is None:
+        _check_complete(sections, path, all_cases=content.get(ALL_CASES) is True)
+    _check_labelled(sections, path, [section] if section else ["training", "validation"])
     _check_disjoint(sections, path)
     return {**content, **sections}
+
+
+def read_split_file(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DatasetError: if there is none, or it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: no such datalist; make one with  brats-unet split.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: cannot be read as JSON ({error}).") from error
+
+
+def is_split_of_others(content: object) -> bool:
+    """Whether a file holds nnU-Net's `splits_final.json`, or a datalist of MONAI's Auto3DSeg."""
+    listed = content.get("training") if isinstance(content, dict) else content
+    first = listed[0] if isinstance(listed, list) and listed else None
+    return isinstance(first, dict) and "case" not in first and ("train" in first or {"image", "fold"} <= first.keys())
 
 
 def samples(section: Iterable[Mapping[str, Any]], modalities: Sequence[str]) -> list[dict[str, Any]]:
@@ -69,13 +97,13 @@ def samples(section: Iterable[Mapping[str, Any]], modalities: Sequence[str]) -> 
     ]
 
 
-def _checked_section(items: object, where: str, dataset_dir: Path) -> list[dict[str, Any]]:
+def _checked_section(items: object, where: str, dataset_dir: Path, must_exist: bool) -> list[dict[str, Any]]:
     if not isinstance(items, list):
         raise DatasetError(f"{where}: must be a list of cases.")
-    return [_checked_entry(item, where, dataset_dir) for item in items]
+    return [_checked_entry(item, where, dataset_dir, must_exist) for item in items]
 
 
-def _checked_entry(item: object, where: str, dataset_dir: Path) -> dict[str, Any]:
+def _checked_entry(item: object, where: str, dataset_dir: Path, must_exist: bool) -> dict[str, Any]:
     """The entry with absolute paths."""
     name = item.get("case") if isinstance(item, dict) else None
     if not isinstance(item, dict) or not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
@@ -86,8 +114,8 @@ def _checked_entry(item: object, where: str, dataset_dir: Path) -> dict[str, Any
         raise DatasetError(f"{where}: {name} names no image; looked for {', '.join(MODALITIES)}.")
     entry = dict(item)
     for key in keys:
-        path = dataset_dir.absolute() / safe_relative_path(item[key], f"{where}: {name}")
-        if not split_channel(path)[0].is_file():
+        path = path_below(dataset_dir.absolute(), item[key], f"{where}: {name}")
+        if must_exist and not split_channel(path)[0].is_file():
             raise DatasetError(f"{where}: {name}: no such file: {path}.")
         entry[key] = str(path)
     return entry
@@ -99,7 +127,10 @@ def _check_complete(sections: Mapping[str, Sequence[Mapping[str, Any]]], path: P
     if not sections["validation"] and not all_cases:
         meant = f'if that is meant, add  "{ALL_CASES}": true  to the file, or train with --all-cases and without it'
         raise DatasetError(f"{path}: the section 'validation' is empty; {meant}.")
-    for name in ("training", "validation"):
+
+
+def _check_labelled(sections: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, names: Iterable[str]) -> None:
+    for name in names:
         for entry in sections[name]:
             if DATALIST_LABEL not in entry:
                 raise DatasetError(f"{path}: {name}: {entry['case']} names no '{DATALIST_LABEL}'.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE, OEDEMA
-from workflows.data.case import Case, safe_relative_path
+from workflows.data.case import Case, path_below
 from workflows.data.file_names import DATASET_FILE, IMAGE_FILE, MODALITY_OF_SUFFIX
 from workflows.data.label_conventions import DECATHLON, LabelConvention, convention_of
 from workflows.messages.errors import DatasetError
@@ -80,8 +80,8 @@ def _read(source: Path) -> dict[str, Any]:
 def _listed_case(item: object, source: Path, channels: tuple[str, ...], convention: LabelConvention | None) -> Case:
     """One of the Decathlon, with a 4D image, or of nnU-Net v1, with an image per channel beside the name listed."""
     entry = item if isinstance(item, dict) else {"image": item}
-    image = source.parent / safe_relative_path(entry.get("image"), source)
-    label = source.parent / safe_relative_path(entry["label"], source) if "label" in entry else None
+    image = path_below(source.parent, entry.get("image"), source)
+    label = path_below(source.parent, entry["label"], source) if "label" in entry else None
     name = IMAGE_FILE.fullmatch(image.name)
     case_id = name["stem"] if name else image.name
     images = _channel_files(image.parent, case_id, name["extension"] if name else "", channels)

@@ -1,4 +1,4 @@
-"""Read one NIfTI file, whatever its ending, and refuse by name what is no image."""
+"""Read one image, whatever its ending, and refuse by name what is none."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import logging
 import math
 import os
 import re
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -22,23 +21,18 @@ from numpy.typing import NDArray
 
 from transforms.files import DESCRIPTION, WRITTEN_BY
 from transforms.geometry import axial_axis
+from workflows.image_files.file_content import (
+    FastGzipFile,
+    format_shape,
+    opened,
+    refuse_cut,
+    refuse_no_image,
+    refuse_shape,
+)
+from workflows.image_files.itk_files import is_itk_file, itk_grid, read_itk_file
 from workflows.messages.errors import DatasetError
 
-FastGzipFile: type[gzip.GzipFile] = gzip.GzipFile
-FastGzipError: type[Exception] = zlib.error
-try:  # the extra `fast`: unpacks in a third of the time
-    from isal import igzip, igzip_lib
-except ImportError:
-    pass
-else:
-    FastGzipFile = igzip.IGzipFile
-    FastGzipError = igzip_lib.IsalError  # type: ignore[assignment]  # a class, of which its stub makes an instance
-
-MAX_VOXELS = 2**27  # 512×512×512; a four-channel BraTS case has 2**25
-MAX_IMAGE_BYTES = 2**30  # unpacked; 512×512×352 voxels take 0.7 of it as float64
 MAX_VOXEL_OFFSET_BYTES = 2**24
-MAX_GZIP_RATIO = 1032
-"""Bytes to which one byte of a gzip file can unpack, https://zlib.net/zlib_tech.html."""
 VOXEL_SIZES_MM = (0.01, 100.0)
 """Between a microscope's and a whole head in one voxel: what lies outside is no scan of a head."""
 
@@ -48,16 +42,19 @@ _CHANNEL = re.compile(r"(?P<file>.+\.nii(?:\.gz){0,2})#(?P<channel>\d)", re.IGNO
 
 
 def load_image(path: str | Path) -> nib.Nifti1Image:
-    """Open a NIfTI file by its content, whatever its ending: `.nii`, `.nii.gz`, `.nii.gz.gz` gzipped once or twice.
+    """Open a NIfTI file by its content, whatever its ending: `.nii`, `.nii.gz`, `.nii.gz.gz` gzipped once or twice; or
+    a file of ITK or 3D Slicer, see `workflows.image_files.itk_files`.
 
     Args:
         path: a file, or `file#channel` for one channel of a 4D file.
     Returns:
         A nibabel image of 3 axes, or of 4 where a 4D file is opened without naming a channel.
     Raises:
-        DatasetError: if it is missing, empty, cut short, a Git LFS pointer, no NIfTI file or larger than `MAX_VOXELS`.
+        DatasetError: if it is missing, empty, cut short, a Git LFS pointer, no image or larger than `MAX_VOXELS`.
     """
     file, channel = split_channel(path)
+    if is_itk_file(file):
+        return read_itk_file(file)
     content, kind = _read_nifti(file)
     try:
         image: nib.Nifti1Image = kind.from_stream(io.BytesIO(content))
@@ -92,11 +89,6 @@ def digest_of(voxels: NDArray[Any]) -> str:
     return content.hexdigest()
 
 
-def format_shape(shape: Iterable[int | str]) -> str:
-    """As people write it: 240×240×155."""
-    return "×".join(map(str, shape))
-
-
 def axial_slices(path: str | Path) -> tuple[int, float]:
     """Number and distance in mm of the axial slices that a file's header announces.
 
@@ -104,18 +96,22 @@ def axial_slices(path: str | Path) -> tuple[int, float]:
         DatasetError: as `load_image`, as far as the header shows it.
     """
     file, _ = split_channel(path)
-    with _opened(file, gzip.GzipFile) as (_, stream, _):
-        header = _checked_header(stream.read(nib.Nifti2Header.sizeof_hdr), file)
-    affine = header.get_best_affine()
+    shape, affine = itk_grid(file) if is_itk_file(file) else _nifti_grid(file)
     _check_affine(affine, file)
     axial = axial_axis(affine)
-    return int(header.get_data_shape()[axial.axis]), axial.spacing_mm
+    return int(shape[axial.axis]), axial.spacing_mm
+
+
+def _nifti_grid(file: Path) -> tuple[Sequence[int], NDArray[Any]]:
+    with opened(file, gzip.GzipFile) as (_, stream, _):
+        header = _checked_header(stream.read(nib.Nifti2Header.sizeof_hdr), file)
+    return header.get_data_shape(), header.get_best_affine()
 
 
 def is_own_map(file: Path) -> bool:
     """Whether this project wrote a NIfTI-1 file, by its header; False where it cannot be read."""
     try:
-        with _opened(file, gzip.GzipFile) as (_, stream, _):
+        with opened(file, gzip.GzipFile) as (_, stream, _):
             return stream.read(DESCRIPTION.stop)[DESCRIPTION].startswith(WRITTEN_BY.encode())
     except DatasetError:
         return False
@@ -168,14 +164,10 @@ def _read_nifti(file: Path) -> tuple[bytes, type[Any]]:
 
 
 def _read_nifti_with(gzip_file: type[gzip.GzipFile], file: Path) -> tuple[bytes, type[Any]]:
-    with _opened(file, gzip_file) as (raw, stream, layers):
+    with opened(file, gzip_file) as (raw, stream, layers):
         header = _checked_header(stream.read(nib.Nifti2Header.sizeof_hdr), file)
         size = header.get_data_offset() + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
-        packed = os.fstat(raw.fileno()).st_size
-        if packed * MAX_GZIP_RATIO**layers < size:  # before any memory is taken for it
-            raise DatasetError(
-                f"{file}: is cut short, {packed} {'packed ' * bool(layers)}of {size} bytes; fetch it again."
-            )
+        refuse_cut(os.fstat(raw.fileno()).st_size, layers, size, file)
         stream.seek(0)  # one read of all costs less than joining two
         content = stream.read(size)
         stream.read(1)  # at its end a gzip stream compares its checksum
@@ -184,44 +176,9 @@ def _read_nifti_with(gzip_file: type[gzip.GzipFile], file: Path) -> tuple[bytes,
     return content, nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
 
 
-@contextmanager
-def _opened(file: Path, gzip_file: type[gzip.GzipFile]) -> Iterator[tuple[BinaryIO, BinaryIO, int]]:
-    """The file, its unpacked content and how many times it was gzipped; what goes wrong while reading is named."""
-    if not file.is_file():
-        raise DatasetError(_why_no_file(file))
-    try:
-        with file.open("rb") as raw:
-            yield (raw, *_unpacked(raw, gzip_file))
-    except (EOFError, zlib.error, FastGzipError, gzip.BadGzipFile) as error:
-        raise DatasetError(f"{file}: is cut short or damaged ({error}); fetch it again.") from error
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be read ({error.strerror or error}); see to its permissions.") from error
-
-
-def _why_no_file(file: Path) -> str:
-    if file.is_symlink():
-        return f"{file}: is a link that leads to no file; fetch what it stands for, or mend the link."
-    return f"{file}: no such file." if not file.exists() else f"{file}: no such file: a folder or device has that name."
-
-
-def _unpacked(raw: io.BufferedReader, gzip_file: type[gzip.GzipFile]) -> tuple[BinaryIO, int]:
-    """The file's content, and how many times it was gzipped: not at all, once or twice."""
-    stream: Any = raw
-    layers = 0
-    while layers < 2 and stream.peek(2)[:2] == b"\x1f\x8b":
-        stream = gzip_file(fileobj=stream, mode="rb")
-        layers += 1
-    return stream, layers
-
-
 def _checked_header(start: bytes, file: Path) -> nib.Nifti1Header:
     """The header in the first 540 bytes of a file, if they begin an image that can be held in memory."""
-    if not start:
-        raise DatasetError(f"{file}: is empty; fetch it again.")
-    if start.startswith(b"version https://git-lfs"):
-        raise DatasetError(f"{file}: is a Git LFS pointer, not the image; run  git lfs pull.")
-    if start.lstrip()[:1] == b"<":
-        raise DatasetError(f"{file}: is a web page, not a NIfTI image; the download failed.")
+    refuse_no_image(start, file)
     kind = nib.Nifti2Header if start[4:7] == b"n+2" else nib.Nifti1Header if start[344:347] == b"n+1" else None
     if kind is None or len(start) < kind.sizeof_hdr:
         raise DatasetError(f"{file}: is not a NIfTI image; convert it, or fetch it again.")
@@ -230,17 +187,7 @@ def _checked_header(start: bytes, file: Path) -> nib.Nifti1Header:
         shape, offset, voxel_type = header.get_data_shape(), header.get_data_offset(), header.get_data_dtype()
     except (HeaderDataError, ValueError, OverflowError) as error:
         raise DatasetError(f"{file}: its NIfTI header is invalid ({error}); fetch or convert it again.") from error
-    extent = [int(length) for length in shape]
-    if len(extent) not in (3, 4, 5) or min(extent) < 1 or any(length > 1 for length in extent[4:]):
-        raise DatasetError(
-            f"{file}: its shape {format_shape(extent)} is not that of a volume; give one 3D image per file."
-        )
-    if math.prod(extent) > MAX_VOXELS or math.prod(extent) * voxel_type.itemsize > MAX_IMAGE_BYTES:
-        announced = f"{format_shape(extent)} voxels of {voxel_type.itemsize} bytes"
-        raise DatasetError(
-            f"{file}: its header announces {announced}, more than any scan has; fetch it again, or convert it to "
-            f"float32 and at most {MAX_VOXELS / 1e6:.0f} million voxels."
-        )
+    refuse_shape([int(length) for length in shape], voxel_type, file)
     if not kind.sizeof_hdr + 4 <= offset <= MAX_VOXEL_OFFSET_BYTES:
         raise DatasetError(
             f"{file}: its NIfTI header is invalid (the voxels start at byte {offset:g}); fetch it again."

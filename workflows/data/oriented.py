@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from transforms.planes import AXIAL, AXIS, CORONAL, SAGITTAL
 from workflows.data.case import Case
-from workflows.data.nifti_files import load_image, read_voxels
+from workflows.data.nifti_files import check_geometry, load_image, read_voxels
+from workflows.image_files.segments import Segmentation, on_grid
 
 
 class Plane(StrEnum):
@@ -80,6 +81,21 @@ def read_oriented(file: Path) -> OrientedVolume:
         DatasetError: if the file is missing or no volume.
     """
     return oriented(load_image(file))
+
+
+def load_label_map(case: Case) -> nib.Nifti1Image:
+    """The case's segmentation; one of 3D Slicer, which may be cut to what is labelled, on the grid of the images.
+
+    Raises:
+        DatasetError: if it is missing, no label map or does not lie on that grid.
+    """
+    assert case.segmentation is not None
+    label_map = load_image(case.segmentation)
+    if not isinstance(label_map, Segmentation) or not case.modalities:
+        return label_map
+    image = load_image(case.source(case.modalities[0]))
+    check_geometry(image, case.source(case.modalities[0]))
+    return on_grid(label_map, image.shape, image.affine, case.segmentation)
 
 
 def read_modalities(case: Case, modalities: Sequence[str]) -> Iterator[tuple[str, nib.Nifti1Image]]:

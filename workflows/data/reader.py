@@ -12,10 +12,11 @@ from monai.data import NibabelReader
 from monai.utils import ensure_tuple
 from numpy.typing import NDArray
 
-from transforms.checks import FILES
+from transforms.checks import CUT, FILES
 from transforms.geometry import same_place
 from workflows.data.nifti_files import check_geometry, format_shape, load_image, read_volume
 from workflows.data.oriented import turned_like
+from workflows.image_files.segments import Segmentation
 from workflows.messages.errors import DatasetError
 
 
@@ -48,7 +49,7 @@ class CaseReader(NibabelReader):
         reader = _CheckedVoxels()
         reader.filenames = img
         voxels, meta = reader.get_data(images)
-        return voxels, {**meta, FILES: "\n".join(img)}
+        return voxels, {**meta, FILES: "\n".join(img), CUT: isinstance(images[0], Segmentation)}
 
 
 class _CheckedVoxels(NibabelReader):

@@ -94,7 +94,7 @@ def make_split(
             missing.
         ConfigurationError: if there are more folds than patients.
     """
-    usable, left_out = _usable(dataset, modalities)
+    usable, left_out = usable_cases(dataset, modalities)
     patient_of = patients_of(usable, dataset.root, plan.patient)
     if plan.patient is None and (warning := look_alikes(patient_of.values())):
         logger.warning(printable(f"warning: {warning}"))
@@ -128,9 +128,9 @@ def make_split(
         **({"patient": plan.patient} if plan.patient is not None else {}),
         **({ALL_CASES: True} if plan.all_cases else {}),
         **({"folds": plan.folds, "fold": plan.fold} if plan.folds else {}),
-        "training": _section(training, dataset.root, fold_of),
-        "validation": _section(validation, dataset.root, fold_of),
-        "testing": _section(testing, dataset.root, fold_of),
+        "training": section_of(training, dataset.root, fold_of),
+        "validation": section_of(validation, dataset.root, fold_of),
+        "testing": section_of(testing, dataset.root, fold_of),
         "left_out": left_out,
     }
 
@@ -179,7 +179,7 @@ class MappedPatient(NamedTuple):
     grade: str
 
 
-def _usable(dataset: FoundDataset, modalities: Sequence[str]) -> tuple[list[Case], dict[str, list[str]]]:
+def usable_cases(dataset: FoundDataset, modalities: Sequence[str]) -> tuple[list[Case], dict[str, list[str]]]:
     """The cases that can be split, and the ids of the others by what they lack."""
     labelled = [case for case in dataset.cases if case.segmentation]
     complete = [case for case in labelled if set(modalities) <= set(case.modalities)]
@@ -292,7 +292,7 @@ def _deal(strata: Sequence[Sequence[Patient]], folds: int) -> list[list[Patient]
     return [patients[number::folds] for number in range(folds)]
 
 
-def _section(patients: Iterable[Patient], root: Path, fold_of: Mapping[Case, int]) -> list[dict[str, Any]]:
+def section_of(patients: Iterable[Patient], root: Path, fold_of: Mapping[Case, int]) -> list[dict[str, Any]]:
     """Datalist entries sorted by case, with every modality that is there, so that one split serves all trainings."""
     cases = sorted((case for patient in patients for case in patient), key=lambda case: (case.id, case.folder))
     return [

@@ -89,7 +89,7 @@ def datalist(
         raise ConfigurationError(f"evaluation needs {needed}; a run keeps its {RUN_SPLIT_FILE}.")
     if section not in SECTIONS:
         raise ConfigurationError(f"no section {section!r}; there are {', '.join(SECTIONS)}.")
-    split = read_datalist(split_file, dataset_dir)
+    split = read_datalist(split_file, dataset_dir, section)
     cases = samples(split[section], modalities)
     if not cases:
         raise ConfigurationError(f"{split_file}: the section {section} is empty.")

@@ -24,6 +24,7 @@ from workflows.evaluation.exchanged_classes import confusion, exchanged
 from workflows.evaluation.find_label_maps import LabelMapFolder
 from workflows.evaluation.output_files import SCORE_FILES, report_scores
 from workflows.files.outputs import check_outputs
+from workflows.image_files.segments import on_common_grid
 from workflows.machine.processes import in_processes
 from workflows.messages.errors import DatasetError
 from workflows.scoring.false_positives import FalsePositives, false_positives
@@ -183,7 +184,10 @@ def check_pair(pair: Pair) -> Pair:
         except DatasetError as error:
             problems.append(f"{side} {error}".removesuffix("."))
     if len(values) == len(pair.files):
-        problems += _wrong_grids(images, pair.ignore_affine)
+        try:
+            problems += _wrong_grids(on_common_grid(images, pair.files), pair.ignore_affine)
+        except DatasetError as error:
+            problems.append(str(error).removesuffix("."))
     ours = tuple(
         side for side, image in images.items() if image.header["descrip"].item().startswith(WRITTEN_BY.encode())
     )
@@ -239,7 +243,7 @@ def score_pair(
     Args:
         classes: class index by value, by side.
     """
-    images = {side: load_image(file) for side, file in pair.files.items()}
+    images = on_common_grid({side: load_image(file) for side, file in pair.files.items()}, pair.files)
     images[PREDICTION] = _along_one_grid(images, pair.ignore_affine)
     label_maps = {side: as_classes(read_voxels(image), classes[side]) for side, image in images.items()}
     both, affine = (label_maps[PREDICTION], label_maps[REFERENCE]), images[REFERENCE].affine

@@ -19,8 +19,8 @@ from workflows.data.brain import brain_mask
 from workflows.data.case import Case
 from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.label_conventions import LabelConvention, summarise_labels
-from workflows.data.nifti_files import format_shape, load_image, read_voxels
-from workflows.data.oriented import oriented, read_modalities
+from workflows.data.nifti_files import format_shape, read_voxels
+from workflows.data.oriented import load_label_map, oriented, read_modalities
 from workflows.machine.processes import in_processes
 from workflows.messages.errors import DatasetError
 
@@ -212,7 +212,7 @@ def _note_geometry(survey: CaseSurvey, image: nib.Nifti1Image, what: str) -> Non
 
 def _survey_labels(case: Case, survey: CaseSurvey) -> NDArray[Any]:
     assert case.segmentation is not None
-    image = load_image(case.segmentation)
+    image = load_label_map(case)
     if image.ndim != 3:
         raise DatasetError(f"{case.segmentation}: has {image.ndim} axes; one volume per file is expected.")
     _note_geometry(survey, image, "the label map")

@@ -20,10 +20,10 @@ from workflows.data.oriented import (
     OrientedVolume,
     Plane,
     as_classes,
+    load_label_map,
     oriented,
     pixel_aspect,
     read_modalities,
-    read_oriented,
     upright,
 )
 from workflows.messages.errors import DatasetError
@@ -139,7 +139,7 @@ def load_scene(
 def _labels(case: Case, convention: LabelConvention) -> OrientedVolume | None:
     if case.segmentation is None:
         return None
-    volume = read_oriented(case.segmentation)
+    volume = oriented(load_label_map(case))
     return OrientedVolume(as_classes(volume.voxels, convention.classes), volume.spacing_mm)
 
 

@@ -15,7 +15,7 @@ from workflows.data.brain import brain_mask, grey_limits
 from workflows.data.case import Case
 from workflows.data.convention_of_cases import decide_label_convention
 from workflows.data.find_cases import find_cases
-from workflows.data.oriented import Plane, as_classes, read_oriented, upright
+from workflows.data.oriented import Plane, as_classes, load_label_map, oriented, read_oriented, upright
 from workflows.messages.errors import DatasetError
 from workflows.pictures.drawing import add_legend, class_patches, save, scan_figure, show_scan
 
@@ -62,7 +62,7 @@ def prediction_figure(
     scans = {name: cut(volume) for name, volume in volumes.items()}
     overlays = {"prediction": cut(label_map)}
     if reference_classes and case.segmentation:
-        overlays["reference"] = cut(as_classes(read_oriented(case.segmentation).voxels, reference_classes))
+        overlays["reference"] = cut(as_classes(oriented(load_label_map(case)).voxels, reference_classes))
     panels = len(scans) + len(overlays)
     figure = scan_figure(3.2 * panels, 3.9)
     axes = figure.subplots(1, panels, squeeze=False)

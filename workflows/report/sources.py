@@ -28,6 +28,7 @@ from workflows.data.label_conventions import (
 from workflows.data.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
 from workflows.data.oriented import as_classes
 from workflows.files.prediction_names import PROBABILITIES, UNCERTAINTY, map_name, record_name
+from workflows.image_files.segments import on_grid
 from workflows.messages.errors import DatasetError
 from workflows.report.volumes import Grid, pack_image
 from workflows.report.warnings import Notice, uncertain_voxels
@@ -99,7 +100,7 @@ def read_label_map(
     Raises:
         DatasetError: if it lies on another grid, or holds values that are no labels.
     """
-    image = load_image(file)
+    image = on_grid(load_image(file), grid.shape, grid.affine, file)
     if image.ndim != 3 or not Grid.of(image).agrees(grid):
         raise DatasetError(
             f"{file}: lies on another grid than the images of {case.id} ({format_shape(image.shape)} voxels); "
