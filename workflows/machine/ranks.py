@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -229,16 +228,9 @@ def first_of_share(datalist: Mapping[str, Any], section: str) -> int:
     return bounds(len(datalist[section]), rank(), number_of_ranks())[0]
 
 
-@dataclass(frozen=True)
-class Everyone:
-    """The cases of all ranks by name, for a handler that shows what was gathered."""
-
-    names: Sequence[str]
-
-
-def everyone(datalist: Mapping[str, Any], section: str) -> Everyone:
-    """The cases of a section, on all ranks."""
-    return Everyone([case["case"] for case in datalist[section]])
+def everyone(datalist: Mapping[str, Any], section: str) -> list[str]:
+    """The names of a section's cases on all ranks, for a handler that shows what was gathered."""
+    return [case["case"] for case in datalist[section]]
 
 
 def own_seed(seed: int) -> int:

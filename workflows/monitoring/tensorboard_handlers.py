@@ -24,6 +24,7 @@ from transforms.labels import CLASS_NAMES, NUM_CLASSES, REGIONS
 from transforms.regions import background_outside_brain
 from workflows.data.brain import grey_limits
 from workflows.files.run_folder import RUN_CONFIGURATION, run_configuration
+from workflows.monitoring.best_epoch import BestEpoch
 from workflows.pictures.colours import CLASS_COLOURS
 from workflows.pictures.drawing import OVERLAY_OPACITY, class_rgb
 from workflows.training_data.slice_dataset import SliceDataset
@@ -219,17 +220,15 @@ def side_by_side(scan: NDArray[np.floating], label_maps: Sequence[NDArray[np.int
 class FallenCases:
     """As text: the validation cases whose Dice has fallen most since the best epoch.
 
-    Attach it to the validator.
+    Attach it to the validator after `best`.
 
     Args:
-        score: the figure in `engine.state.metrics` that decides which epoch is best.
-        lower_is_better: for a loss.
+        names: the cases of all ranks, in their order.
     """
 
-    def __init__(self, writer: SummaryWriter, dataset: SliceDataset, score: str, lower_is_better: bool = False) -> None:
-        self.writer, self.names = writer, dataset.names
-        self.score, self.sign = score, -1.0 if lower_is_better else 1.0
-        self.best_figure, self.best_epoch, self.best_dice = float("-inf"), 0, torch.empty(0)
+    def __init__(self, writer: SummaryWriter, names: Sequence[str], best: BestEpoch) -> None:
+        self.writer, self.names, self.best = writer, names, best
+        self.best_dice = torch.empty(0)
 
     @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
@@ -237,22 +236,21 @@ class FallenCases:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best epoch so far, and the Dice of its cases."""
-        return {"figure": self.best_figure, "epoch": self.best_epoch, "dice": self.best_dice}
+        """The Dice of the cases in the best epoch."""
+        return {"dice": self.best_dice}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        self.best_figure, self.best_epoch = state_dict["figure"], state_dict["epoch"]
         self.best_dice = state_dict["dice"]
 
     def __call__(self, engine: Engine) -> None:
         """Write the text of the epoch that has ended."""
         state: Any = engine.state
         dice: torch.Tensor = state.metric_details[state.key_metric_name]
-        figure = self.sign * state.metrics[self.score]
-        if figure > self.best_figure:
-            self.best_figure, self.best_epoch, self.best_dice = figure, state.epoch, dice
-            text = f"Epoch {state.epoch} is the best so far ({self.score} {abs(figure):.4f})."
+        if self.best.epoch == state.epoch:
+            self.best_dice = dice
+            figure = self.best.figure
+            text = f"Epoch {state.epoch} is the best so far ({figure} {state.metrics[figure]:.4f})."
         else:
             text = self._table(dice)
         self.writer.add_text(FALLEN_TAG, text, state.epoch)
@@ -261,11 +259,11 @@ class FallenCases:
         change = (dice - self.best_dice).mean(1)
         fallen = [case for case in change.argsort().tolist() if change[case] < 0][:CASES_NAMED]
         if not fallen:
-            return f"No case is worse than in epoch {self.best_epoch}, the best so far."
+            return f"No case is worse than in epoch {self.best.epoch}, the best so far."
         regions = " | ".join(f"{region} then | now" for region in REGIONS)
         rows = [f"| case | mean Dice | {regions} |", "|" + " --- |" * (2 + 2 * len(REGIONS))]
         for case in fallen:
             pairs = zip(self.best_dice[case].tolist(), dice[case].tolist(), strict=True)
             cells = " | ".join(f"{then:.3f} | {now:.3f}" for then, now in pairs)
             rows.append(f"| {self.names[case]} | {change[case]:+.3f} | {cells} |")
-        return "\n".join([f"Since epoch {self.best_epoch}, the best so far:", "", *rows])
+        return "\n".join([f"Since epoch {self.best.epoch}, the best so far:", "", *rows])
