@@ -8,13 +8,10 @@ from typing import Any
 from transforms.files import MARKDOWN_MARK
 from transforms.labels import REGIONS
 from workflows.evaluation.study_published import study_tables
-from workflows.messages.text_tables import TextTable, cell, markdown_text, tables_of
+from workflows.messages.text_tables import TextTable, cell, markdown_text
 from workflows.scoring.score_case import DISTINCT
 from workflows.scoring.score_list import SCORES, TABLES, Score
 from workflows.scoring.statistics import interval_in_words
-
-OWN_ENTRIES = {"schema_version", "cases", "skipped", "settings", "source", "mean_dice", "regions", "interval"}
-"""The entries of a summary that are always there; all others are sections that an evaluation added."""
 
 EMPTY_KINDS = ("both_empty", "prediction_empty", "reference_empty", "no_lesion_scored")
 
@@ -27,11 +24,9 @@ def score_tables(summary: Summary) -> list[TextTable]:
     if summary["skipped"]:
         rows = [[skipped["case"], skipped["reason"]] for skipped in summary["skipped"]]
         tables.append(TextTable("Left out", ["case", "why"], rows, words=["why"]))
-    for name, content in summary.items():
-        if name in SECTION_TABLES:
-            tables += SECTION_TABLES[name](content)
-        elif name not in OWN_ENTRIES:
-            tables += tables_of(name.replace("_", " ").capitalize(), content)
+    for section, tables_of in SECTION_TABLES.items():
+        if section in summary:
+            tables += tables_of(summary[section])
     return tables
 
 
@@ -169,4 +164,4 @@ SECTION_TABLES = {
     "post_processing": post_processing_tables,
     "false_positives": false_positive_tables,
 }
-"""How a section of that name is shown; any other is shown as it is."""
+"""The sections that an evaluation may add to its summary, and how each is shown."""
