@@ -40,7 +40,7 @@ class PredictionFiles:
     Args:
         settings: what the prediction was made with, recorded as it is.
         more_checkpoints: those whose probabilities were averaged with the first's.
-        inferer: says what computed the network, `AxialInferer.computed_by`.
+        inferer: says what computed the network, `PlanesInferer.computed_by`.
         save_probabilities, save_uncertainty: whether these maps are written too.
         background: where it is written, after the label map.
     """
