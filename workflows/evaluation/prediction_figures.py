@@ -13,7 +13,6 @@ import numpy as np
 from ignite.engine import Engine, Events
 from matplotlib.lines import Line2D
 from monai.transforms import Orientation
-from monai.transforms.utils import generate_spatial_bounding_box
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from skimage.feature import peak_local_max
@@ -27,6 +26,7 @@ from workflows.evaluation.evaluate_checkpoint import run_evaluation
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import MODEL
 from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.pictures.case_scene import brain_box
 from workflows.pictures.drawing import add_legend, class_patches, mark_edges, save, scan_figure, show_scan
 
 logger = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ def save_slice(shown: SliceOfCase, out: Path, caption: str = "") -> Path:
     False positives are outlined in white. The brain's box is shown, with a margin.
     """
     brain = np.any([scan != 0 for scan in shown.scans.values()], axis=0)
-    rows, columns = _brain_box(brain)
+    rows, columns, _ = brain_box(brain[..., None], BOX_MARGIN_PX)
     brain = brain[rows, columns]
     height, width = (rows.stop - rows.start) * shown.aspect, columns.stop - columns.start
     panels = max(len(shown.scans) + 2, NUM_CLASSES)
@@ -239,11 +239,3 @@ def save_slice(shown: SliceOfCase, out: Path, caption: str = "") -> Path:
     how_much = f"{shown.false_positives} false positive voxels, {shown.case_false_positives_ml:.1f} ml in the case"
     figure.suptitle(f"{where}: {how_much}", color="white", fontsize=12)
     return save(figure, out)
-
-
-def _brain_box(brain: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The box around the brain in a slice, with a margin; all of the slice where there is no brain."""
-    if not brain.any():
-        return slice(0, brain.shape[0]), slice(0, brain.shape[1])
-    start, end = generate_spatial_bounding_box(brain[None], margin=BOX_MARGIN_PX)
-    return slice(start[0], end[0]), slice(start[1], end[1])

@@ -130,7 +130,7 @@ def load_scene(
                 f"{format_shape(first.voxels.shape)}; register the images first."
             )
     scans, grey, head = _scans(volumes)
-    box = _box(head, first.spacing_mm)
+    box = brain_box(head, [math.ceil(MARGIN_MM / size) for size in first.spacing_mm])
     tumour = labels.voxels if labels else None
     slices = _slices(case, plane, index, tumour, box, first.voxels.shape)
     return CaseScene(case, convention, scans, grey, tumour, first.spacing_mm, box, plane, slices, slice_range, caption)
@@ -156,10 +156,11 @@ def _scans(
     return scans, grey, np.logical_or.reduce(heads)
 
 
-def _box(head: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Box:
-    if not head.any():
-        return tuple(slice(0, length) for length in head.shape)
-    return widened(bounding_box(head), [math.ceil(MARGIN_MM / size) for size in spacing_mm], head.shape)
+def brain_box(brain: NDArray[np.bool_], margin: int | Sequence[int]) -> Box:
+    """The box around the brain in (H, W, D), wider by a margin in voxels; all of the volume where there is no brain."""
+    if not brain.any():
+        return tuple(slice(0, length) for length in brain.shape)
+    return widened(bounding_box(brain), margin, brain.shape)
 
 
 def _slices(

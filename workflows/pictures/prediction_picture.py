@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from transforms.boxes import Box, bounding_box, widened
 from transforms.labels import ENHANCING, MODALITY_TITLES
 from workflows.data.brain import brain_mask, grey_limits
 from workflows.data.case import Case
@@ -17,6 +15,7 @@ from workflows.data.convention_of_cases import decide_label_convention
 from workflows.data.find_cases import find_cases
 from workflows.data.oriented import Plane, as_classes, read_oriented, upright
 from workflows.messages.errors import DatasetError
+from workflows.pictures.case_scene import brain_box
 from workflows.pictures.drawing import add_legend, class_patches, save, scan_figure, show_scan
 
 BOX_MARGIN_PX = 4
@@ -51,10 +50,10 @@ def prediction_figure(
     axial = int((label_map > 0).sum((0, 1)).argmax())
     volumes = {name: read_oriented(case.source(name)).voxels for name in modalities}
     brains = {name: brain_mask(volume) for name, volume in volumes.items()}
-    box = _brain_box(brains[modalities[0]][..., axial : axial + 1])
+    rows, columns, _ = brain_box(brains[modalities[0]][..., axial : axial + 1], BOX_MARGIN_PX)
 
     def cut(volume: NDArray[Any]) -> NDArray[Any]:
-        return upright(volume[box], Plane.axial, axial)
+        return upright(volume[rows, columns], Plane.axial, axial)
 
     scans = {name: cut(volume) for name, volume in volumes.items()}
     overlays = {"prediction": cut(label_map)}
@@ -72,11 +71,3 @@ def prediction_figure(
     add_legend(figure, class_patches())
     figure.suptitle(f"{case.id}, axial slice {axial}{f' ({caption})' if caption else ''}", color="white", fontsize=11)
     return save(figure, out)
-
-
-def _brain_box(brain: NDArray[np.bool_]) -> Box:
-    """The box around the brain in one axial slice (H, W, 1), with a margin, through all slices."""
-    if not brain.any():
-        return (slice(None),) * 3
-    rows, columns, _ = widened(bounding_box(brain), BOX_MARGIN_PX, brain.shape)
-    return rows, columns, slice(None)
