@@ -145,7 +145,7 @@ def surface_dice(one: Surface, other: Surface, tolerance_mm: float) -> float:
 
 def _beyond_mm2(source: Surface, target: Surface, tolerance_mm: float) -> float:
     """The area of `source` farther than the tolerance from `target`."""
-    within_mm = tolerance_mm * (1 + 1e-9)  # room for rounding; the tree looks no farther
+    within_mm = tolerance_mm + 1e-9  # room for rounding; the tree looks no farther
     distances_mm, _ = target.tree.query(source.corners * source.spacing_mm, distance_upper_bound=within_mm)
     return float(source.areas_mm2[np.isinf(distances_mm)].sum())
 

@@ -1,4 +1,4 @@
-"""What training reports and keeps: figures per case, CSV, checkpoints."""
+"""Handlers of training: figures per case, checkpoints, the learning rate, gradients."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ class CaseScores(IgniteMetricHandler):
     (cases, regions), in `engine.state.metric_details` under that name.
 
     Args:
-        prefix: put before the names, e.g. "val_".
+        prefix: of the names, e.g. "val_".
         brain_only: score what would be predicted if nothing outside the brain could be tumour.
-        input: what channels an image has.
-        first_case: the number among the cases of all ranks that this one's case 0 has.
+        first_case: the number of this rank's case 0 among the cases of all ranks.
     """
 
     def __init__(

@@ -25,9 +25,8 @@ logger = logging.getLogger(__name__)
 class RunState:
     """Saves the state after every epoch, and within one when the run is asked to stop; continues from it.
 
-    No random state is saved: what a step draws follows from `seed` and the step's number, the order and the
-    augmentation of the slices from `seed`, epoch and batch (`SliceBatches`). Of several ranks the first saves for all,
-    and all continue from its file.
+    No random state is saved: what a step draws follows from `seed` and its number, the slices and their augmentation
+    from `seed`, epoch and batch (`SliceBatches`). The first rank saves for all, and all continue from its file.
 
     Attach it to the trainer before all other handlers: they find the epoch it continues from.
 

@@ -15,8 +15,7 @@ class SlabBatches(SliceBatches):
     """Which slabs make a batch: `slab` consecutive slices of one patient each, one slab after the other.
 
     An epoch has as many slabs of a patient as cover the stack, each with a random start; a slice at the stack's end is
-    therefore shown less often than one in its middle. The slabs of all patients are mixed, as slices are by
-    `SliceBatches`, whose other arguments these are.
+    shown less often than one in its middle. The slabs of all patients are mixed. Other arguments: see `SliceBatches`.
 
     Args:
         slices_per_batch: a multiple of `slab`.

@@ -23,8 +23,8 @@ class SliceBatches(Sampler[list[int]]):
         seed: the order of epoch n and the augmentation of its batches follow from `seed` and n alone.
         tumour_free_share: at most this share of an epoch's slices is without tumour, others being drawn anew in every
             epoch; None for every slice once in every epoch. Not for one patient per batch.
-        agree: gives the slices, or patients, of an epoch when told how many there are; what it asks for beyond them is
-            drawn again. Ranks agree on the `largest` of their numbers, and so take equally many steps.
+        agree: gives the slices, or patients, of an epoch when told how many there are; what is more is drawn again.
+            Ranks agree on the `largest` of their numbers, and so take equally many steps.
     """
 
     def __init__(
