@@ -60,7 +60,6 @@ LIGHT = (
     "scoring.score_list",
     "scoring.statistics",
     "scoring.surface_distances",
-    "settings.beside_checkpoint",
     "settings.bundle_files",
     "settings.checkpoints",
     "settings.overrides",

@@ -10,13 +10,9 @@ from ignite.engine import Engine, Events
 
 
 class BestEpoch:
-    """Knows which validated epoch is the best so far: the first with the best figure.
+    """Knows which validated epoch is the best so far: the first with the best `figure` in `engine.state.metrics`.
 
     Attach it to the validator before those who ask it.
-
-    Args:
-        figure: the name in `engine.state.metrics` of what decides.
-        lower_is_better: for a loss.
     """
 
     def __init__(self, figure: str, lower_is_better: bool = False) -> None:

@@ -60,14 +60,9 @@ class Scalars(TensorBoardStatsHandler):
 
 
 class RunDescription:
-    """The settings of a run, charts of training against validation, and the network's graph.
+    """The settings in the run's `config.json`, charts of training against validation, and the network's graph.
 
-    Attach it to the trainer. The graph comes after the first epoch, for tracing it takes most of a second, which would
-    pass before the first slice is computed.
-
-    Args:
-        input: what the network is shown.
-        run_dir: the folder whose `config.json` holds the settings.
+    Attach it to the trainer. The graph comes after the first epoch, so that tracing it does not delay the first slice.
     """
 
     def __init__(self, writer: SummaryWriter, network: torch.nn.Module, input: Input, run_dir: str | Path) -> None:
@@ -109,10 +104,8 @@ class RunDescription:
 
 
 def hyperparameters(configuration: Mapping[str, Any]) -> dict[str, float | str]:
-    """The settings of a run that may differ between runs, as TensorBoard takes them.
+    """The settings that may differ between runs, as TensorBoard takes them, from what `config.json` holds.
 
-    Args:
-        configuration: as `config.json` holds it.
     Returns:
         Numbers, words and short lists; of network, loss, optimiser and schedule the class under the section's name and
         the arguments as "section.argument". Expressions and file names are left out.
@@ -145,7 +138,6 @@ class SliceOverlays:
     They are taken from the batches that are scored anyway. Attach it to the validator.
 
     Args:
-        dataset: what the validator's batches come from.
         count: slices in all, spread over the patients and, within a patient, over the stack.
         brain_only: show what would be predicted if nothing outside the brain could be tumour.
     """
@@ -185,10 +177,7 @@ class SliceOverlays:
 
 
 def watched_slices(dataset: SliceDataset, count: int) -> list[tuple[int, int]]:
-    """Patient and slice of `count` slices.
-
-    Patients are spaced evenly. A patient's stack is cut into equal parts, and of each the slice with most tumour taken.
-    """
+    """Patient and slice: of evenly spaced patients, the slices with most tumour in equal parts of the stack."""
     cases = len(dataset.names)
     chosen = [index * cases // count for index in range(count)]
     places = []
@@ -220,10 +209,7 @@ def side_by_side(scan: NDArray[np.floating], label_maps: Sequence[NDArray[np.int
 class FallenCases:
     """As text: the validation cases whose Dice has fallen most since the best epoch.
 
-    Attach it to the validator after `best`.
-
-    Args:
-        names: the cases of all ranks, in their order.
+    Attach it to the validator after `best`. The names are those of the cases of all ranks.
     """
 
     def __init__(self, writer: SummaryWriter, names: Sequence[str], best: BestEpoch) -> None:
