@@ -39,13 +39,8 @@ DECIDED_HERE = ("max_epochs", "val_interval", "resume", "run_dir", "network_def"
 
 @dataclass(frozen=True)
 class Conditions:
-    """What is the same for all networks of a comparison.
-
-    Attributes:
-        minutes: the budget of each training.
-        section: of the split, to be scored.
-        variants: overlays that come before each network's.
-        overrides: settings of train.json.
+    """What is the same for all networks: the budget of a training, the scored section of the split, overlays that come
+    before each network's, and settings of train.json.
     """
 
     minutes: float = 9

@@ -18,12 +18,7 @@ LEGEND_COLUMNS = 5
 
 
 def draw_networks(rows: Sequence[Mapping[str, Any]], path: Path, cases: str) -> Path:
-    """Three panels, one point per network, named below; the line through it spans the cases.
-
-    Args:
-        rows: see `network_tables.network_row`.
-        cases: what was scored, in words.
-    """
+    """Three panels with a point per row of `network_tables.network_row`; the line through it spans the cases."""
     seconds = rows[0]["seconds_are"]
     panels = {
         "parameters (millions)": [row["parameters"] / 1e6 for row in rows],

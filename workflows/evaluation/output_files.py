@@ -22,8 +22,8 @@ SCORE_FILES = (PER_CASE_FILE, SUMMARY_FILE, SCORES_FILE, DICE_PICTURE, VOLUMES_P
 """All that an evaluation writes beside label maps."""
 
 SCHEMA_VERSION = f"1.{max(score.since for score in SCORES)}"
-"""Of `summary.json`, see docs/summary.schema.json: the first number changes when an entry is removed or changes its
-meaning, the second when one is added."""
+"""Of docs/summary.schema.json: the first number changes when an entry goes or means another thing, the second when one
+is added."""
 
 HD95_AS = {"brats": "BraTS takes it (surfaces weighed by area)", "monai": "MONAI takes it (surface voxels counted)"}
 
@@ -39,7 +39,6 @@ def summary_of(
     """The content of `summary.json`.
 
     Args:
-        rows: of all scored cases, see `workflows.scoring.per_case_csv`.
         source: what was scored and where it came from, by name, in words.
         skipped: {"case", "reason"} of the cases left out.
         sections: further entries by the names in `SECTION_TABLES`.
@@ -68,10 +67,8 @@ def summary_of(
 def report_scores(rows: Sequence[Row], out: Path, **described: Any) -> dict[str, Any]:
     """Write `per_case.csv`, `summary.json`, `scores.md` and two pictures into `out`, and print the tables.
 
-    Args:
-        described: the other arguments of `summary_of`.
     Returns:
-        The summary.
+        The summary, made from the rows and what `described` gives to `summary_of`.
     Raises:
         ConfigurationError: if the folder cannot be written to.
     """

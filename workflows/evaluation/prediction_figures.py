@@ -38,11 +38,7 @@ PROBABILITY_COLOURMAP = "magma"
 
 
 def draw_figures(run: Path, variants: Sequence[str], overrides: Mapping[str, Any]) -> None:
-    """Predict test cases of a run by the bundle's inference, and draw them.
-
-    Args:
-        overrides: settings of `inference.json`, `evaluate.json` and `figures.json`; None leaves the default.
-    """
+    """Predict test cases of a run by the bundle's inference, and draw them; an override of None leaves the default."""
     given = {name: value for name, value in overrides.items() if value is not None}
     check_outputs(Path(str(given.get("output_dir", "figures"))).glob("[0-9][0-9]_*.png"))
     run_evaluation(["figures", *variants], {"checkpoint": str(run / MODEL), **given})
@@ -74,8 +70,7 @@ class SliceOfCase:
 
     Args:
         probabilities: (classes, rows, columns).
-        false_positives: voxels of the slice that are tumour in the prediction and not in the reference.
-        case_false_positives_ml: the same in the whole volume.
+        false_positives: voxels of the slice that are tumour in the prediction alone; `case_…`: of the whole volume.
     """
 
     case: str
@@ -100,10 +95,7 @@ class SliceFigures:
 
     Args:
         cases: what is predicted, as `chosen` gives it.
-        plane: "axial", "coronal" or "sagittal".
-        index: the slice to draw, counted from the patient's bottom, front or right; by default those with most false
-            positives, or where a case has none, that with most tumour.
-        slices_per_case: how many of them, at least `SLICES_APART` slices from one another.
+        index: the slice to draw, counted from the patient's bottom, front or right; by default `worst_slices`.
         caption: words for the title.
     """
 
@@ -183,17 +175,15 @@ class SliceFigures:
 
 
 def worst_slices(false: NDArray[np.bool_], tumour: NDArray[np.bool_], plane: Plane, count: int) -> list[int]:
-    """The slices with most false positives, the worst first, at least `SLICES_APART` slices from one another.
+    """Up to `count` slices with most false positives, the worst first, at least `SLICES_APART` slices from one another;
+    without any false positive the one with most tumour.
 
     Args:
         false, tumour: masks of one shape, with axes growing to the patient's left, posterior and superior.
-    Returns:
-        Up to `count` slices; without any false positive the one with most tumour.
     """
-    others = tuple(axis for axis in range(false.ndim) if axis != plane.axis)
-    per_slice = false.sum(others)
+    per_slice = false.sum(plane.sides)
     if not per_slice.any():
-        return [int(tumour.sum(others).argmax())]
+        return [int(tumour.sum(plane.sides).argmax())]
     peaks = peak_local_max(per_slice, min_distance=SLICES_APART, threshold_abs=0, num_peaks=count, exclude_border=False)
     return [int(index) for index in peaks[:, 0]]
 

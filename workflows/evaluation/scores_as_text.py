@@ -138,11 +138,6 @@ def post_processing_tables(content: Mapping[str, Any]) -> list[TextTable]:
     ]
 
 
-def false_positive_tables(content: Mapping[str, Any]) -> list[TextTable]:
-    """One table for each stage that has cases."""
-    return [_false_positives(stage.replace("_", " "), cases) for stage, cases in content.items() if cases]
-
-
 def _false_positives(stage: str, cases: Mapping[str, Mapping[str, Any]]) -> TextTable:
     """Case by case, worst first, and all together: counts summed, volumes averaged."""
     counts = ("slices_without_tumour", "false_slices")
@@ -156,12 +151,12 @@ def _false_positives(stage: str, cases: Mapping[str, Mapping[str, Any]]) -> Text
     mean = [cell(sum(counted[name] for counted in cases.values()) / len(cases), 2) for name in volumes]
     columns = ["case", "slices without tumour", "false", "invented ml", "false ml", "tumour ml", "outside window ml"]
     rows.append([f"{len(cases)} cases: sum, mean ml", *total, *mean])
-    return TextTable(f"False positives {stage}", columns, rows)
+    return TextTable(f"False positives {stage.replace('_', ' ')}", columns, rows)
 
 
 SECTION_TABLES = {
     "study": study_tables,
     "post_processing": post_processing_tables,
-    "false_positives": false_positive_tables,
+    "false_positives": lambda stages: [_false_positives(stage, cases) for stage, cases in stages.items() if cases],
 }
 """The sections that an evaluation may add to its summary, and how each is shown."""

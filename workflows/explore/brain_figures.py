@@ -77,7 +77,9 @@ def centres_figure(survey: DatasetSurvey) -> Figure:
     """The centres of the tumours, each in its brain stretched to the mean size of all brains."""
     located = [case for case in survey.labelled if case.tumour_centre is not None]
     centres = np.array([case.tumour_centre for case in located]).reshape(-1, 3)
-    size_mm = np.mean([_box_size(case) for case in survey.cases if case.brain_box_mm is not None], axis=0)
+    size_mm = np.mean(
+        [np.ptp(case.brain_box_mm, axis=1) for case in survey.cases if case.brain_box_mm is not None], axis=0
+    )
     figure, axes = _three_planes(size_mm)
     for axis, plane in zip(axes, Plane, strict=True):
         sides = list(plane.sides)
@@ -145,12 +147,6 @@ def crop_savings(cases: list[CaseSurvey]) -> tuple[list[float], float]:
     own = 1 - np.prod(boxes[..., 1] - boxes[..., 0], axis=1) / volumes
     union = np.prod(boxes[..., 1].max(axis=0) - boxes[..., 0].min(axis=0))
     return own.tolist(), float(np.mean(1 - np.minimum(union / volumes, 1)))
-
-
-def _box_size(case: CaseSurvey) -> NDArray[Any]:
-    assert case.brain_box_mm is not None
-    low, high = case.brain_box_mm.T
-    return np.asarray(high - low)
 
 
 def _three_planes(size_mm: NDArray[Any]) -> tuple[Figure, NDArray[Any]]:

@@ -18,7 +18,7 @@ from workflows.explore.sections import (
     dataset_section,
     write_page,
 )
-from workflows.explore.survey import CaseSurvey, DatasetSurvey, survey_case, survey_dataset
+from workflows.explore.survey import survey_case, survey_dataset
 from workflows.files.outputs import check_outputs
 from workflows.messages.errors import ConfigurationError, DatasetError
 
@@ -43,7 +43,9 @@ def explore(root: Path, out: Path, view: View, workers: int | None = None) -> li
         survey = None
     else:
         survey = survey_dataset(dataset.cases, view.modalities, workers)
-        chosen, numbers = _example(dataset, survey)
+        by_size = sorted(survey.labelled, key=lambda case: int(case.tumour_slice_voxels.sum()))
+        typical = by_size[len(by_size) // 2] if by_size else survey.cases[0]  # the median tumour, or the first case
+        chosen, numbers = [case for case in dataset.cases if case.id == typical.id][:1], [typical]
         convention = survey.convention
     if broken := next((found for found in numbers if found.problem), None):
         raise DatasetError(broken.problem)
@@ -77,10 +79,3 @@ def _named(dataset: FoundDataset, name: str) -> Case:
         )
     some = ", ".join(case.id for case in dataset.cases[:5])
     raise DatasetError(f"{name}: no such case among the {len(dataset.cases)} below {dataset.root}, e.g. {some}.")
-
-
-def _example(dataset: FoundDataset, survey: DatasetSurvey) -> tuple[list[Case], list[CaseSurvey]]:
-    """The case with the median tumour, which is typical; the first case if none has labels."""
-    ordered = sorted(survey.labelled, key=lambda case: int(case.tumour_slice_voxels.sum()))
-    typical = ordered[len(ordered) // 2] if ordered else survey.cases[0]
-    return [case for case in dataset.cases if case.id == typical.id][:1], [typical]

@@ -41,7 +41,6 @@ class CaseScene:
         grey: the intensities shown as black and white, by modality.
         labels: class indices; None without segmentation.
         box: the brain with a margin.
-        plane: the plane to look at.
         slices: where each plane is cut.
         slice_range: the window in use, in slices of 1 mm from the bottom.
         caption: words for the titles.
@@ -109,10 +108,9 @@ def load_scene(
     slice_range: tuple[int, int],
     caption: str = "",
 ) -> CaseScene:
-    """Read a case to be drawn.
+    """Read a case to be drawn, without the modalities that it lacks.
 
     Args:
-        modalities: those to show; what the case lacks is left out.
         index: the slice of `plane`, see `oriented.upright`; that with most tumour, or the brain's middle, if None.
     Raises:
         DatasetError: if a file cannot be read, the grids differ, or there is no such slice.

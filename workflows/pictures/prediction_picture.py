@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from transforms.labels import ENHANCING, MODALITY_TITLES
 from workflows.data.brain import brain_mask, grey_limits
-from workflows.data.case import Case
 from workflows.data.convention_of_cases import decide_label_convention
 from workflows.data.find_cases import find_cases
 from workflows.data.oriented import Plane, as_classes, read_oriented, upright
@@ -22,30 +21,16 @@ BOX_MARGIN_PX = 4
 
 
 def draw_prediction(folder: Path, prediction: Path, out: Path, modalities: Sequence[str], caption: str = "") -> Path:
-    """`prediction_figure` of the one case in a folder, with its own segmentation beside where it has one."""
-    dataset = find_cases(folder, modalities)
-    if len(dataset.cases) != 1:
-        raise DatasetError(f"{folder}: holds {len(dataset.cases)} cases; name one patient's folder.")
-    classes = decide_label_convention(dataset.cases).classes
-    return prediction_figure(dataset.cases[0], prediction, out, modalities, classes, caption)
-
-
-def prediction_figure(
-    case: Case,
-    prediction: Path,
-    out: Path,
-    modalities: Sequence[str],
-    reference_classes: Mapping[int, int] | None = None,
-    caption: str = "",
-) -> Path:
-    """The axial slice with the most predicted tumour: each modality, the prediction, and the reference if known.
-
-    The patient's left is on the right of the picture, as radiologists look at it.
+    """Draw the axial slice with the most predicted tumour of the one case in a folder, as radiologists look at it: each
+    modality, the prediction, and the case's own segmentation if it has one.
 
     Args:
         prediction: label map on the grid of the case's images, enhancing tumour 3 or 4.
-        reference_classes: class index of each value in the case's own segmentation; None leaves it out.
     """
+    dataset = find_cases(folder, modalities)
+    if len(dataset.cases) != 1:
+        raise DatasetError(f"{folder}: holds {len(dataset.cases)} cases; name one patient's folder.")
+    (case,) = dataset.cases
     label_map = as_classes(read_oriented(prediction).voxels, {4: ENHANCING})
     axial = int((label_map > 0).sum((0, 1)).argmax())
     volumes = {name: read_oriented(case.source(name)).voxels for name in modalities}
@@ -57,8 +42,9 @@ def prediction_figure(
 
     scans = {name: cut(volume) for name, volume in volumes.items()}
     overlays = {"prediction": cut(label_map)}
-    if reference_classes and case.segmentation:
-        overlays["reference"] = cut(as_classes(read_oriented(case.segmentation).voxels, reference_classes))
+    if case.segmentation:
+        classes = decide_label_convention(dataset.cases).classes
+        overlays["reference"] = cut(as_classes(read_oriented(case.segmentation).voxels, classes))
     panels = len(scans) + len(overlays)
     figure = scan_figure(3.2 * panels, 3.9)
     axes = figure.subplots(1, panels, squeeze=False)

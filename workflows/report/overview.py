@@ -64,11 +64,7 @@ def write_thumbnail(report: Report, path: Path) -> None:
 
 
 def write_overview(output_dir: Path, volumes_file: Path) -> Path | None:
-    """Write `OUT/index.html` for what `volumes.csv` lists; None, and nothing written, for a single patient.
-
-    Args:
-        volumes_file: one row per patient: "case", and the volume in ml per region.
-    """
+    """Write `OUT/index.html` for the patients in `volumes.csv`; None, and nothing written, for a single patient."""
     with volumes_file.open(encoding="utf-8", newline="") as table:
         rows = [_row(row, output_dir) for row in csv.DictReader(table)]
     if len(rows) < 2:

@@ -107,18 +107,14 @@ def render_page(report: Report) -> str:
 def render(template: str, scripts: Sequence[str] = (), **context: Any) -> str:
     """Fill a template of `assets`; what is filled in is escaped."""
     style = _colour_rules() + _asset("viewer.css")
-    script = _as_one_module(_asset(*scripts))
+    # The page's policy forbids imports from files: the modules become one, so no two may declare the same name.
+    script = re.sub(r"^(import [^;]*;\n+|export )", "", _asset(*scripts), flags=re.MULTILINE)
     digests = {"style_digest": _digest(style), "script_digest": _digest(script)}
     return filled_template(ASSETS / template, style=style, script=script, **digests, **context)
 
 
 def _asset(*names: str) -> str:
     return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
-
-
-def _as_one_module(modules: str) -> str:
-    """The page's policy forbids imports from files: the modules become one, so no two may declare the same name."""
-    return re.sub(r"^(import [^;]*;\n+|export )", "", modules, flags=re.MULTILINE)
 
 
 def _digest(text: str) -> str:

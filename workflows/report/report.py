@@ -41,11 +41,7 @@ def report_folder(folder: Path, out: Path, prediction: Path | None = None, refer
 
 
 def make_report(case: Case, root: Path, prediction: Path | None = None, reference: Path | None = None) -> Report:
-    """Read, measure and compare.
-
-    Args:
-        root: a folder above the case's own, or that.
-    """
+    """Read, measure and compare; `root` is the case's folder or one above."""
     report = Report(case, sources.read_scan(case, case.modalities))
     grid = report.scan.grid
     stated = case.convention.classes if case.convention else None  # where the data set says it (Decathlon)
@@ -89,9 +85,5 @@ def _add_findings(report: Report) -> None:
 
 
 def write_report(report: Report, out: Path) -> None:
-    """Write the page, whole or not at all.
-
-    Raises:
-        ConfigurationError: if it cannot be written.
-    """
+    """Write the page, whole or not at all; raises `ConfigurationError` if it cannot be written."""
     write_text(out, render_page(report))

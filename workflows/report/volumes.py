@@ -26,7 +26,6 @@ class Grid:
     """Voxels turned to the axes closest to the patient's right, anterior and superior ("RAS"), and where they lie.
 
     Attributes:
-        shape: voxels to the right, to the front and upwards.
         affine: from those voxels to RAS millimetres.
         turn: nibabel's orientation of the file's axes, (3, 2): patient's axis, and 1 or -1 for against it.
     """

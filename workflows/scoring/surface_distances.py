@@ -31,11 +31,9 @@ FEW_CORNERS = 4096  # up to here each distance is looked up
 
 
 def hd95_mm(prediction: Mask, reference: Mask, spacing_mm: Sequence[float], definition: Definition = "brats") -> float:
-    """95 % Hausdorff distance of two masks, neither of them empty.
+    """95 % Hausdorff distance of two masks (H, W, D), neither of them empty.
 
     Args:
-        prediction, reference: (H, W, D).
-        spacing_mm: edge lengths of a voxel along the array's axes.
         definition: "brats" weighs the surface by area; "monai" counts surface voxels, as
             `monai.metrics.compute_hausdorff_distance(percentile=95)` does.
     Raises:
@@ -55,11 +53,10 @@ def hd95_mm(prediction: Mask, reference: Mask, spacing_mm: Sequence[float], defi
 class Surface:
     """The corners at which voxels of a mask meet voxels outside it, each with the area of the surface around it.
 
-    Args:
-        mask: (H, W, D), not empty; what lies beyond the array counts as outside.
+    The mask (H, W, D) is not empty; what lies beyond the array counts as outside.
+
     Attributes:
         corners: (N, 3) int32; the corner (i, j, k) is shared by the voxels i - 1 and i, j - 1 and j, k - 1 and k.
-        areas_mm2: (N,).
     """
 
     def __init__(self, mask: Mask, spacing_mm: Spacing) -> None:
@@ -84,10 +81,7 @@ class Surface:
 
 
 def hausdorff_mm(one: Surface, other: Surface, percent: float = PERCENT) -> float:
-    """The larger of the two directed distances within which `percent` of a surface's area lies of the other surface.
-
-    The direction that cannot be the larger one is not measured.
-    """
+    """The larger of the two directed distances within which `percent` of a surface's area lies of the other surface."""
     share = percent / 100
     pairs = [(source, target, _bounds(source, target, share)) for source, target in ((one, other), (other, one))]
     first, second = sorted(pairs, key=lambda pair: pair[2].lowest, reverse=True)

@@ -76,10 +76,8 @@ class CaseScores(IgniteMetricHandler):
 class SaveCheckpoint:
     """Save a network's weights, as every MONAI application reads them, at the end of an engine's epochs.
 
-    MONAI's `CheckpointSaver` writes in place, and Ignite's `DiskSaver` removes the old file before the new one.
-
-    Args:
-        best: attached before; only its best epochs are saved. None saves every epoch.
+    MONAI's `CheckpointSaver` writes in place, and Ignite's `DiskSaver` removes the old file before the new one. With
+    `best`, attached before, only the best epochs are saved.
     """
 
     def __init__(self, path: str | Path, network: torch.nn.Module, best: BestEpoch | None = None) -> None:
@@ -113,12 +111,10 @@ def number_of_slices(output: Mapping[str, Any]) -> int:
 
 
 class ScheduleByValidation(LrScheduleHandler):
-    """Steps a learning rate's schedule by a figure of the validation, after epochs that validated.
+    """Steps a learning rate's schedule by a figure of the validator, after epochs that validated.
 
     MONAI's would step after the others too, by the figure of an earlier epoch or by none.
 
-    Args:
-        validator: what validates before it, see `TrainingLog`.
     Raises:
         ConfigurationError: when it is attached, if there is nothing to validate on.
     """

@@ -46,12 +46,8 @@ class DeeplySupervised(nn.Module):
         self.loss = DeepSupervisionLoss(loss)  # type: ignore[arg-type]  # any loss will do
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Weighted sum.
-
-        Args:
-            logits: (B, answers, classes, H, W), the finest first, as MONAI's DynUNet gives them in training; or one
-                answer (B, classes, H, W).
-            target: (B, classes, H, W).
+        """Weighted sum of the losses of (B, answers, classes, H, W), the finest first, as MONAI's DynUNet gives them in
+        training; or the loss of one answer, which has the target's shape (B, classes, H, W).
         """
         one = logits.ndim == target.ndim
         loss: Tensor = self.loss(logits if one else list(logits.unbind(dim=1)), target)

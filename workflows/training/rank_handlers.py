@@ -43,9 +43,6 @@ class SameEverywhere:
 
     Statistics of a batch normalisation are a rank's own until they are shared. Figures may differ in their last digit
     on a GPU, and a rank that stopped early would leave the others waiting. Attach it to the validator as the first.
-
-    Args:
-        networks: whose buffers, which no gradient keeps the same, are to be those of the first rank.
     """
 
     def __init__(self, *networks: torch.nn.Module) -> None:

@@ -33,7 +33,6 @@ class RunState:
     Args:
         objects: by name, what has a `state_dict`.
         metrics: the trainer's; their sums are saved within an epoch.
-        resume: continue from the file where it exists.
         keep_settings: called once the configuration has turned out to fit the state.
     """
 
@@ -196,10 +195,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def _stateful(thing: Any) -> Any:
-    """What holds a thing's state: of MONAI's `EarlyStopHandler` the Ignite handler in it.
-
-    MONAI 1.6.1's has no `state_dict` of its own, and gives Ignite's no public name.
-    """
+    """What holds a thing's state: in MONAI 1.6.1's `EarlyStopHandler` Ignite's handler, which has no public name."""
     return thing._handler if isinstance(thing, EarlyStopHandler) else thing
 
 

@@ -75,14 +75,13 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
     """The slices of many patients as one data set; the patients are preprocessed once and kept in memory.
 
     Args:
-        data: one dictionary per patient, as `transform` takes it.
         transform: ends in {"image": (slices, C, H, W) float16, "label": (slices, 1 or more, H, W) uint8}; with
             `input.neighbours` it gives that many more images than labels on either side, and what is cached stays one
             copy of each slice.
         input: of a cube the slices with any brain along its planes are shown, of a window all that `transform` gives.
         whole_stack: show all axial slices of a cube, and no others.
         expected_bytes_per_case: see `transforms.inputs.bytes_per_case`; decides how many patients fit in memory.
-        augmentation: applied to whole batches.
+        augmentation: of whole batches.
         device: keeps the preprocessed patients, if they fit there, and puts batches together.
         cache_dir, cache_gb: keep the preprocessed patients in this folder too, see `StoredCases`; None for in memory
             alone.
