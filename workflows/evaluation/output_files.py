@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workflows.evaluation.scores_as_text import as_markdown, print_summary
+from workflows.evaluation.scores_as_text import as_markdown, explanations, score_tables
 from workflows.files.json_files import write_json
 from workflows.files.text_files import write_text
 from workflows.scoring.lesions import LESION_PENALTY_MM
@@ -82,6 +82,8 @@ def report_scores(rows: Sequence[Row], out: Path, **described: Any) -> dict[str,
     draw_volumes(rows, out / VOLUMES_PICTURE)
     write_text(out / SCORES_FILE, text)
     write_json(summary, out / SUMMARY_FILE)
-    print_summary(summary)
+    for table in score_tables(summary):
+        table.print()
+    print("\n".join(explanations(summary)))
     print(f"{PER_CASE_FILE}, {SUMMARY_FILE}, {SCORES_FILE}, {DICE_PICTURE} and {VOLUMES_PICTURE} in {out.resolve()}")
     return summary

@@ -84,11 +84,6 @@ class SliceOfCase:
     false_positives: int
     case_false_positives_ml: float
 
-    @property
-    def name(self) -> str:
-        """Case, plane and number of the slice, for the file's name."""
-        return f"{self.case}_{self.plane.value}_{self.index:03d}"
-
 
 class SliceFigures:
     """Draws slices of the cases that an evaluator predicts and numbers the files, most false positives first.
@@ -170,7 +165,8 @@ class SliceFigures:
     def _draw(self) -> None:
         ranked = sorted(self.slices, key=lambda s: (-s.case_false_positives_ml, s.case, -s.false_positives))
         for rank, shown in enumerate(ranked, start=1):
-            save_slice(shown, self.output_dir / f"{rank:02d}_{shown.name}.png", self.caption)
+            name = f"{rank:02d}_{shown.case}_{shown.plane.value}_{shown.index:03d}.png"
+            save_slice(shown, self.output_dir / name, self.caption)
         logger.info(f"{len(ranked)} figures in {self.output_dir.resolve()}, most false positives first")
 
 

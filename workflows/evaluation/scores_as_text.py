@@ -57,13 +57,6 @@ def as_markdown(summary: Summary, pictures: Mapping[str, str]) -> str:
     return "\n".join(parts)
 
 
-def print_summary(summary: Summary) -> None:
-    """Tables and sentences, on the terminal."""
-    for table in score_tables(summary):
-        table.print()
-    print("\n".join(explanations(summary)))
-
-
 def _scores(summary: Summary, table: str) -> TextTable:
     """One of `TABLES`."""
     scores = [score for score in SCORES if score.table == table]

@@ -43,7 +43,9 @@ def accept(resume: bool, run_dir: str, dataset_dir: str, split_file: str | None,
         logger.info(f"{folder} holds no {LAST} yet: starting afresh")
         return
     before, now = run_configuration(folder / LAST), current_configuration()
-    _refuse_other_split(folder, split_file)
+    own = folder / RUN_SPLIT_FILE
+    if split_file and own.exists() and Path(split_file).read_bytes() != own.read_bytes():
+        raise ConfigurationError(f"{folder}: keeps its own split; leave --split out, or start a new run.")
     if before and now:
         resolved = {"dataset_dir": str(Path(dataset_dir).resolve()), "amp": amp}
         changes = differences(before, {**now, **resolved})
@@ -90,9 +92,3 @@ def _is_part_of_the_state(name: str, before: Mapping[str, Any]) -> bool:
         or name in PART_OF_THE_STATE
         or re.search(rf"@{re.escape(top)}(?![#:\w])", schedule) is not None
     )
-
-
-def _refuse_other_split(folder: Path, split_file: str | None) -> None:
-    own = folder / RUN_SPLIT_FILE
-    if split_file and own.exists() and Path(split_file).read_bytes() != own.read_bytes():
-        raise ConfigurationError(f"{folder}: keeps its own split; leave --split out, or start a new run.")

@@ -172,10 +172,8 @@ class RunState:
 
 
 def identity_handler(handler: Any) -> Any:
-    """The handler as it is, for a trainer's list of handlers in JSON.
-
-    MONAI 1.6.1 looks for the `ValidationHandler` in that list when it checks a bundle's properties, and reads the
-    `_target_` of every entry; a plain reference such as "@run_state" has none, and the check ends in a TypeError.
+    """The handler as it is: MONAI 1.6.1 checks the `_target_` of every entry in the trainer's list of handlers, and a
+    plain reference such as "@run_state" has none.
     """
     return handler
 

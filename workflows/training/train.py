@@ -167,18 +167,17 @@ def check_window(datalist: Mapping[str, Any], input: Input) -> None:
     Raises:
         DatasetError: naming the first case whose volume the window leaves.
     """
+
+    def check(slice_range: Sequence[int]) -> None:
+        for case in chain.from_iterable(datalist[section] for section in SECTIONS):
+            depth, spacing_mm = axial_slices(case["image"][0])
+            try:
+                slice_window(slice_range, spacing_mm, depth)
+            except ValueError as error:
+                raise DatasetError(f"{case['case']}: {error}") from error
+
     if slice_range := input.slice_range:
-        cases = [case for section in SECTIONS for case in datalist[section]]
-        from_first(lambda: _check_windows(cases, slice_range))
-
-
-def _check_windows(cases: Sequence[Mapping[str, Any]], slice_range: Sequence[int]) -> None:
-    for case in cases:
-        depth, spacing_mm = axial_slices(case["image"][0])
-        try:
-            slice_window(slice_range, spacing_mm, depth)
-        except ValueError as error:
-            raise DatasetError(f"{case['case']}: {error}") from error
+        from_first(lambda: check(slice_range))
 
 
 def end_run(run_dir: str, state: RunState, validated: bool = True) -> None:
