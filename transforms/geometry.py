@@ -8,7 +8,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike
 
-AFFINE_TOLERANCE_MM = 1e-3
+AXIS_TOLERANCE_MM = 1e-3
+"""Between the steps from one voxel to the next along an axis: programs round what they write."""
+ORIGIN_TOLERANCE = 0.1
+"""Of a voxel's shortest edge, between two origins."""
 
 
 class AxialAxis(NamedTuple):
@@ -38,5 +41,8 @@ def voxel_ml(voxel: ArrayLike) -> float:
 
 
 def same_place(affine: ArrayLike, other: ArrayLike) -> bool:
-    """Whether two affines (4, 4) put voxels of equal indices at the same place, within `AFFINE_TOLERANCE_MM`."""
-    return bool(np.allclose(np.asarray(affine), np.asarray(other), atol=AFFINE_TOLERANCE_MM, rtol=0))
+    """Whether two affines (4, 4) put voxels of equal indices at the same place, to a tenth of a voxel."""
+    one, two = np.asarray(affine, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    edge_mm = float(nib.affines.voxel_sizes(one).min())
+    same_axes = np.allclose(one[:3, :3], two[:3, :3], atol=AXIS_TOLERANCE_MM, rtol=0)
+    return bool(same_axes and np.allclose(one[:3, 3], two[:3, 3], atol=ORIGIN_TOLERANCE * edge_mm, rtol=0))

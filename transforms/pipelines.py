@@ -30,7 +30,7 @@ from monai.transforms import (
 )
 
 from transforms.batches import OnSlicesOfBatchd, RandAffineOfSlicesd, artefacts
-from transforms.checks import KnownLabelsd, RequireSignald, SameGridd
+from transforms.checks import KnownLabelsd, OnSameGridd, RequireSignald
 from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBraind
 from transforms.decision import BestExpectedDiced
 from transforms.files import PROBABILITIES, UNCERTAINTY
@@ -111,9 +111,9 @@ def preprocessing_with_label(
 def load_labels(key: str, label_values: Mapping[int, int] | None, reader: ImageReader | None = None) -> list[Transform]:
     """Transforms that read a label map on its own grid as class indices, (1, H, W, D) uint8.
 
-    They refuse values that are not among `label_values`, and a grid other than that of the files of "image".
+    They turn it onto the axes of the files of "image", and refuse another grid and values not among `label_values`.
     """
-    chain = [*_load(key, reader), SameGridd(keys=("image", key), allow_missing_keys=True)]
+    chain = [*_load(key, reader), OnSameGridd(keys=("image", key), allow_missing_keys=True)]
     if label_values:
         values, classes = zip(*label_values.items(), strict=True)
         chain.append(KnownLabelsd(keys=key, values=values))

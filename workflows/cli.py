@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer import Argument, BadParameter, Option
@@ -15,6 +15,10 @@ from typer import Argument, BadParameter, Option
 from workflows.machine.stopping import exit_on_sigterm
 from workflows.messages.errors import BratsError, printable, root_cause
 from workflows.settings.overrides import parse_overrides, send_no_usage_data
+
+if TYPE_CHECKING:
+    from workflows.data.label_conventions import LabelConvention
+    from workflows.data.reading import Reading
 
 HYPHENS_AND_UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
 WITH_OVERRIDES = {**HYPHENS_AND_UNDERSCORES, "allow_extra_args": True, "ignore_unknown_options": True}
@@ -39,12 +43,28 @@ Variants = Annotated[
     list[str] | None,
     Option("--config", help="Overlay: a name such as seed or residual_unet, or a file; may be repeated."),
 ]
+PatientPattern = Annotated[
+    str | None,
+    Option(
+        "--patient",
+        metavar="REGEX",
+        help="What the patient is in a case's id or path: the group 'patient', the first group or the whole match.",
+    ),
+]
 Workers = Annotated[int | None, Option(help="Number of processes; all cores if not given.")]
 SplitFile = Annotated[Path | None, Option("--split", "--split-file", help="Datalist; the run's own if not given.")]
 NewSplitFile = Annotated[Path | None, Option("--split", "--split-file", help="Datalist; a new split if not given.")]
 SliceRange = Annotated[str, Option(help="Window of axial slices of 1 mm, as FIRST:END.")]
 RunData = Annotated[Path | None, Option(help="Data folder; the run's own if not given.")]
 Caption = Annotated[str, Option(help="Words to add to the titles.")]
+Files = Annotated[
+    list[str] | None,
+    Option("--files", help="MODALITY=PATTERN for names not known, as T1ce={case}/*gd.nii.gz; repeated, label= too."),
+]
+Labels = Annotated[
+    str | None,
+    Option("--labels", help="What label values mean: a convention such as decathlon, or 1=oedema,2=core,3=enhancing."),
+]
 DEFAULT_MODALITIES = "flair,t1ce"
 PlaneName = Literal["axial", "coronal", "sagittal"]
 SEVERAL = "Several, or a folder of runs, are averaged, and each costs one prediction"
@@ -73,6 +93,10 @@ def audit(
     out: Annotated[Path | None, Option(help="JSON file for everything found.")] = None,
     modalities: Modalities = DEFAULT_MODALITIES,
     slice_range: SliceRange = "60:135",
+    files: Files = None,
+    labels: Labels = None,
+    patient: PatientPattern = None,
+    list_files: Annotated[bool, Option("--list", help="Show which file of each case was taken for what.")] = False,
     workers: Workers = None,
 ) -> None:
     """Find the cases in a folder and check every file. Status 1 if a case cannot be used."""
@@ -82,8 +106,9 @@ def audit(
 
     if out:
         check_outputs([out], [folder])
-    found = audit_dataset(folder, _modalities(modalities), _slice_range(slice_range), workers)
-    print_table(found)
+    reading = _reading(files, labels, patient)
+    found = audit_dataset(folder, _modalities(modalities), _slice_range(slice_range), workers, reading)
+    print_table(found, list_files)
     if out:
         found.write(out)
     if found.unusable or found.errors:
@@ -108,6 +133,8 @@ def explore(
     slice_range: SliceRange = "60:135",
     modalities: Annotated[str, Option(help="Modalities to draw where a case has them.")] = "flair,t1ce,t1,t2",
     caption: Caption = "",
+    files: Files = None,
+    labels: Labels = None,
     workers: Workers = None,
 ) -> None:
     """Draw a data set, or single cases, on one page for a browser."""
@@ -117,7 +144,7 @@ def explore(
 
     window, drawn = _slice_range(slice_range), tuple(_modalities(modalities))
     view = View(tuple(case or ()), Plane(plane), slice_index, window, drawn, caption)
-    for line in run_explore(folder, out, view, workers):
+    for line in run_explore(folder, out, view, workers, _reading(files, labels)):
         typer.echo(line)
 
 
@@ -131,7 +158,10 @@ def split(
     fold: Annotated[int, Option(help="Fold that validates, counted from 0.")] = 0,
     test_ids: Annotated[str | None, Option(help="Cases to test on, separated by commas.")] = None,
     all_cases: Annotated[bool, Option("--all-cases", help="Train on all cases; validate and test on none.")] = False,
+    patient: PatientPattern = None,
     modalities: Modalities = DEFAULT_MODALITIES,
+    files: Files = None,
+    labels: Labels = None,
 ) -> None:
     """Divide the labelled cases by patient into training, validation and testing."""
     from workflows.data.datalist import SECTIONS
@@ -143,10 +173,18 @@ def split(
     check_outputs([out], [folder])
     names = _modalities(modalities)
     ids = _listed(test_ids) if test_ids else None
-    plan = SplitPlan(seed=seed, test_ids=ids, stratify=stratify, folds=folds, fold=fold, all_cases=all_cases)
-    made = make_split(find_cases(folder, names), plan, names)
+    plan = SplitPlan(
+        seed=seed, test_ids=ids, stratify=stratify, folds=folds, fold=fold, all_cases=all_cases, patient=patient
+    )
+    reading = _reading(files, labels, patient)
+    made = {**make_split(find_cases(folder, names, reading), plan, names), **reading.stated()}
     write_json(made, out)
-    typer.echo(f"{', '.join(f'{len(made[section])} {section}' for section in SECTIONS)} cases in {out}")
+    sizes = {section: len(made[section]) for section in SECTIONS}
+    typer.echo(f"{', '.join(f'{size} {section}' for section, size in sizes.items())} cases in {out}")
+    if sum(sizes.values()) > made["patients"]:
+        typer.echo(f"They are {sum(sizes.values())} cases of {made['patients']} patients; each is in one section.")
+    if ids and (joined := [entry["case"] for entry in made["testing"] if entry["case"] not in ids]):
+        typer.echo(printable(f"Tested on too, as cases of the same patients: {', '.join(joined)}"))
 
 
 @app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES, rich_help_panel=TRAINING)
@@ -163,6 +201,9 @@ def train(
     cache_dir: Annotated[
         Path | None, Option(help="Folder to keep preprocessed cases in; the next run starts from them.")
     ] = None,
+    files: Files = None,
+    labels: Labels = None,
+    patient: PatientPattern = None,
 ) -> None:
     """Train a network. OUT/model.pt holds the best weights, with --all-cases the last ones."""
     from workflows.training.train import train as run_training
@@ -171,7 +212,8 @@ def train(
         raise BadParameter("name the run to continue by --out RUN.", param_hint="--resume")
     named = {"dataset_dir": dataset_dir, "run_dir": out, "split_file": split_file, "cache_dir": cache_dir}
     flags = ["--all_cases", "True"] if all_cases else []
-    run_training(config or [], _overrides(named, [*flags, *context.args]), resume)
+    said = _reading_settings(files, labels, patient)
+    run_training(config or [], {**said, **_overrides(named, [*flags, *context.args])}, resume)
 
 
 @app.command(context_settings=WITH_OVERRIDES, epilog=OVERRIDES, rich_help_panel=PREDICTION)
@@ -192,6 +234,8 @@ def predict(
     ] = True,
     overwrite: Annotated[bool, Option("--overwrite", help="Predict patients again that OUT already holds.")] = False,
     config: Variants = None,
+    files: Files = None,
+    labels: Labels = None,
 ) -> None:
     """Segment patients and write NIfTI label maps in their own geometry. Given again, it continues where it stopped."""
     from workflows.prediction.predict import predict as run_prediction
@@ -202,6 +246,7 @@ def predict(
     named = {"patient_dir": folder, "output_dir": out}
     saved = {"save_probabilities": save_probabilities, "save_uncertainty": save_uncertainty, "report": report}
     fixed = {"et_label": et_label, "overwrite": overwrite, **saved, **named_checkpoints(checkpoint or [])}
+    fixed |= _reading_settings(files, labels)
     run_prediction(config or [], {**fixed, **_overrides(named, context.args)})
 
 
@@ -230,6 +275,13 @@ def evaluate(
         Rules | None, Option(help="Year of BraTS whose rules score empty masks; 2020 if not given.")
     ] = None,
     hd95: Annotated[Definition | None, Option(help="Whose definition of HD95; brats if not given.")] = None,
+    labels: Annotated[
+        str | None, Option("--labels", help="What the values in --references mean, where names do not say it.")
+    ] = None,
+    prediction_labels: Annotated[str | None, Option(help="The same for the values in --predictions.")] = None,
+    ignore_affine: Annotated[
+        bool, Option("--ignore-affine", help="Compare --predictions voxel by voxel, wherever their headers place them.")
+    ] = False,
 ) -> None:
     """Score weights on the cases of a split, or label maps of any program against true ones."""
     for_checkpoint = {"dataset_dir": dataset_dir, "split_file": split_file}
@@ -240,10 +292,17 @@ def evaluate(
         if not (predictions and references):
             raise BadParameter("--predictions and --references are folders of one evaluation: name both.")
         from workflows.evaluation.evaluate_folders import evaluate_folders
+        from workflows.evaluation.find_label_maps import find_label_maps
 
-        evaluate_folders(predictions, references, out, rules or "2020", hd95 or "brats", skip_bad, workers)
+        sides = (
+            find_label_maps(predictions, _convention(prediction_labels), ignore_affine),
+            find_label_maps(references, _convention(labels)),
+        )
+        evaluate_folders(*sides, out, rules or "2020", hd95 or "brats", skip_bad, workers)
         return
-    _refuse_no_checkpoint(checkpoint, skip_bad, workers)
+    for_folders = {"skip_bad": skip_bad, "workers": workers, "labels": labels, "prediction_labels": prediction_labels}
+    for_folders["ignore_affine"] = ignore_affine
+    _refuse_no_checkpoint(checkpoint, for_folders)
     from workflows.evaluation.evaluate_checkpoint import run_evaluation
     from workflows.settings.checkpoints import named_checkpoints
 
@@ -361,11 +420,13 @@ def report(
     reference: Annotated[
         Path | None, Option(help="Label map to compare with; the patient's own, if there is one, if not given.")
     ] = None,
+    files: Files = None,
+    labels: Labels = None,
 ) -> None:
     """Write one page to scroll through a patient in a browser."""
     from workflows.report.report import report_folder
 
-    typer.echo(report_folder(folder, out, prediction, reference))
+    typer.echo(report_folder(folder, out, prediction, reference, _reading(files, labels)))
 
 
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=PREDICTION)
@@ -413,15 +474,32 @@ def _refuse_mixture(for_checkpoint: Mapping[str, object], extra: list[str]) -> N
         raise BadParameter(f"{' '.join(extra)}: no such option beside --predictions.")
 
 
-def _refuse_no_checkpoint(checkpoint: list[Path] | None, skip_bad: bool, workers: int | None) -> None:
+def _refuse_no_checkpoint(checkpoint: list[Path] | None, for_folders: Mapping[str, object]) -> None:
     if not checkpoint:
         raise BadParameter("name weights by --checkpoint, or label maps by --predictions and --references.")
-    if skip_bad or workers is not None:
-        raise BadParameter("--skip-bad and --workers belong to --predictions, not to --checkpoint.")
+    if given := [f"--{name.replace('_', '-')}" for name, value in for_folders.items() if value not in (None, False)]:
+        raise BadParameter(f"{', '.join(given)}: only beside --predictions, not beside --checkpoint.")
 
 
 def _overrides(named: Mapping[str, Path | None], extra: list[str]) -> dict[str, object]:
     return {**{name: str(value) for name, value in named.items() if value is not None}, **parse_overrides(extra)}
+
+
+def _reading(files: list[str] | None = None, labels: str | None = None, patient: str | None = None) -> Reading:
+    from workflows.data.reading import Reading
+
+    return Reading(tuple(files or ()), labels, patient)
+
+
+def _reading_settings(
+    files: list[str] | None = None, labels: str | None = None, patient: str | None = None
+) -> dict[str, object]:
+    said = _reading(files, labels, patient).stated()  # refuses what it does not understand
+    return {f"reading#{name}": value for name, value in said.items()}
+
+
+def _convention(labels: str | None) -> LabelConvention | None:
+    return _reading(labels=labels).convention
 
 
 def _listed(text: str) -> list[str]:

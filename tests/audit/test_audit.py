@@ -17,6 +17,7 @@ from workflows.audit.case_checks import CaseRecord, share_outside
 from workflows.audit.dataset_checks import Audit, audit_dataset
 from workflows.audit.table import print_table
 from workflows.data.brain import brain_mask
+from workflows.data.reading import Reading
 from workflows.messages.errors import DatasetError
 
 SHAPE = (24, 24, 20)
@@ -84,7 +85,7 @@ def only_record(root: Path, **options: object) -> CaseRecord:
 
 def printed(findings: Audit) -> str:
     text = io.StringIO()
-    print_table(findings, Console(file=text))
+    print_table(findings, console=Console(file=text))
     return text.getvalue()
 
 
@@ -424,6 +425,25 @@ def test_one_id_in_two_folders_and_two_time_points_are_one_patient(tmp_path: Pat
         (("a/BraTS-GLI-00001-000", "b/BraTS-GLI-00001-000"), ("id", "patient")),
         (("a/BraTS-GLI-00002-000", "a/BraTS-GLI-00002-001"), ("patient",)),
     ]
+
+
+def test_names_that_may_be_one_patients_are_warned_of_until_the_patient_is_named(tmp_path: Path) -> None:
+    for seed, name in enumerate(("P07_1", "P07_2", "P09_1", "P09_2"), start=1):
+        write_case(tmp_path, name, seed=seed)
+    (warning,) = (found := audit(tmp_path)).warnings
+    assert warning.startswith("P07_1 and P07_2, P09_1 and P09_2 count as different patients")
+    assert f"warning: {warning}" in printed(found) and found.duplicates == ()
+    told = audit(tmp_path, reading=Reading(patient=r"P\d+"))
+    assert [record.patient for record in told.cases] == ["P07", "P07", "P09", "P09"]
+    assert [pair.same for pair in told.duplicates] == [("patient",)] * 2
+    assert told.warnings == ()
+
+
+def test_a_case_without_a_time_point_is_the_same_patient_as_those_with_one(tmp_path: Path) -> None:
+    for seed, name in enumerate(("P07", "P07_followup1", "P08"), start=1):
+        write_case(tmp_path, name, seed=seed)
+    (pair,) = audit(tmp_path).duplicates
+    assert (pair.cases, pair.same) == (("P07", "P07_followup1"), ("patient",))
 
 
 # On the terminal

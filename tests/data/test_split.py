@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.support import Started
 from transforms.labels import STUDY_MODALITIES
 from workflows.data import split as splitting
 from workflows.data.case import Case, FoundDataset
@@ -162,6 +163,79 @@ def test_time_points_and_copies_and_mapped_ids_stay_together(tmp_path: Path) -> 
         ]
 
 
+@pytest.fixture
+def two_each(tmp_path: Path) -> Path:
+    """Two cases of each of four patients, whose names are not known."""
+    for number in range(8):
+        write_case(tmp_path / "two_each", f"P{number // 2}_{number % 2 + 1}", number + 1)
+    return tmp_path / "two_each"
+
+
+def torn(split: dict[str, Any]) -> set[str]:
+    """The patients of `two_each` in more than one section."""
+    sections = [{name.split("_")[0] for name in ids(split[section])} for section in SECTIONS]
+    return {patient for patient in set.union(*sections) if sum(patient in section for section in sections) > 1}
+
+
+def test_names_that_may_be_time_points_are_warned_of_once_and_split_as_they_are(two_each, caplog) -> None:
+    split = make_split(find_cases(two_each))
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "warning: P0_1 and P0_2, P1_1 and P1_2, P2_1 and P2_2 count as different patients"
+    )
+    assert "--patient 'REGEX'" in record.getMessage()
+    assert torn(split) and split["patients"] == 8 and "patient" not in split
+
+
+def test_a_patient_that_is_named_by_an_expression_stays_together_and_the_split_says_so(
+    two_each: Path, tmp_path: Path, command: Callable[..., Started], caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "split.json"
+    ended = command("split", two_each, "--out", out, "--patient", r"(P\d+)_", "--test-ids", "P2_1")
+    split = json.loads(out.read_text())
+    assert ended.stdout.splitlines() == [
+        f"4 training, 2 validation, 2 testing cases in {out}",
+        "They are 8 cases of 4 patients; each is in one section.",
+        "Tested on too, as cases of the same patients: P2_2",
+    ]
+    assert torn(split) == set() and not caplog.records
+    assert (split["patient"], split["patients"], ids(split["testing"])) == (r"(P\d+)_", 4, ["P2_1", "P2_2"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(P", r"--patient (P: is no regular expression (missing ), unterminated subpattern at position 0)."),
+        ("Q", "P0_1: --patient Q finds no patient in this id, nor in its path P0_1/P0_1_flair.nii; mend the"),
+    ],
+)
+def test_an_expression_that_is_none_or_finds_nothing_ends_in_one_line(
+    two_each: Path, tmp_path: Path, command: Callable[..., Started], pattern: str, message: str
+) -> None:
+    for arguments in (("split", two_each, "--out", tmp_path / "split.json"), ("audit", two_each, "--workers", 1)):
+        ended = command(*arguments, "--patient", pattern)
+        assert ended.status == 1 and ended.stdout == "" and ended.stderr.count("\n") == 1
+        assert ended.stderr.startswith(f"error: {message}")
+    assert not (tmp_path / "split.json").exists()
+
+
+def test_every_fold_of_a_cross_validation_holds_whole_patients(two_each: Path) -> None:
+    found = find_cases(two_each)
+    splits = [make_split(found, SplitPlan(folds=3, fold=fold, patient=r"P\d+")) for fold in range(3)]
+    assert [torn(split) for split in splits] == [set()] * 3
+    assert sorted(name for split in splits for name in ids(split["validation"])) == sorted(
+        [*ids(splits[0]["training"]), *ids(splits[0]["validation"])]
+    )
+
+
+def test_session_folders_keep_a_patient_together(tmp_path: Path) -> None:
+    for number in range(8):
+        write_case(tmp_path / f"GBM{number // 2}", f"visit{number % 2}", number + 1)
+    split = make_split(find_cases(tmp_path))
+    sections = [{entry["label"].split("/")[0] for entry in split[section]} for section in SECTIONS]
+    assert split["patients"] == sum(map(len, sections)) == 4
+
+
 def test_two_healthy_cases_are_two_patients(tmp_path: Path) -> None:
     for name in ("P1", "P2", "P3"):
         write_case(tmp_path, name, 0)
@@ -302,8 +376,8 @@ def remove_from_first(*keys: str) -> Callable[[dict[str, Any]], None]:
             lambda split: split.pop("label_convention"),
             "has no 'label_convention', as the datalist of  brats-unet split",
         ),
-        (lambda split: split.update(label_convention="mine"), "'label_convention' is 'mine', not one of brats-to-2022"),
-        (lambda split: split.update(label_convention=[]), r"'label_convention' is \[\], not one of"),
+        (lambda split: split.update(label_convention="mine"), "'label_convention': 'mine': is no label convention;"),
+        (lambda split: split.update(label_convention=[]), r"'label_convention': '\[\]': is no label convention"),
         (lambda split: split["training"].append("P1"), 'training: "P1" is no case'),
         (move_between_sections, r"case P\d+ is in two sections, training and testing"),
         (share_a_file, r"file .*_flair\.nii is in two sections"),

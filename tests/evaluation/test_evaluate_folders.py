@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.support import LPS, REPOSITORY, Started
+from transforms.files import nifti_signature
 from transforms.labels import REGIONS
 from workflows.evaluation.evaluate_folders import score_folders
 from workflows.evaluation.find_label_maps import find_label_maps
@@ -158,17 +159,25 @@ def test_the_terminal_and_scores_md_show_means_with_their_number_of_cases(
 
 
 def test_processes_give_what_one_process_gives(folders: tuple[Path, Path]):
-    assert score_folders(*folders, workers=2) == score_folders(*folders, workers=1)
+    sides = [find_label_maps(folder) for folder in folders]
+    assert score_folders(*sides, workers=2) == score_folders(*sides, workers=1)
 
 
-@pytest.mark.parametrize(("prediction", "reference"), [(3, 4), (4, 3), (3, 3)])
+@pytest.mark.parametrize(
+    ("prediction", "reference", "said"), [(3, 4, ()), (4, 3, ()), (3, 3, ("--labels", "brats-from-2023"))]
+)
 def test_enhancing_tumour_may_be_3_or_4_on_either_side(
-    prediction: int, reference: int, folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+    prediction: int,
+    reference: int,
+    said: tuple[str, ...],
+    folders: tuple[Path, Path],
+    evaluate: Callable[..., Started],
+    tmp_path: Path,
 ):
     for case in "ABC":
         save(tumour(prediction), folders[0] / f"{case}.nii.gz")
         save(tumour(reference), folders[1] / case / f"{case}_seg.nii.gz")
-    assert evaluate().status == 0
+    assert evaluate(*said).status == 0
     summary = summary_in(tmp_path / "out")
     assert set(summary["mean_dice"].values()) == {1.0}
     assert summary["source"]["enhancing_tumour_in_predictions"] == f"label {prediction}"
@@ -185,6 +194,97 @@ def test_what_predict_leaves_is_scored_against_the_data_folder(phantom_dir: Path
     )
     assert ended.status == 0, ended.stderr
     assert set(summary_in(tmp_path / "out")["mean_dice"].values()) == {1.0}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the labels mean
+
+
+def in_decathlons_order(array: np.ndarray) -> np.ndarray:
+    return np.array([0, 2, 1, 3, 3], np.uint8)[array]
+
+
+NNUNET = {
+    "channel_names": {"0": "FLAIR", "1": "T1ce"},
+    "labels": {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},
+}
+
+
+def test_the_output_of_nnunet_is_scored_in_the_order_that_its_dataset_json_states(
+    folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+):
+    for case in "ABC":
+        save(in_decathlons_order(tumour()), folders[0] / f"{case}.nii.gz")
+    (folders[0] / "dataset.json").write_text(json.dumps(NNUNET))
+    (folders[0] / "plans.json").write_text("{}")
+    ended = evaluate()
+    assert (ended.status, ended.stderr.count("warning")) == (0, 0), ended.stderr
+    summary = summary_in(tmp_path / "out")
+    assert set(summary["mean_dice"].values()) == {1.0}
+    assert summary["source"]["labels_of_predictions"].startswith("decathlon (1 oedema, 2 necrotic core")
+    assert summary["source"]["labels_of_references"].startswith("brats-to-2022 (1 necrotic core, 2 oedema")
+
+
+def test_labels_in_nnunets_raw_folder_are_read_as_the_dataset_json_above_them_says(
+    folders: tuple[Path, Path], command: Command, tmp_path: Path
+):
+    for case in "ABC":
+        save(in_decathlons_order(tumour()), tmp_path / "raw" / "labelsTr" / f"{case}.nii.gz")
+        save(tumour(), folders[0] / f"{case}.nii.gz")
+    (tmp_path / "raw" / "dataset.json").write_text(json.dumps(NNUNET))
+    given = ("--predictions", folders[0], "--references", tmp_path / "raw" / "labelsTr", "--out", tmp_path / "out")
+    assert command("evaluate", *given, "--workers", 1).status == 0
+    assert set(summary_in(tmp_path / "out")["mean_dice"].values()) == {1.0}
+
+
+def test_an_order_that_is_only_likely_is_refused_where_exchanging_classes_fits_much_better(
+    folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+):
+    for case in "ABC":
+        save(in_decathlons_order(tumour()), folders[0] / f"{case}.nii.gz")
+    ended = evaluate()
+    assert ended.status == 1 and not (tmp_path / "out").exists()
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert "exchanging necrotic core and oedema raises the mean Dice from 0." in line and "to 1.00" in line
+    assert "--prediction-labels: brats-from-2023 (1 necrotic core" in line
+    assert evaluate("--prediction-labels", "decathlon").status == 0
+    assert set(summary_in(tmp_path / "out")["mean_dice"].values()) == {1.0}
+
+
+def test_an_order_that_was_stated_is_scored_with_a_warning(
+    folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+):
+    for case in "ABC":
+        save(in_decathlons_order(tumour()), folders[0] / f"{case}.nii.gz")
+    ended = evaluate("--prediction-labels", "brats-from-2023")
+    assert ended.status == 0 and summary_in(tmp_path / "out")["mean_dice"]["TC"] < 0.5
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("warning: ")]
+    assert "exchanging necrotic core and oedema raises the mean Dice" in line
+
+
+def test_where_neither_side_tells_its_order_the_user_is_asked(
+    folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+):
+    for case in "ABC":
+        save(tumour(3), folders[0] / f"{case}.nii.gz")
+        save(tumour(3), folders[1] / case / f"{case}_seg.nii.gz")
+    ended = evaluate()
+    assert ended.status == 1 and not (tmp_path / "out").exists()
+    assert "tell what the labels 1, 2, 3 mean; name it by  --labels: brats-from-2023" in ended.stderr
+    assert evaluate("--labels", "decathlon", "--prediction-labels", "decathlon").status == 0
+
+
+def test_our_own_label_maps_need_no_name_for_their_order(
+    folders: tuple[Path, Path], evaluate: Callable[..., Started], tmp_path: Path
+):
+    for case in "ABC":
+        map_of_classes = np.minimum(tumour(3), 2)  # no enhancing tumour, so nothing else tells the order
+        for file in (folders[0] / f"{case}.nii.gz", folders[1] / case / f"{case}_seg.nii.gz"):
+            image = nib.Nifti1Image(map_of_classes, LPS)
+            image.header["descrip"] = nifti_signature(image.to_bytes())
+            nib.save(image, file)
+    assert evaluate().status == 0
+    assert summary_in(tmp_path / "out")["source"]["labels_of_references"].startswith("brats-from-2023")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -234,6 +334,55 @@ def test_every_mismatch_is_one_line_and_skip_bad_scores_the_rest(
     for text in (ended.stdout, (tmp_path / "out" / "scores.md").read_text()):
         assert "One case scored; 9 left out, which no figure counts." in text
         assert "known are 0, 1, 2, 3, 4" in " ".join(text.split())
+
+
+def test_maps_turned_either_way_or_a_tenth_of_a_voxel_beside_are_on_one_grid(
+    evaluate: Callable[..., Started], folders: tuple[Path, Path], tmp_path: Path
+):
+    shape, affine = np.zeros((14, 12, 10), np.uint8), np.diag([-1.0, -2.0, 3.0, 1.0])
+    shape[3:9, 4:8, 2:7], shape[4:7, 5:7, 3:5] = 2, 1
+    shape[5, 5, 3] = 4
+    near = affine.copy()
+    near[:3, 3] = 0.09
+    true = nib.Nifti1Image(shape, affine)
+    permuted = true.as_reoriented(np.array([[2, 1], [0, -1], [1, 1]]))
+    for case, prediction, reference in (
+        *(("A", nib.as_closest_canonical(true), true), ("B", true, permuted)),
+        ("C", nib.Nifti1Image(np.roll(shape, 1, 0), near), permuted),
+    ):
+        nib.save(prediction, folders[0] / f"{case}.nii.gz")
+        nib.save(reference, folders[1] / case / f"{case}_seg.nii.gz")
+    ended = evaluate()
+    assert ended.status == 0, ended.stderr
+    rows = {(row["case"], row["region"]): row for row in read_rows(tmp_path / "out" / "per_case.csv")}
+    assert all(rows[case, region]["dice"] == 1 for case in "AB" for region in REGIONS)
+    assert rows["C", "ET"]["dice"] == 0 and rows["C", "ET"]["hd95_mm"] == 1  # one voxel of 1 mm beside
+    assert rows["C", "WT"]["dice"] == pytest.approx(5 / 6)
+    assert rows["A", "WT"]["reference_ml"] == pytest.approx((shape > 0).sum() * 6 / 1000)
+
+
+def test_an_identity_matrix_for_an_affine_is_refused_with_the_way_out(
+    evaluate: Callable[..., Started], folders: tuple[Path, Path], tmp_path: Path
+):
+    save(tumour(), folders[0] / "A.nii.gz", np.eye(4))
+    (line,) = problems_of(evaluate())
+    assert line.endswith(
+        "the prediction's is an identity matrix, which says nothing; if the voxels of both are in one order, say so by "
+        "--ignore-affine."
+    )
+    assert evaluate("--ignore-affine").status == 0
+    rows = {(row["case"], row["region"]): row for row in read_rows(tmp_path / "out" / "per_case.csv")}
+    assert rows["A", "WT"]["dice"] == 1 and rows["B", "WT"]["dice"] == pytest.approx(5 / 6)
+
+
+def test_labels_beside_whole_numbers_are_rounded_and_others_named_as_they_are(
+    evaluate: Callable[..., Started], folders: tuple[Path, Path]
+):
+    save(tumour() * np.float32(0.9998), folders[0] / "A.nii.gz")
+    assert evaluate().status == 0
+    save(tumour() * np.float32(1.002), folders[0] / "A.nii.gz")
+    (line,) = problems_of(evaluate())
+    assert line.startswith("A: the prediction holds label 1.002, 2.004, 4.008; known are 0, 1, 2, 3, 4.")
 
 
 def test_the_header_of_the_refusal_counts_and_names_the_way_out(

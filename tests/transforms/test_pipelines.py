@@ -179,11 +179,34 @@ def test_the_values_of_every_convention_become_the_same_classes(write_patient: W
     classes_of_file = LABEL_CONVENTIONS[name].classes
     true_classes = np.where(head["seg"] == 4, 3, head["seg"])
     in_file = np.zeros_like(head["seg"])
-    for value, index in classes_of_file.items():
+    for index, value in LABEL_CONVENTIONS[name].values.items():
         in_file[true_classes == index] = value
-    assert {"brats-to-2022": 4, "brats-from-2023": 3, "decathlon": 3}[name] == in_file.max()
+    for value, index in classes_of_file.items():  # of two values for one class, each in half the volume
+        in_file[:24][true_classes[:24] == index] = value
+    assert set(np.unique(in_file)) == set(classes_of_file)
     label = training_chain(label_values=classes_of_file)(write_patient(seg=in_file))["label"]
     assert torch.equal(label[:, 0], torch.from_numpy(true_classes[..., 5:35]).permute(2, 0, 1).to(torch.uint8))
+
+
+@pytest.mark.parametrize("axes", ["RAS", "SPL", "AIR"])
+def test_a_label_map_or_an_image_along_other_axes_is_turned(write_patient: WritePatient, axes: str, tmp_path: Path):
+    patient = write_patient()
+    true = training_chain()(patient)
+    for key, file in (("label", patient["label"]), ("image", patient["image"][1])):
+        turned = tmp_path / f"turned_{key}.nii"
+        nib.save(oriented(axes)(nib.load(file)), turned)
+        files = [patient["image"][0], str(turned)] if key == "image" else str(turned)
+        found = training_chain()({**patient, key: files})
+        assert torch.equal(found["image"], true["image"]) and torch.equal(found["label"], true["label"])
+
+
+def test_labels_that_resampling_left_beside_whole_numbers_are_rounded(write_patient: WritePatient, head: Head):
+    true = training_chain()(write_patient())["label"]
+    near = write_patient("near", seg=head["seg"].astype(np.float32) * np.float32(0.9999))
+    assert torch.equal(training_chain()(near)["label"], true)
+    far = write_patient("far", seg=head["seg"].astype(np.float32) * np.float32(0.99))
+    with pytest.raises(Exception, match="holds the label 0.99, 1.98"):
+        training_chain()(far)
 
 
 def test_a_label_map_is_loaded_on_its_own_grid(write_patient: WritePatient, head: Head):

@@ -19,7 +19,8 @@ from transforms.windows import STUDY_WINDOW, in_own_slices
 from workflows.data.brain import brain_mask, faces
 from workflows.data.case import Case, check_case_id, load_entry
 from workflows.data.label_conventions import summarise_labels
-from workflows.data.nifti_files import digest_of, format_shape, load_image, read_volume
+from workflows.data.nifti_files import check_geometry, digest_of, format_shape, load_image, read_volume
+from workflows.data.oriented import turned_like
 from workflows.messages.errors import DatasetError
 
 LARGEST_BRAIN_ML = 2200
@@ -42,7 +43,7 @@ class CaseRecord:
     """What the audit found out about one case.
 
     Args:
-        patient: the id without its time point.
+        patient: the case's own id, until all cases are known.
         folder: relative to the data folder, as are all `files`.
         files: path by modality, and `label`.
         shape: voxels along the axes of the file.
@@ -98,7 +99,7 @@ def check_case(
     """Read one case and note all that is wrong with it; raises nothing."""
     files = load_entry(case, case.modalities, root)
     del files["case"]
-    record = CaseRecord(case.id, case.patient, case.folder.relative_to(root).as_posix(), files)
+    record = CaseRecord(case.id, case.id, case.folder.relative_to(root).as_posix(), files)
     record.warnings += case.notes
     try:
         check_case_id(case.id)
@@ -115,9 +116,13 @@ def check_case(
 
 
 def _read_scans(case: Case, modalities: Sequence[str], record: CaseRecord) -> Iterator[_Scan]:
+    first: nib.Nifti1Image | None = None
     for modality in modalities:
         try:
             image = load_image(case.source(modality))
+            check_geometry(image, case.source(modality))
+            first = first or image
+            image = _on_the_grid_of(first, image)
             voxels = read_volume(image, case.source(modality))
         except DatasetError as error:
             record.problems.append(_without(case, error))
@@ -130,6 +135,12 @@ def _read_scans(case: Case, modalities: Sequence[str], record: CaseRecord) -> It
             yield _Scan(modality, image, brain_mask(voxels))
 
 
+def _on_the_grid_of(first: nib.Nifti1Image, image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """The image turned onto the axes of the first, if that is all that differs; else as it is, for the checks."""
+    turned = turned_like(image, first)
+    return turned if same_place(turned.affine, first.affine) else image
+
+
 def _read_label_map(
     case: Case, scans: Sequence[_Scan], slice_range: tuple[int, int], record: CaseRecord
 ) -> _Scan | None:
@@ -137,6 +148,8 @@ def _read_label_map(
         return None
     try:
         image = load_image(case.segmentation)
+        check_geometry(image, case.segmentation)
+        image = _on_the_grid_of(scans[0].image, image) if scans else image
         label_map = read_volume(image, case.segmentation)
         summary = summarise_labels(label_map, case.segmentation)
     except DatasetError as error:

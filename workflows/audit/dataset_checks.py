@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transforms.labels import BACKGROUND, STUDY_MODALITIES
+from transforms.labels import CLASS_NAMES, NUM_CLASSES, STUDY_MODALITIES
 from transforms.windows import STUDY_WINDOW
 from workflows.audit.case_checks import CaseRecord, check_case
 from workflows.data.case import Case
@@ -17,9 +17,13 @@ from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.file_names import DATALIST_LABEL
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import LabelConvention
+from workflows.data.patients import look_alikes, patients_of
+from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.json_files import write_json
 from workflows.machine.processes import in_processes
 from workflows.messages.errors import DatasetError
+
+TUMOUR_CLASSES = range(1, NUM_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Audit:
         stray: files that belong to no case, relative to `root`.
         convention: None where the data set mixes two.
         errors: what is wrong with the data set as a whole.
+        warnings: what should be looked at in the data set as a whole.
     """
 
     root: Path
@@ -59,6 +64,7 @@ class Audit:
     convention: LabelConvention | None
     duplicates: tuple[Duplicate, ...]
     errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def unusable(self) -> list[CaseRecord]:
@@ -73,6 +79,7 @@ class Audit:
             "slice_range": list(self.slice_range),
             "label_convention": self.convention.name if self.convention else None,
             "errors": list(self.errors),
+            "warnings": list(self.warnings),
             "stray_files": list(self.stray),
             "duplicates": [vars(duplicate) for duplicate in self.duplicates],
             "cases": [record.to_dict() for record in self.cases],
@@ -88,6 +95,7 @@ def audit_dataset(
     modalities: Sequence[str] = STUDY_MODALITIES,
     slice_range: tuple[int, int] = STUDY_WINDOW,
     workers: int | None = None,
+    reading: Reading = BY_NAMES,
 ) -> Audit:
     """Check every case below `root`; a bad one never stops the others.
 
@@ -95,14 +103,17 @@ def audit_dataset(
         slice_range: first slice in use and the one after the last, in slices of 1 mm from the bottom.
         workers: processes; as many as there are processor cores by default.
     Raises:
-        DatasetError: if there is no case at all.
+        DatasetError: if there is no case at all, or one without what `reading.patient` looks for.
     """
-    dataset = find_cases(root, modalities)
+    dataset = find_cases(root, modalities, reading)
+    patient_of = patients_of(dataset.cases, dataset.root, reading.patient)
     check = functools.partial(check_case, root=dataset.root, modalities=modalities, slice_range=slice_range)
     records = in_processes(check, dataset.cases, "checking", workers)
     convention, errors = _decide_convention(dataset.cases, records)
-    for record in records:
+    for case, record in zip(dataset.cases, records, strict=True):
+        record.patient = patient_of[case]
         _judge_labels(record, convention)
+    warning = look_alikes(patient_of.values()) if reading.patient is None else None
     return Audit(
         root=dataset.root,
         modalities=tuple(modalities),
@@ -112,6 +123,7 @@ def audit_dataset(
         convention=convention,
         duplicates=tuple(find_duplicates(records)),
         errors=(*errors, *(f"{folder}: {reason}" for folder, reason in dataset.closed.items())),
+        warnings=(warning,) if warning else (),
     )
 
 
@@ -128,8 +140,8 @@ def _decide_convention(
             found = [f"label {value:g}" for value in (3, 4) if value in record.label_values]
             for group in [case.convention.name] if case.convention else found:
                 groups[group].append(record)
-        fewest = min(groups, key=lambda group: len(groups[group]))
-        for record in groups[fewest]:
+        fewest = min(groups, key=lambda group: len(groups[group]), default="")
+        for record in groups[fewest] if len(groups) > 1 else ():
             record.problems.append(f"follows another label convention than the other cases ({fewest})")
         return None, (str(error),)
 
@@ -140,15 +152,15 @@ def _judge_labels(record: CaseRecord, convention: LabelConvention | None) -> Non
     allowed = set(convention.classes) if convention else set()
     if DATALIST_LABEL not in record.files or not found:
         return
-    record.voxels = {f"{value:g}": found.get(value, 0) for value in sorted(allowed.union(found))}
+    record.voxels = {f"{value:g}": found[value] for value in sorted(found)}
     if convention is None:
         return
     if wrong := sorted(set(found) - allowed):
         named = ", ".join(f"{value:g}" for value in wrong[:5])
         record.problems.append(f"label map: {named} is no label of {convention.title}")
-    tumour = [value for value, index in convention.classes.items() if index != BACKGROUND]
-    record.empty_classes = [convention.class_name(value) for value in tumour if not found.get(value)]
-    if len(record.empty_classes) == len(tumour):
+    held = {convention.class_of(value) for value, voxels in found.items() if voxels}
+    record.empty_classes = [CLASS_NAMES[index] for index in TUMOUR_CLASSES if index not in held]
+    if len(record.empty_classes) == len(TUMOUR_CLASSES):
         record.warnings.append("label map: no tumour")
 
 
@@ -157,8 +169,7 @@ def find_duplicates(records: Sequence[CaseRecord]) -> list[Duplicate]:
     same: dict[tuple[int, int], list[str]] = defaultdict(list)
     first: dict[tuple[str, str], int] = {}
     for index, record in enumerate(records):
-        names = [("id", record.id), ("patient", record.patient)][: 1 if record.id == record.patient else 2]
-        for mark in (*names, *record.digests.items()):
+        for mark in (("id", record.id), ("patient", record.patient), *record.digests.items()):
             original = first.setdefault(mark, index)
             if original != index:
                 same[original, index].append(mark[0])

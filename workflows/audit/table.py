@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 STRAY_FILES_NAMED = 20
 
 
-def print_table(audit: Audit, console: Console | None = None) -> None:
-    """Print one row per case, then what needs attention; without frames and colours if the output is no terminal."""
+def print_table(audit: Audit, list_files: bool = False, console: Console | None = None) -> None:
+    """Print one row per case, then what needs attention; without frames and colours if the output is no terminal.
+
+    Args:
+        list_files: name the files of each case too.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -37,7 +41,8 @@ def print_table(audit: Audit, console: Console | None = None) -> None:
     for record in audit.cases:
         table.add_row(*_row(record, labels))
     console.print(table, markup=False, emoji=False, highlight=False)
-    for line in ["", *_findings(audit), *_summary(audit)]:
+    files = [line for record in audit.cases for line in _files(record)] if list_files else []
+    for line in ["", *files, *_findings(audit), *_summary(audit)]:
         console.print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
@@ -55,14 +60,19 @@ def _row(record: CaseRecord, labels: Sequence[str] | dict[str, str]) -> list[Any
 
     verdict = "unusable" if record.problems else "see below" if record.warnings else "ok"
     outside = "" if record.outside_window is None else f"{record.outside_window:.1%}"
-    counts = [str(record.voxels.get(label, "")) for label in labels]
+    counts = [str(record.voxels.get(label, 0)) if record.voxels else "" for label in labels]
     cells = [record.id, format_shape(record.shape or ()), *counts, outside, verdict]
     style = "red" if verdict == "unusable" else ""
     return [Text(printable(cell), style=style) for cell in cells]  # as text: an id is no markup
 
 
+def _files(record: CaseRecord) -> list[str]:
+    """Which file was taken for what."""
+    return [f"{record.id}:", *(f"  {what:6} {file}" for what, file in record.files.items())]
+
+
 def _findings(audit: Audit) -> list[str]:
-    lines = [f"error: {error}" for error in audit.errors]
+    lines = [f"error: {error}" for error in audit.errors] + [f"warning: {warning}" for warning in audit.warnings]
     for record in audit.cases:
         lines += [f"{record.id}: unusable: {problem}" for problem in record.problems]
         lines += [f"{record.id}: {warning}" for warning in record.warnings]

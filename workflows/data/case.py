@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from transforms.labels import MODALITIES
-from workflows.data.file_names import DATALIST_LABEL, TIME_POINT, names_tried
+from workflows.data.file_names import DATALIST_LABEL, names_tried
 from workflows.data.label_conventions import LabelConvention
 from workflows.messages.errors import DatasetError, printable
 
@@ -41,12 +41,6 @@ class Case:
         """The modalities present, in the order of `labels.MODALITIES`."""
         present = self.channels if self.four_d else self.images
         return tuple(modality for modality in MODALITIES if modality in present)
-
-    @property
-    def patient(self) -> str:
-        """The id without the time point that BraTS appends from 2023 on (BraTS-GLI-00005-001)."""
-        match = TIME_POINT.fullmatch(self.id)
-        return match["patient"] if match else self.id
 
     def source(self, modality: str) -> Path:
         """The file of one modality, as `load_image` takes it: `…/BRATS_001.nii.gz#2` is channel 2 of a 4D file.

@@ -1,16 +1,21 @@
-"""Which label convention a data set follows, decided once for all its cases."""
+"""Which label convention a data set follows, decided once for all its cases: from names and contents together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from transforms.labels import ENHANCING_IN_FILES_FROM_2023, ENHANCING_IN_FILES_TO_2022
 from workflows.data.case import Case
-from workflows.data.file_names import NAMED_AS_FROM_2023
 from workflows.data.label_conventions import (
+    AFTER_TREATMENT,
     BRATS_FROM_2023,
+    BRATS_TO_2015,
     BRATS_TO_2022,
+    LABEL_CONVENTIONS,
+    PAEDIATRIC,
     LabelConvention,
     LabelSummary,
     summarise_labels,
@@ -20,12 +25,56 @@ from workflows.machine.processes import allowed_processors
 from workflows.messages.errors import DatasetError
 from workflows.messages.progress import track
 
+Labels = frozenset[float]
+LABELS_IN_USE = frozenset({1, 2, 3, 4})
+"""In any convention of BraTS; another value is an error of the case that holds it."""
+Decision = Callable[[Labels], LabelConvention | None]
+
+
+def _to_2022(labels: Labels) -> LabelConvention | None:
+    if {3, 4} <= labels:
+        return None
+    return BRATS_FROM_2023 if 3 in labels else BRATS_TO_2022  # some copies have 4 renumbered to 3, in the same order
+
+
+def _from_2023(labels: Labels) -> LabelConvention | None:
+    if 4 not in labels:
+        return BRATS_FROM_2023
+    return AFTER_TREATMENT if 3 in labels else None
+
+
+def _paediatric(labels: Labels) -> LabelConvention | None:
+    return PAEDIATRIC if 4 in labels or not labels else None  # in 2023 they were numbered as those of adults
+
+
+def _unknown(labels: Labels) -> LabelConvention | None:
+    likely = ({1, 2, 4}, {2, 4}, {4})  # 1 and 4 alone are enhancing tumour and oedema of a child more likely
+    return BRATS_TO_2022 if not labels or labels in likely else None
+
+
+NAMED: tuple[tuple[re.Pattern[str], Decision], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), decision)
+    for pattern, decision in (
+        (r"BraTS-PED\w*-\d+", _paediatric),
+        (r"BraTS-GLI-\d+-[1-9]\d\d", lambda _: AFTER_TREATMENT),  # BraTS 2024: time points from 100 on
+        (r"BraTS-MEN-RT", _unknown),  # one label, the target of radiotherapy
+        (r"BraTS-[A-Z]+-\d+|-(?:t1n|t1c|t2w|t2f)\.", _from_2023),
+        (r"PatientID_\d+_Timepoint_\d+", lambda _: AFTER_TREATMENT),  # MU-Glioma-Post
+        (r"VSD\.Brain|brats_(?:2013|tcia)_pat", lambda _: BRATS_TO_2015),
+        (r"BraTS\d\d(?:\d\d)?_|UPENN-GBM-\d|UCSF-PDGM-\d|TCGA-\w\w-\w{4}", _to_2022),
+    )
+)
+"""What the names of a data set's cases and images say of its labels; the first that fits holds.
+
+docs/reference/data-sets.md has the sources.
+"""
+
 
 def decide_label_convention(cases: Iterable[Case], workers: int | None = None) -> LabelConvention:
-    """Decide once for a data set whether enhancing tumour is 4 or 3, from its label maps.
+    """Decide once for a data set what the values in its label maps mean.
 
     Raises:
-        DatasetError: if both occur, or a label map cannot be read.
+        DatasetError: if it follows two conventions or cannot be decided, or a label map cannot be read.
     """
     cases = tuple(cases)
     if all(case.convention for case in cases):
@@ -45,17 +94,71 @@ def label_convention_of(values: Mapping[Case, Iterable[float]]) -> LabelConventi
         )
     if stated:
         return next(iter(stated))
-    with_4 = [case for case, found in values.items() if ENHANCING_IN_FILES_TO_2022 in found]
-    with_3 = [case for case, found in values.items() if ENHANCING_IN_FILES_FROM_2023 in found]
-    if with_4 and with_3:
+    return convention_by_name({case: frozenset(found) for case, found in values.items()})
+
+
+def convention_by_name(values: Mapping[Case, Labels]) -> LabelConvention:
+    """From the names of the cases and the label values found, where no file states the convention.
+
+    Raises:
+        DatasetError: naming two cases that differ, or the conventions that are possible.
+    """
+    groups: dict[Decision, dict[Case, Labels]] = defaultdict(dict)
+    for case, found in values.items():
+        groups[named_decision(case)][case] = found & LABELS_IN_USE
+    together = {decision: frozenset().union(*found.values()) for decision, found in groups.items()}
+    labelled = {decision: labels for decision, labels in together.items() if labels} or dict(list(together.items())[:1])
+    decided = {decision: decision(labels) for decision, labels in labelled.items()}
+    conventions = {convention for convention in decided.values() if convention}
+    all_labels = frozenset().union(*labelled.values())
+    if len(conventions) == 1 and all_labels <= set(next(iter(conventions)).classes):
+        return conventions.pop()
+    _refuse_mixture(values)
+    for decision, convention in decided.items():
+        if convention is None or len(conventions) == 1:
+            raise DatasetError(_undecided(groups[decision], all_labels))
+    one, other = (next(iter(groups[decision])) for decision in list(decided)[:2])
+    raise DatasetError(
+        f"The data folder mixes label conventions: {one.folder} and {other.folder}; use one data set at a time."
+    )
+
+
+def named_decision(case: Case) -> Decision:
+    """How the names of a case and its images say that label values are to be understood.
+
+    Label maps without images, named after cases of BraTS to 2022, may come from nnU-Net, which orders them otherwise.
+    """
+    text = " ".join([case.id, *(file.name for file in case.images.values())])
+    decision = next((decision for pattern, decision in NAMED if pattern.search(text)), _unknown)
+    return _unknown if decision is _to_2022 and not case.images else decision
+
+
+def _refuse_mixture(values: Mapping[Case, Labels]) -> None:
+    """Refuse a data set in which enhancing tumour is 4 in some cases and 3 in others."""
+    four, three = ENHANCING_IN_FILES_TO_2022, ENHANCING_IN_FILES_FROM_2023
+    with_4 = [case for case, found in values.items() if four in found and three not in found]
+    with_3 = [case for case, found in values.items() if three in found and four not in found]
+    if with_4 and with_3 and not any({three, four} <= found for found in values.values()):
         raise DatasetError(
             f"Enhancing tumour must be one label in a data set, but {with_4[0].id} holds 4 (BraTS up to 2022) "
-            f"and {with_3[0].id} holds 3 (BraTS from 2023 on); use one data set at a time."
+            f"and {with_3[0].id} holds 3 (BraTS from 2023 on); use one data set at a time, or say what the labels "
+            "mean by  --labels."
         )
-    if with_4:
-        return BRATS_TO_2022
-    named_as_from_2023 = all(any(NAMED_AS_FROM_2023.search(f.name) for f in case.images.values()) for case in values)
-    return BRATS_FROM_2023 if with_3 or named_as_from_2023 else BRATS_TO_2022
+
+
+def _undecided(cases: Mapping[Case, Labels], labels: Labels) -> str:
+    example = next((case for case, found in cases.items() if found), next(iter(cases)))
+    found = ", ".join(f"{label:g}" for label in sorted(labels))
+    possible: dict[str, str] = {}  # the name of a convention by what these labels mean in it
+    for convention in LABEL_CONVENTIONS.values():
+        if labels <= set(convention.classes):
+            meaning = ", ".join(f"{label:g} {convention.class_name(int(label))}" for label in sorted(labels))
+            possible.setdefault(meaning, convention.name)
+    if not possible:
+        return f"{example.id}: the labels {found} belong to no known convention; say what they mean by  --labels."
+    what = f"the label {found}, alone in all maps," if len(labels) == 1 else f"the labels {found}"
+    names = " or ".join(f"{name} ({meaning})" for meaning, name in possible.items())
+    return f"{example.id}: neither names nor contents tell what {what} mean; name it by  --labels: {names}."
 
 
 def survey_labels(cases: Iterable[Case], workers: int | None = None) -> dict[Case, LabelSummary]:

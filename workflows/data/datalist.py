@@ -10,9 +10,9 @@ from typing import Any
 from transforms.labels import MODALITIES
 from workflows.data.case import safe_relative_path
 from workflows.data.file_names import DATALIST_LABEL
-from workflows.data.label_conventions import LABEL_CONVENTIONS
+from workflows.data.label_conventions import convention_named
 from workflows.data.nifti_files import split_channel
-from workflows.messages.errors import DatasetError
+from workflows.messages.errors import ConfigurationError, DatasetError
 
 SECTIONS = ("training", "validation", "testing")
 ALL_CASES = "all_cases"
@@ -40,9 +40,10 @@ def read_datalist(path: Path | str, dataset_dir: Path | str) -> dict[str, Any]:
         raise DatasetError(
             f"{path}: has no 'label_convention', as the datalist of  brats-unet split  has; make one by it."
         )
-    if content.get("label_convention") not in list(LABEL_CONVENTIONS):  # a list, since any JSON value may stand there
-        known = ", ".join(LABEL_CONVENTIONS)
-        raise DatasetError(f"{path}: 'label_convention' is {content.get('label_convention')!r}, not one of {known}.")
+    try:
+        convention_named(str(content["label_convention"]))
+    except ConfigurationError as error:
+        raise DatasetError(f"{path}: 'label_convention': {error}") from error
     sections = {name: _checked_section(content.get(name), f"{path}: {name}", dataset_dir) for name in SECTIONS}
     _check_complete(sections, path, all_cases=content.get(ALL_CASES) is True)
     _check_disjoint(sections, path)

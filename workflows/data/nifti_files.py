@@ -20,6 +20,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from transforms.files import DESCRIPTION, WRITTEN_BY
 from transforms.geometry import axial_axis
 from workflows.messages.errors import DatasetError
 
@@ -34,7 +35,7 @@ else:
     FastGzipError = igzip_lib.IsalError  # type: ignore[assignment]  # a class, of which its stub makes an instance
 
 MAX_VOXELS = 2**27  # 512×512×512; a four-channel BraTS case has 2**25
-MAX_IMAGE_BYTES = 2**29  # unpacked; a four-channel BraTS case takes 2**28 as float64
+MAX_IMAGE_BYTES = 2**30  # unpacked; 512×512×352 voxels take 0.7 of it as float64
 MAX_VOXEL_OFFSET_BYTES = 2**24
 MAX_GZIP_RATIO = 1032
 """Bytes to which one byte of a gzip file can unpack, https://zlib.net/zlib_tech.html."""
@@ -109,6 +110,15 @@ def axial_slices(path: str | Path) -> tuple[int, float]:
     _check_affine(affine, file)
     axial = axial_axis(affine)
     return int(header.get_data_shape()[axial.axis]), axial.spacing_mm
+
+
+def is_own_map(file: Path) -> bool:
+    """Whether this project wrote a NIfTI-1 file, by its header; False where it cannot be read."""
+    try:
+        with _opened(file, gzip.GzipFile) as (_, stream, _):
+            return stream.read(DESCRIPTION.stop)[DESCRIPTION].startswith(WRITTEN_BY.encode())
+    except DatasetError:
+        return False
 
 
 def describes_a_volume(affine: NDArray[Any]) -> bool:
@@ -227,7 +237,10 @@ def _checked_header(start: bytes, file: Path) -> nib.Nifti1Header:
         )
     if math.prod(extent) > MAX_VOXELS or math.prod(extent) * voxel_type.itemsize > MAX_IMAGE_BYTES:
         announced = f"{format_shape(extent)} voxels of {voxel_type.itemsize} bytes"
-        raise DatasetError(f"{file}: its header announces {announced}, more than any scan has; fetch it again.")
+        raise DatasetError(
+            f"{file}: its header announces {announced}, more than any scan has; fetch it again, or convert it to "
+            f"float32 and at most {MAX_VOXELS / 1e6:.0f} million voxels."
+        )
     if not kind.sizeof_hdr + 4 <= offset <= MAX_VOXEL_OFFSET_BYTES:
         raise DatasetError(
             f"{file}: its NIfTI header is invalid (the voxels start at byte {offset:g}); fetch it again."

@@ -64,6 +64,15 @@ def oriented(image: nib.Nifti1Image) -> OrientedVolume:
     return OrientedVolume(read_voxels(turned), (x, y, z))
 
 
+def turned_like(image: nib.Nifti1Image, other: nib.Nifti1Image) -> nib.Nifti1Image:
+    """The image with its axes flipped and permuted to run as those of another; itself where they do already."""
+    here, there = (nib.orientations.io_orientation(each.affine) for each in (image, other))
+    if np.array_equal(here, there):
+        return image
+    turned: nib.Nifti1Image = image.as_reoriented(nib.orientations.ornt_transform(here, there))
+    return turned
+
+
 def read_oriented(file: Path) -> OrientedVolume:
     """Read one file, or `file#channel` of a 4D file.
 

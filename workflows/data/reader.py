@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transforms.checks import FILES
 from transforms.geometry import same_place
 from workflows.data.nifti_files import check_geometry, format_shape, load_image, read_volume
+from workflows.data.oriented import turned_like
 from workflows.messages.errors import DatasetError
 
 
@@ -40,9 +41,10 @@ class CaseReader(NibabelReader):
             DatasetError: naming the file that is no volume, or that lies on another grid than the first.
         """
         images = [load_image(name) for name in img]
-        for name, image in zip(img, images, strict=True):
+        for number, (name, image) in enumerate(zip(img, images, strict=True)):
             check_geometry(image, name)
-            _check_grid(name, image, img[0], images[0])
+            images[number] = turned_like(image, images[0])
+            _check_grid(name, images[number], img[0], images[0])
         reader = _CheckedVoxels()
         reader.filenames = img
         voxels, meta = reader.get_data(images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import random
 import shutil
@@ -20,10 +21,14 @@ from workflows.data.case import Case, FoundDataset, load_entry
 from workflows.data.convention_of_cases import label_convention_of, survey_labels
 from workflows.data.datalist import ALL_CASES, SECTIONS, read_datalist
 from workflows.data.find_cases import find_cases
+from workflows.data.patients import look_alikes, patients_of
+from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import RUN_SPLIT_FILE
-from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.messages.errors import ConfigurationError, DatasetError, printable
+
+logger = logging.getLogger(__name__)
 
 NAME_MAPPING_FILE = "name_mapping.csv"
 GRADE_COLUMN = "Grade"
@@ -44,6 +49,7 @@ class SplitPlan:
         folds: divide the patients not tested on into this many parts, of which `fold` becomes the validation section;
             the tested ones do not depend on it.
         all_cases: train on every case, validate and test on none.
+        patient: finds the patient in the name of a case, see `patients_of`; by known schemes if not given.
     Raises:
         ConfigurationError: for settings that exclude each other, or shares or folds that leave a section empty.
     """
@@ -56,6 +62,7 @@ class SplitPlan:
     folds: int | None = None
     fold: int = 0
     all_cases: bool = False
+    patient: str | None = None
 
     def __post_init__(self) -> None:
         for name, share in (("validation", self.validation_share), ("test", self.test_share)):
@@ -80,6 +87,7 @@ def make_split(
 
     Cases without labels, or without one of `modalities`, are left out and listed under `left_out`. Cases of one
     patient stay together: time points, copies with an identical label map, and ids that `name_mapping.csv` equates.
+    A line warns of names that may be time points of one patient but are not known as such.
 
     Raises:
         DatasetError: if there are fewer than three labelled patients, for `all_cases` none, or ids or grades are
@@ -87,10 +95,13 @@ def make_split(
         ConfigurationError: if there are more folds than patients.
     """
     usable, left_out = _usable(dataset, modalities)
+    patient_of = patients_of(usable, dataset.root, plan.patient)
+    if plan.patient is None and (warning := look_alikes(patient_of.values())):
+        logger.warning(printable(f"warning: {warning}"))
     summaries = survey_labels(usable)
     convention = label_convention_of({case: tuple(summaries[case].voxels) for case in usable})
     mapping = _read_name_mapping(dataset)
-    patients = _by_patient(usable, {case: summary.digest for case, summary in summaries.items()}, mapping)
+    patients = _by_patient(patient_of, {case: summary.digest for case, summary in summaries.items()}, mapping)
     if len(patients) < (1 if plan.all_cases else len(SECTIONS)):
         found = f"{len(usable)} usable labelled cases of {len(patients)} patients"
         wanted = "training needs one" if plan.all_cases else "training, validation and testing need one patient each"
@@ -113,6 +124,8 @@ def make_split(
         "labels": {str(value): convention.class_name(value) for value in sorted(convention.classes)},
         "seed": plan.seed,
         "stratified": plan.stratify,
+        "patients": len(patients),
+        **({"patient": plan.patient} if plan.patient is not None else {}),
         **({ALL_CASES: True} if plan.all_cases else {}),
         **({"folds": plan.folds, "fold": plan.fold} if plan.folds else {}),
         "training": _section(training, dataset.root, fold_of),
@@ -129,6 +142,7 @@ def obtain_datalist(
     modalities: Sequence[str] = STUDY_MODALITIES,
     seed: int = STUDY_SPLIT.seed,
     all_cases: bool = False,
+    reading: Reading = BY_NAMES,
 ) -> dict[str, Any]:
     """The datalist of a run, kept as its own `split.json`: a copy of `split_file`, or made when missing.
 
@@ -136,6 +150,7 @@ def obtain_datalist(
 
     Args:
         all_cases: of one that is made, see `make_split`.
+        reading: of the data folder, where a split is made.
     """
     if split_file and all_cases:
         raise ConfigurationError(f"all_cases: {split_file} says what is trained on; leave one of the two out.")
@@ -146,8 +161,9 @@ def obtain_datalist(
         read_datalist(split_file, dataset_dir)  # its errors name the file that the user gave
         write_whole(own, partial(shutil.copyfile, split_file))
     elif not own.exists():
-        found = find_cases(dataset_dir, modalities)
-        write_json(make_split(found, SplitPlan(seed=seed, all_cases=all_cases), modalities), own)
+        found = find_cases(dataset_dir, modalities, reading)
+        made = make_split(found, SplitPlan(seed=seed, all_cases=all_cases, patient=reading.patient), modalities)
+        write_json({**made, **reading.stated()}, own)
     return read_datalist(own, dataset_dir)
 
 
@@ -175,16 +191,16 @@ def _usable(dataset: FoundDataset, modalities: Sequence[str]) -> tuple[list[Case
 
 
 def _by_patient(
-    cases: Sequence[Case], digests: Mapping[Case, str | None], mapping: Mapping[str, MappedPatient]
+    patient_of: Mapping[Case, str], digests: Mapping[Case, str | None], mapping: Mapping[str, MappedPatient]
 ) -> list[Patient]:
     """Cases grouped by patient, in the order of each patient's first case."""
-    same = DisjointSet(cases)
+    same = DisjointSet(patient_of)
     first_with: dict[object, Case] = {}
-    for case in cases:
-        for mark in {("patient", case.patient), digests[case], mapping.get(case.id)} - {None}:
+    for case, patient in patient_of.items():
+        for mark in {("patient", patient), digests[case], mapping.get(case.id)} - {None}:
             same.merge(first_with.setdefault(mark, case), case)
     patients: dict[Case, list[Case]] = {}
-    for case in cases:
+    for case in patient_of:
         patients.setdefault(same[case], []).append(case)
     return [tuple(group) for group in patients.values()]
 

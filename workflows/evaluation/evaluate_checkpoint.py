@@ -26,7 +26,7 @@ from transforms.slices import AXIAL_ORIENTATION, StackSlicesd, plain, spacing_mm
 from transforms.soft_labels import expand_labels
 from transforms.windows import slice_window
 from workflows.data.datalist import SECTIONS, read_datalist, samples
-from workflows.data.label_conventions import LABEL_CONVENTIONS
+from workflows.data.label_conventions import convention_named
 from workflows.evaluation.output_files import SCORE_FILES, report_scores
 from workflows.evaluation.study_computed import case_sums, study_figures, study_table, tumour_accuracy
 from workflows.files.outputs import check_outputs
@@ -96,7 +96,7 @@ def datalist(
     if output_dir is not None:
         check_predictions([case["case"] for case in cases], output_dir, dataset_dir)
         check_outputs(Path(output_dir) / name for name in SCORE_FILES)
-    return {"cases": cases, "label_values": dict(LABEL_CONVENTIONS[split["label_convention"]].classes)}
+    return {"cases": cases, "label_values": dict(convention_named(split["label_convention"]).classes)}
 
 
 def source_in_words(

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
 
+from transforms.files import WRITTEN_BY
 from transforms.geometry import same_place
-from transforms.labels import ENHANCING_IN_FILES_FROM_2023, ENHANCING_IN_FILES_TO_2022
 from transforms.windows import STUDY_WINDOW
-from workflows.data.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, summarise_labels
+from workflows.data.label_conventions import summarise_labels
 from workflows.data.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
-from workflows.data.oriented import as_classes
-from workflows.evaluation.find_label_maps import LabelMapFolder, find_label_maps
+from workflows.data.oriented import as_classes, turned_like
+from workflows.evaluation.conventions_of_sides import PREDICTION, REFERENCE, Meaning, decide_sides
+from workflows.evaluation.exchanged_classes import confusion, exchanged
+from workflows.evaluation.find_label_maps import LabelMapFolder
 from workflows.evaluation.output_files import SCORE_FILES, report_scores
 from workflows.files.outputs import check_outputs
 from workflows.machine.processes import in_processes
@@ -26,14 +31,7 @@ from workflows.scoring.per_case_csv import rows_of_case
 from workflows.scoring.score_case import Rules
 from workflows.scoring.surface_distances import Definition
 
-PREDICTION, REFERENCE = "prediction", "reference"
-
-BRATS_CLASSES = {**BRATS_TO_2022.classes, **BRATS_FROM_2023.classes}
-"""Class index of each value of either convention of BraTS; a folder follows one of them."""
-ENHANCING_VALUES = (ENHANCING_IN_FILES_TO_2022, ENHANCING_IN_FILES_FROM_2023)
-
 Sides = Mapping[str, LabelMapFolder]
-Classes = Mapping[str, Mapping[int, int]]  # class index of each value, by side
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,16 @@ class Pair:
     Attributes:
         files: by side.
         values: the label values by side, once `check_pair` has read them.
+        ours: the sides whose file this project wrote, once `check_pair` has read them.
+        ignore_affine: the voxels of both files are in one order, whatever their affines say.
         problem: why the pair cannot be scored; empty if it can.
     """
 
     case: str
     files: Mapping[str, Path]
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    ours: tuple[str, ...] = ()
+    ignore_affine: bool = False
     problem: str = ""
 
 
@@ -59,58 +61,66 @@ class ScoredFolders:
     Attributes:
         rows: see `workflows.scoring.per_case_csv`.
         skipped: {"case", "reason"} of each case left out.
-        enhancing: the value of enhancing tumour in the files, by side; None where no file holds any.
+        meanings: of the label values, by side.
         false_positives: by case.
+        warning: that two classes seem exchanged; empty if they do not.
     """
 
     rows: list[dict[str, Any]]
     skipped: list[dict[str, str]]
-    enhancing: dict[str, int | None]
+    meanings: dict[str, Meaning]
     false_positives: dict[str, FalsePositives]
+    warning: str
 
 
 def score_folders(
-    predictions: Path,
-    references: Path,
+    predictions: LabelMapFolder,
+    references: LabelMapFolder,
     rules: Rules = "2020",
     hd95: Definition = "brats",
     skip_bad: bool = False,
     workers: int | None = None,
 ) -> ScoredFolders:
-    """Score the label maps below one folder against those below another; all are checked before any is scored.
+    """Score the label maps of one folder against those of another; all are checked before any is scored.
 
     Args:
-        predictions, references: see `find_label_maps`.
         skip_bad: leave out the cases that cannot be scored instead of refusing all.
     Raises:
-        DatasetError: with one line for each case that cannot be scored, or if none can.
+        DatasetError: with one line for each case that cannot be scored, or if none can, or if it cannot be told what
+            the labels mean.
     """
-    sides = {PREDICTION: find_label_maps(predictions), REFERENCE: find_label_maps(references)}
-    classes = {side: found.convention.classes if found.convention else BRATS_CLASSES for side, found in sides.items()}
+    sides = {PREDICTION: predictions, REFERENCE: references}
     pairs, problems = match_cases(sides)
-    checked = in_processes(functools.partial(check_pair, classes=classes), pairs, "checking", workers)
+    checked = in_processes(check_pair, pairs, "checking", workers)
     problems |= {pair.case: pair.problem for pair in checked if pair.problem}
-    sound = [pair for pair in checked if not pair.problem]
-    enhancing = {}
-    for side, found in sides.items():
-        enhancing[side], fewer = (ENHANCING_IN_FILES_FROM_2023, {}) if found.convention else decide_value(sound, side)
-        problems |= fewer
-    good = [pair for pair in sound if pair.case not in problems]
+    sound = {side: {pair.case: pair.values[side] for pair in checked if not pair.problem} for side in sides}
+    ours = {side for side in sides if all(side in pair.ours for pair in checked if not pair.problem)}
+    meanings, wrong = decide_sides(sides, sound, ours)
+    problems |= wrong
+    good = [pair for pair in checked if pair.case not in problems]
     if problems and not (skip_bad and good):
         raise DatasetError(_refusal(problems, len(good)))
+    classes = {side: meaning.convention.classes for side, meaning in meanings.items()}
     score = functools.partial(score_pair, classes=classes, rules=rules, hd95=hd95)
     scored = in_processes(score, good, "scoring", workers)
+    warning = exchanged([counts for _, _, counts in scored])
+    if warning and (unsure := [side for side, meaning in meanings.items() if meaning.doubt]):
+        side = unsure[0]
+        raise DatasetError(
+            f"{sides[side].folder}: {warning}, so what the labels mean is in doubt; {meanings[side].doubt}"
+        )
     return ScoredFolders(
-        rows=[row for rows, _ in scored for row in rows],
+        rows=[row for rows, _, _ in scored for row in rows],
         skipped=[{"case": case, "reason": reason} for case, reason in sorted(problems.items())],
-        enhancing=enhancing,
-        false_positives={pair.case: false for pair, (_, false) in zip(good, scored, strict=True)},
+        meanings=meanings,
+        false_positives={pair.case: false for pair, (_, false, _) in zip(good, scored, strict=True)},
+        warning=warning,
     )
 
 
 def evaluate_folders(
-    predictions: Path,
-    references: Path,
+    predictions: LabelMapFolder,
+    references: LabelMapFolder,
     out: Path,
     rules: Rules = "2020",
     hd95: Definition = "brats",
@@ -124,19 +134,20 @@ def evaluate_folders(
     Raises:
         ConfigurationError: if `out` lies in one of the two folders, or holds scores that somebody else wrote.
     """
-    check_outputs([out / name for name in SCORE_FILES], [predictions, references])
+    check_outputs([out / name for name in SCORE_FILES], [predictions.folder, references.folder])
     scored = score_folders(predictions, references, rules, hd95, skip_bad, workers)
     source = {
-        "predictions": str(predictions.resolve()),
-        "references": str(references.resolve()),
-        **{
-            f"enhancing_tumour_in_{side}s": "none in any file" if value is None else f"label {value}"
-            for side, value in scored.enhancing.items()
-        },
+        "predictions": str(predictions.folder.resolve()),
+        "references": str(references.folder.resolve()),
+        **{f"enhancing_tumour_in_{side}s": meaning.enhancing for side, meaning in scored.meanings.items()},
+        **{f"labels_of_{side}s": str(meaning.convention) for side, meaning in scored.meanings.items()},
     }
     by_case = {case: asdict(counted) for case, counted in scored.false_positives.items()}
     sections, skipped = {"false_positives": {"as_given": by_case}}, scored.skipped
-    return report_scores(scored.rows, out, rules=rules, hd95=hd95, source=source, skipped=skipped, sections=sections)
+    summary = report_scores(scored.rows, out, rules=rules, hd95=hd95, source=source, skipped=skipped, sections=sections)
+    if scored.warning:
+        print(f"warning: {scored.warning}; do both sides mean the same by their labels?", file=sys.stderr)
+    return summary
 
 
 def match_cases(sides: Sides) -> tuple[list[Pair], dict[str, str]]:
@@ -147,7 +158,8 @@ def match_cases(sides: Sides) -> tuple[list[Pair], dict[str, str]]:
         if wrong := [_miscounted(side, files[side], sides[side].folder) for side in sides if len(files[side]) != 1]:
             problems[case] = "; ".join(wrong)
         else:
-            pairs.append(Pair(case, {side: file for side, (file,) in files.items()}))
+            ignore = sides[PREDICTION].ignore_affine
+            pairs.append(Pair(case, {side: file for side, (file,) in files.items()}, ignore_affine=ignore))
     return pairs, problems
 
 
@@ -157,7 +169,7 @@ def _miscounted(side: str, files: Sequence[Path], folder: Path) -> str:
     return f"{len(files)} label maps as {side}: {', '.join(str(file.relative_to(folder)) for file in files)}"
 
 
-def check_pair(pair: Pair, classes: Classes) -> Pair:
+def check_pair(pair: Pair) -> Pair:
     """The pair with its label values and its problem, from reading both label maps; raises nothing."""
     problems: list[str] = []
     images: dict[str, nib.Nifti1Image] = {}
@@ -170,33 +182,40 @@ def check_pair(pair: Pair, classes: Classes) -> Pair:
             values[side] = tuple(summarise_labels(read_voxels(images[side]), file).voxels)
         except DatasetError as error:
             problems.append(f"{side} {error}".removesuffix("."))
-        else:
-            problems += _wrong_values(side, values[side], classes[side])
     if len(values) == len(pair.files):
-        problems += _wrong_grids(images)
-    return replace(pair, values=values, problem="; ".join(problems))
+        problems += _wrong_grids(images, pair.ignore_affine)
+    ours = tuple(
+        side for side, image in images.items() if image.header["descrip"].item().startswith(WRITTEN_BY.encode())
+    )
+    return replace(pair, values=values, ours=ours, problem="; ".join(problems))
 
 
-def _wrong_values(side: str, values: Sequence[float], classes: Mapping[int, int]) -> list[str]:
-    if strange := sorted(set(values) - set(classes)):
-        known = ", ".join(str(value) for value in sorted(classes))
-        return [f"the {side} holds label {', '.join(f'{value:g}' for value in strange[:5])}; known are {known}"]
-    if set(ENHANCING_VALUES) <= set(values):
-        return [f"the {side} holds the labels 3 and 4; enhancing tumour is one of them"]
-    return []
-
-
-def _wrong_grids(images: Mapping[str, nib.Nifti1Image]) -> list[str]:
-    prediction, reference = images[PREDICTION], images[REFERENCE]
-    if prediction.shape != reference.shape:
-        voxels = f"{format_shape(prediction.shape)} voxels, the reference {format_shape(reference.shape)}"
-        return [f"the prediction has {voxels}"]
+def _wrong_grids(images: Mapping[str, nib.Nifti1Image], ignore_affine: bool) -> list[str]:
     for side, image in images.items():
         if not describes_a_volume(image.affine):
             return [f"the {side}'s affine does not describe a volume"]
+    prediction, reference = _along_one_grid(images, ignore_affine), images[REFERENCE]
+    if prediction.shape != reference.shape:
+        voxels = f"{format_shape(prediction.shape)} voxels, the reference {format_shape(reference.shape)}"
+        return [f"the prediction has {voxels}"]
     if same_place(prediction.affine, reference.affine):
         return []
-    return [f"different affines: {'; '.join(_placed(side, image) for side, image in images.items())}"]
+    problem = f"different affines: {'; '.join(_placed(side, image) for side, image in images.items())}"
+    if images[PREDICTION].shape != reference.shape:
+        return [problem]
+    mute = [side for side, image in images.items() if np.array_equal(image.affine, np.eye(4))]
+    if len(mute) == 1:
+        way_out = "if the voxels of both are in one order, say so by --ignore-affine"
+        problem += f"; the {mute[0]}'s is an identity matrix, which says nothing; {way_out}"
+    return [problem]
+
+
+def _along_one_grid(images: Mapping[str, nib.Nifti1Image], ignore_affine: bool) -> nib.Nifti1Image:
+    """The prediction with its voxels in the order of the reference's."""
+    prediction, reference = images[PREDICTION], images[REFERENCE]
+    if ignore_affine:
+        return nib.Nifti1Image(prediction.dataobj, reference.affine, prediction.header)
+    return turned_like(prediction, reference)
 
 
 def _placed(side: str, image: nib.Nifti1Image) -> str:
@@ -206,16 +225,6 @@ def _placed(side: str, image: nib.Nifti1Image) -> str:
     return f"the {side}'s axes run {axes} from ({origin}) mm{', its header states no orientation' if unstated else ''}"
 
 
-def decide_value(checked: Sequence[Pair], side: str) -> tuple[int | None, dict[str, str]]:
-    """The value of enhancing tumour on one side, and the reason against the fewer cases that hold the other value."""
-    holders = {value: [pair.case for pair in checked if value in pair.values[side]] for value in ENHANCING_VALUES}
-    value, other = sorted(ENHANCING_VALUES, key=lambda value: len(holders[value]), reverse=True)
-    if not holders[value]:
-        return None, {}
-    reason = f"the {side} holds enhancing tumour as {other}, {len(holders[value])} others hold it as {value}"
-    return value, dict.fromkeys(holders[other], reason)
-
-
 def _refusal(problems: Mapping[str, str], good: int) -> str:
     count = f"{len(problems)} of {len(problems) + good} cases cannot be scored"
     way_out = f"; --skip-bad scores the other {good}" if good else ""
@@ -223,11 +232,17 @@ def _refusal(problems: Mapping[str, str], good: int) -> str:
 
 
 def score_pair(
-    pair: Pair, classes: Classes, rules: Rules, hd95: Definition
-) -> tuple[list[dict[str, Any]], FalsePositives]:
-    """The rows of one checked pair, and its false positives."""
+    pair: Pair, classes: Mapping[str, Mapping[int, int]], rules: Rules, hd95: Definition
+) -> tuple[list[dict[str, Any]], FalsePositives, NDArray[np.int64]]:
+    """The rows of one checked pair, its false positives, and which classes were taken for which.
+
+    Args:
+        classes: class index by value, by side.
+    """
     images = {side: load_image(file) for side, file in pair.files.items()}
+    images[PREDICTION] = _along_one_grid(images, pair.ignore_affine)
     label_maps = {side: as_classes(read_voxels(image), classes[side]) for side, image in images.items()}
     both, affine = (label_maps[PREDICTION], label_maps[REFERENCE]), images[REFERENCE].affine
     spacing_mm = [float(edge) for edge in nib.affines.voxel_sizes(affine)]
-    return rows_of_case(pair.case, *both, spacing_mm, rules, hd95), false_positives(*both, affine, STUDY_WINDOW)
+    rows = rows_of_case(pair.case, *both, spacing_mm, rules, hd95)
+    return rows, false_positives(*both, affine, STUDY_WINDOW), confusion(*both)

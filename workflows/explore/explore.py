@@ -7,6 +7,7 @@ from pathlib import Path
 from workflows.data.case import Case, FoundDataset
 from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.find_cases import find_cases
+from workflows.data.reading import BY_NAMES, Reading
 from workflows.explore.data_in_words import case_lines, dataset_lines
 from workflows.explore.sections import (
     NUMBERS,
@@ -23,7 +24,7 @@ from workflows.files.outputs import check_outputs
 from workflows.messages.errors import ConfigurationError, DatasetError
 
 
-def explore(root: Path, out: Path, view: View, workers: int | None = None) -> list[str]:
+def explore(root: Path, out: Path, view: View, workers: int | None = None, reading: Reading = BY_NAMES) -> list[str]:
     """Draw what lies below `root` into `out`.
 
     Returns:
@@ -32,7 +33,7 @@ def explore(root: Path, out: Path, view: View, workers: int | None = None) -> li
         DatasetError: if there is no case, none of the given name, or one that is to be drawn cannot be read.
         ConfigurationError: if `out` lies in the data folder or cannot be written to.
     """
-    dataset = find_cases(root)
+    dataset = find_cases(root, reading=reading)
     _check_output(out, root)
     if view.cases:
         chosen = [_named(dataset, name) for name in view.cases]

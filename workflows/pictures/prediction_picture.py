@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ def draw_prediction(folder: Path, prediction: Path, out: Path, modalities: Seque
     scans = {name: cut(volume) for name, volume in volumes.items()}
     overlays = {"prediction": cut(label_map)}
     if case.segmentation:
-        classes = decide_label_convention(dataset.cases).classes
-        overlays["reference"] = cut(as_classes(read_oriented(case.segmentation).voxels, classes))
+        with suppress(DatasetError):  # where nobody knows what its labels mean, the prediction is shown alone
+            classes = decide_label_convention(dataset.cases).classes
+            overlays["reference"] = cut(as_classes(read_oriented(case.segmentation).voxels, classes))
     panels = len(scans) + len(overlays)
     figure = scan_figure(3.2 * panels, 3.9)
     axes = figure.subplots(1, panels, squeeze=False)

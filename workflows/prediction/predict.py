@@ -10,6 +10,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from workflows.data.find_cases import find_cases
+from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.outputs import check_outputs
 from workflows.files.prediction_names import TABLES, files_of_case
 from workflows.machine.allocation import keep_freed_memory, spare_collector_the_imports
@@ -66,7 +67,10 @@ def begin_prediction(checkpoint: str | Path, more_checkpoints: Sequence[str | Pa
 
 
 def patients(
-    patient_dir: str | Path, modalities: Sequence[str], output_dir: str | Path | None = None
+    patient_dir: str | Path,
+    modalities: Sequence[str],
+    output_dir: str | Path | None = None,
+    reading: Reading = BY_NAMES,
 ) -> list[dict[str, Any]]:
     """The cases in a patient's folder, or in a folder of many, as MONAI's transforms take them.
 
@@ -78,7 +82,7 @@ def patients(
     """
     if not str(patient_dir):
         raise ConfigurationError("no patient named: give a folder by --patient_dir DIR.")
-    found = find_cases(patient_dir, modalities)
+    found = find_cases(patient_dir, modalities, reading)
     closed = [{"case": folder.name, FAULT: f"{folder}: {reason}"} for folder, reason in found.closed.items()]
     entries = entries_with_faults(found.cases, modalities)
     if output_dir is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ignite.engine import Engine, Events
 
 from workflows.data.find_cases import find_cases
+from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.prediction_names import VOLUMES_FILE, map_name, record_name, report_name, thumbnail_name
 from workflows.machine.background import Background
 from workflows.machine.ranks import is_first
@@ -40,9 +41,10 @@ class PredictionReports:
         enabled: bool = True,
         background: Background | None = None,
         done: Sequence[str] = (),
+        reading: Reading = BY_NAMES,
     ) -> None:
         self.output_dir, self.data_dir = Path(output_dir), Path(data_dir)
-        self.modalities, self.enabled = tuple(modalities), enabled
+        self.modalities, self.enabled, self.reading = tuple(modalities), enabled, reading
         self.background, self.done = background or Background(enabled=False), done
 
     def attach(self, engine: Engine) -> None:
@@ -53,7 +55,7 @@ class PredictionReports:
             engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _start(self) -> None:
-        self.cases = {case.id: case for case in find_cases(self.data_dir, self.modalities).cases}
+        self.cases = {case.id: case for case in find_cases(self.data_dir, self.modalities, self.reading).cases}
         for case in self.done:
             if not self._is_written(case):
                 self.background.submit(partial(self._write, case))

@@ -10,6 +10,7 @@ from pathlib import Path
 from transforms.labels import BACKGROUND
 from workflows.data.case import Case
 from workflows.data.find_cases import find_cases
+from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.outputs import check_outputs
 from workflows.files.text_files import write_text
 from workflows.messages.errors import ConfigurationError, DatasetError
@@ -20,7 +21,13 @@ from workflows.report.warnings import Notice, warn_of_grid, warn_of_input, warn_
 from workflows.scoring.score_case import score_case
 
 
-def report_folder(folder: Path, out: Path, prediction: Path | None = None, reference: Path | None = None) -> Path:
+def report_folder(
+    folder: Path,
+    out: Path,
+    prediction: Path | None = None,
+    reference: Path | None = None,
+    reading: Reading = BY_NAMES,
+) -> Path:
     """Write the report of the one case in a folder.
 
     Args:
@@ -32,7 +39,7 @@ def report_folder(folder: Path, out: Path, prediction: Path | None = None, refer
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigurationError(f"{out}: give the report a name that ends in .html.")
-    cases = find_cases(folder).cases
+    cases = find_cases(folder, reading=reading).cases
     if len(cases) != 1:
         raise DatasetError(f"{folder}: holds {len(cases)} cases; name one patient's folder.")
     check_outputs([out], [folder])
@@ -44,17 +51,17 @@ def make_report(case: Case, root: Path, prediction: Path | None = None, referenc
     """Read, measure and compare; `root` is the case's folder or one above."""
     report = Report(case, sources.read_scan(case, case.modalities))
     grid = report.scan.grid
-    stated = case.convention.classes if case.convention else None  # where the data set says it (Decathlon)
     if prediction:
         report.record = sources.read_record(prediction)
-        report.prediction = sources.read_label_map(prediction, case, grid, sources.classes_of(report.record))
+        classes = sources.classes_of(report.record)
+        report.prediction = sources.read_label_map(prediction, case, grid, classes, report.warnings)
         report.uncertain = sources.read_uncertain(prediction, grid)
         report.uncertainty = sources.read_uncertainty(prediction, grid, report.record)
     if reference:
-        report.reference = sources.read_label_map(reference, case, grid, stated)
+        report.reference = sources.read_label_map(reference, case, grid, None, report.warnings)
     elif case.segmentation:  # nobody asked for it: where it cannot be used, the report does without and says so
         try:
-            report.reference = sources.read_label_map(case.segmentation, case, grid, stated)
+            report.reference = sources.read_label_map(case.segmentation, case, grid, None, report.warnings)
         except DatasetError as error:
             report.warnings.append(Notice("caution", f"The case's own segmentation is not shown: {error}"))
     _add_warnings(report, root)

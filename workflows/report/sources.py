@@ -13,11 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.labels import CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
+from transforms.geometry import voxel_ml
+from transforms.labels import BACKGROUND, CLASS_NAMES, ENHANCING_IN_FILES_TO_2022, MODALITY_TITLES, NUM_CLASSES
 from workflows.data.brain import brain_mask
 from workflows.data.case import Case
 from workflows.data.convention_of_cases import label_convention_of
-from workflows.data.label_conventions import MAX_LABEL_VALUES, summarise_labels
+from workflows.data.label_conventions import (
+    BRATS_FROM_2023,
+    BRATS_TO_2022,
+    MAX_LABEL_VALUES,
+    LabelSummary,
+    summarise_labels,
+)
 from workflows.data.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
 from workflows.data.oriented import as_classes
 from workflows.files.prediction_names import PROBABILITIES, UNCERTAINTY, map_name, record_name
@@ -77,11 +84,14 @@ def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
     return scan
 
 
-def read_label_map(file: Path, case: Case, grid: Grid, classes: Mapping[int, int] | None = None) -> NDArray[np.uint8]:
+def read_label_map(
+    file: Path, case: Case, grid: Grid, classes: Mapping[int, int] | None, notices: list[Notice]
+) -> NDArray[np.uint8]:
     """A label map as class indices (x, y, z) on the grid of the case's images.
 
     Args:
-        classes: class index by value in the file; None tells from the values whether enhancing tumour is 3 or 4.
+        classes: class index by value in the file; None decides it by the case's names and the values.
+        notices: receives what the reader must know of the labels.
     Raises:
         DatasetError: if it lies on another grid, or holds values that are no labels.
     """
@@ -93,12 +103,25 @@ def read_label_map(file: Path, case: Case, grid: Grid, classes: Mapping[int, int
         )
     voxels = read_voxels(image)
     summary = summarise_labels(voxels, file)
-    meant = dict(classes) if classes else dict(label_convention_of({case: tuple(summary.voxels)}).classes)
+    meant = dict(classes) if classes else dict(_classes_by_names(case, summary, grid, notices))
     if strange := sorted(set(summary.voxels) - {0, *meant}):
         expected = ", ".join(map(str, sorted({0, *meant})))
         raise DatasetError(f"{file}: holds the value {strange[0]:g}, which is no label; expected are {expected}.")
     # It may be stored along other axes than its images.
     return np.ascontiguousarray(Grid.of(image).turned(as_classes(voxels, meant)))
+
+
+def _classes_by_names(case: Case, summary: LabelSummary, grid: Grid, notices: list[Notice]) -> Mapping[int, int]:
+    try:
+        convention = label_convention_of({case: tuple(summary.voxels)})
+    except DatasetError as error:
+        convention = BRATS_TO_2022 if ENHANCING_IN_FILES_TO_2022 in summary.voxels else BRATS_FROM_2023
+        notices.append(Notice("caution", f"The labels are read as {convention}, which is only likely: {error}"))
+    for value, voxels in summary.voxels.items():
+        if value and convention.class_of(value) == BACKGROUND:
+            volume = f"{voxels * voxel_ml(grid.spacing_mm):.1f} ml of {convention.class_name(int(value))}"
+            notices.append(Notice("note", f"The label map holds {volume}, which is not drawn: it counts as no tumour."))
+    return convention.classes
 
 
 def read_uncertainty(prediction: Path, grid: Grid, record: Mapping[str, Any]) -> NDArray[np.uint8] | None:

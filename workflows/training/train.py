@@ -16,8 +16,9 @@ from transforms.files import remove_partial, write_whole
 from transforms.labels import NUM_CLASSES
 from transforms.windows import slice_window
 from workflows.data.datalist import SECTIONS, samples
-from workflows.data.label_conventions import LABEL_CONVENTIONS
+from workflows.data.label_conventions import convention_named
 from workflows.data.nifti_files import axial_slices
+from workflows.data.reading import BY_NAMES, Reading
 from workflows.data.split import obtain_datalist
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import CURVES, LAST, LOG, MODEL, RUN_CONFIGURATION, RUN_SPLIT_FILE, run_configuration
@@ -214,6 +215,7 @@ def datalist(
     run_dir: str | Path,
     seed: int,
     all_cases: bool = False,
+    reading: Reading = BY_NAMES,
 ) -> dict[str, Any]:
     """The cases of each section as MONAI's transforms take them.
 
@@ -221,13 +223,14 @@ def datalist(
         split_file: a datalist as `brats-unet split` writes it. Without one the study's proportions are applied to the
             cases found, and the split is written into `run_dir`, never into the data folder.
         all_cases: train on all cases found instead, and validate on none.
+        reading: of the data folder, without `split_file`.
     Returns:
         "training", "validation", "testing": [{"case": id, "image": [one file per modality], "label": file}, …];
         "label_values": class index of each value in the label files.
     """
-    split = from_first(lambda: obtain_datalist(dataset_dir, split_file, run_dir, modalities, seed, all_cases))
+    split = from_first(lambda: obtain_datalist(dataset_dir, split_file, run_dir, modalities, seed, all_cases, reading))
     sections = {section: samples(split[section], modalities) for section in SECTIONS}
     logger.info(", ".join(f"{len(cases)} {section}" for section, cases in sections.items()) + " cases")
     if not sections["validation"]:
         logger.info(f"nothing to validate on: {MODEL} will hold the weights after the last epoch")
-    return {**sections, "label_values": dict(LABEL_CONVENTIONS[split["label_convention"]].classes)}
+    return {**sections, "label_values": dict(convention_named(split["label_convention"]).classes)}
