@@ -27,9 +27,8 @@ from results_page import generate_phantoms, table
 
 from networks.unet import UNet2D
 from workflows.machine.allocation import keep_freed_memory
-from workflows.settings.beside_checkpoint import settings_beside
 from workflows.settings.bundle_files import config_files
-from workflows.settings.checkpoints import default_checkpoint
+from workflows.settings.checkpoints import default_checkpoint, settings_beside
 from workflows.settings.overrides import parse_overrides
 
 OURS = "ours: folder to label map"

@@ -28,8 +28,7 @@ from workflows.data.case import load_entry
 from workflows.data.find_cases import find_cases
 from workflows.files.json_files import write_json
 from workflows.files.run_folder import RUN_CONFIGURATION
-from workflows.settings.beside_checkpoint import settings_beside
-from workflows.settings.checkpoints import MODEL_CARD
+from workflows.settings.checkpoints import MODEL_CARD, settings_beside
 from workflows.settings.weights import read_weights, write_checkpoint
 
 MODELS = Path(__file__).resolve().parents[1] / "bundle" / "models"

@@ -28,14 +28,15 @@ def run_demo(out: Path) -> None:
     A step whose result is there is skipped.
     """
     data, run, scores, prediction = out / "data", out / "run", out / "evaluation", out / "prediction"
-    _step("1/6 generating data", data, lambda: generate_dataset(data, cases=CASES, size="small"), _complete(data))
+    complete = len(list(data.glob("BraTS20_Training_*/*_seg.nii.gz"))) == CASES
+    _step("1/6 generating data", data, lambda: generate_dataset(data, cases=CASES, size="small"), complete)
     trained = (run / "finished").exists()
     _step("2/6 training", run, lambda: _train(data, run), trained)
     tuned, weights = run / TUNED_SETTINGS_FILE, {"checkpoint": str(run / MODEL)}
     _step("3/6 choosing post-processing", tuned, lambda: run_tuning([], weights), tuned.exists())
     evaluation = {**weights, "output_dir": str(scores)}
     _step("4/6 evaluating", scores, lambda: run_evaluation([], evaluation), (scores / SUMMARY_FILE).exists())
-    folder = _first_test_patient(run, data)
+    folder = Path(read_datalist(run / "split.json", data)["testing"][0]["flair"]).parent
     seg = prediction / folder.name / map_name(folder.name)
     named = {**weights, "patient_dir": str(folder), "output_dir": str(prediction)}
     _step("5/6 predicting one patient", seg, lambda: predict([], named), (prediction / VOLUMES_FILE).exists())
@@ -51,17 +52,9 @@ def _step(name: str, result: Path, work: Callable[[], object], done: bool) -> No
         work()
 
 
-def _complete(data: Path) -> bool:
-    return len(list(data.glob("BraTS20_Training_*/*_seg.nii.gz"))) == CASES
-
-
 def _train(data: Path, run: Path) -> None:
     train(["demo"], {"dataset_dir": str(data), "run_dir": str(run)}, resume=True)
     (run / "finished").touch()
-
-
-def _first_test_patient(run: Path, data: Path) -> Path:
-    return Path(read_datalist(run / "split.json", data)["testing"][0]["flair"]).parent
 
 
 def _say_where_to_look(run: Path, scores: Path, seg: Path, picture: Path) -> None:

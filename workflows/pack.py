@@ -11,9 +11,8 @@ from pathlib import Path
 from transforms.files import write_whole
 from workflows.files.outputs import check_outputs
 from workflows.messages.errors import ConfigurationError
-from workflows.settings.beside_checkpoint import settings_beside
 from workflows.settings.bundle_files import bundle_root
-from workflows.settings.checkpoints import MODEL_CARD, check_checkpoint
+from workflows.settings.checkpoints import MODEL_CARD, check_checkpoint, settings_beside
 from workflows.settings.weights import SAFETENSORS, read_weights
 
 PACKAGES = ("transforms", "networks", "workflows")
@@ -47,8 +46,11 @@ def _contents(checkpoint: Path) -> Iterator[tuple[str, bytes]]:
     for file in sorted(root.rglob("*")):
         name = file.relative_to(root)
         if _is_source(file) and name.parts[0] not in ("models", *PACKAGES):
-            configured = name.name in CONFIGURED_BY_THE_RUN
-            yield name.as_posix(), _configured(file, settings) if configured else file.read_bytes()
+            content = file.read_bytes()
+            if name.name in CONFIGURED_BY_THE_RUN:
+                configuration = json.dumps({**json.loads(content), **settings}, indent=4, ensure_ascii=False)
+                content = f"{configuration}\n".encode()
+            yield name.as_posix(), content
     code = Path(__file__).resolve().parents[1]
     for package in PACKAGES:
         for file in sorted((code / package).rglob("*")):
@@ -74,8 +76,3 @@ def _weights(checkpoint: Path) -> bytes:
     content = io.BytesIO()
     torch.save(weights, content)
     return content.getvalue()
-
-
-def _configured(file: Path, settings: dict[str, object]) -> bytes:
-    configuration = json.loads(file.read_text())
-    return (json.dumps({**configuration, **settings}, indent=4, ensure_ascii=False) + "\n").encode()

@@ -23,7 +23,7 @@ from workflows.data.find_cases import find_cases
 from workflows.data.nifti_files import load_image
 from workflows.messages.errors import ConfigurationError, DatasetError, printable
 from workflows.pack import pack_bundle
-from workflows.settings.beside_checkpoint import settings_beside
+from workflows.settings.checkpoints import settings_beside
 from workflows.settings.overrides import literal_path
 from workflows.settings.weights import read_weights
 

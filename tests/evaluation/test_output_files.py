@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pytest
 
 from tests.support import REPOSITORY
 from transforms.labels import OEDEMA
-from workflows.evaluation.output_files import SCHEMA_VERSION, report_scores, summary_of, write_scores
+from workflows.evaluation.output_files import SCHEMA_VERSION, report_scores, summary_of
 from workflows.evaluation.score_figures import BY_RULE, MEASURED
 from workflows.evaluation.scores_as_text import score_tables
 from workflows.messages.errors import ConfigurationError
+from workflows.scoring.false_positives import false_positives
 from workflows.scoring.per_case_csv import read_rows, rows_of_case
 from workflows.scoring.score_list import IN_SUMMARY, SCORES
 
@@ -102,34 +104,17 @@ def test_the_schema_refuses_what_is_no_summary(change: dict[str, Any]):
         jsonschema.validate({**summary, **change}, SCHEMA)
 
 
-def test_sections_are_kept_in_the_summary_and_shown_as_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    sections = {
-        "another_study": {"note": "128×128", "dice": 0.6008, "cases": 45},
-        "alarms": {
-            "slices": 0.25,
-            "per_case": [{"case": "A", "invented_ml": 0.5}, {"case": "B", "invented_ml": 12.25}],
-            "by_step": {"argmax": {"WT": 0.5}, "largest": {"WT": 0.75}},
-        },
-    }
+def test_a_section_is_kept_in_the_summary_and_shown_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    mask = np.zeros((2, 2, 2), np.uint8)
+    counted = asdict(false_positives(mask + 1, mask, np.diag([10.0, 10, 10, 1]), (0, 20)))
+    sections = {"false_positives": {"as_given": {"A": counted, "B": {**counted, "invented_ml": 12.25}}}}
     report_scores(rows("A", "B"), tmp_path, **DESCRIBED, sections=sections)
     summary = json.loads((tmp_path / "summary.json").read_text())
     jsonschema.validate(summary, SCHEMA)
     assert {name: summary[name] for name in sections} == sections
-    text, printed = (tmp_path / "scores.md").read_text(), capsys.readouterr().out
-    for line in (
-        "## Another study",
-        "| dice | 0.6008 |",
-        "| B | 12.25 |",
-        "## Alarms: per case",
-        "| largest | 0.75 |",
-    ):
-        assert line in text
-    assert "Alarms: by step" in printed and "12.25" in printed
-
-
-def test_a_section_cannot_take_the_place_of_an_entry():
-    with pytest.raises(ValueError, match="entry regions of its own"):
-        summary_of(rows("A"), **DESCRIBED, sections={"regions": {}})
+    text = (tmp_path / "scores.md").read_text()
+    assert "## False positives as given" in text and "| B | 2 | 2 | 12.25 | 8.00 |" in text
+    assert "12.25" in capsys.readouterr().out
 
 
 def test_names_from_files_are_shown_and_not_interpreted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -145,7 +130,7 @@ def test_names_from_files_are_shown_and_not_interpreted(tmp_path: Path, capsys: 
 
 def test_a_case_scored_by_a_rule_is_drawn_in_another_colour(tmp_path: Path):
     measured = [row for row in rows("A", "B") if row["region"] in ("WT", "oedema")]
-    write_scores(rows("A", "B"), tmp_path / "with", **DESCRIBED)  # ET and TC are empty
+    report_scores(rows("A", "B"), tmp_path / "with", **DESCRIBED)  # ET and TC are empty
     from workflows.evaluation.score_figures import draw_dice
 
     draw_dice(measured, tmp_path / "without.png")
@@ -166,7 +151,7 @@ def colours_in(file: Path) -> set[str]:
 
 
 def test_one_case_is_enough_for_the_pictures(tmp_path: Path):
-    write_scores(rows("A"), tmp_path, **DESCRIBED)
+    report_scores(rows("A"), tmp_path, **DESCRIBED)
     for name in ("dice_by_region.png", "volumes.png"):
         assert matplotlib.image.imread(tmp_path / name).std() > 0
 
@@ -174,4 +159,4 @@ def test_one_case_is_enough_for_the_pictures(tmp_path: Path):
 def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ConfigurationError, match=r"per_case\.csv: cannot be written \("):
-        write_scores(rows("A"), tmp_path / "out", **DESCRIBED)
+        report_scores(rows("A"), tmp_path / "out", **DESCRIBED)

@@ -17,8 +17,7 @@ from tests.support import REPOSITORY, Head, Started, WritePatient, listing, star
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import BRATS_TO_2022
 from workflows.data.oriented import Plane
-from workflows.explore.page import Page, Picture, Section, page_html
-from workflows.explore.sections import folder_name
+from workflows.explore.sections import Picture, Section, folder_name, write_page
 from workflows.messages.text_tables import TextTable
 from workflows.pictures.case_scene import load_scene
 from workflows.pictures.colours import CLASS_COLOURS, WINDOW_COLOUR
@@ -200,10 +199,11 @@ def test_nothing_is_written_into_the_data_folder(command: Command, write_patient
     assert listing(tmp_path) == before
 
 
-def test_words_from_files_cannot_become_part_of_the_page():
+def test_words_from_files_cannot_become_part_of_the_page(tmp_path: Path):
     evil = '<script>alert("&")</script>'
     section = Section(evil, [evil], [Picture(f"a/{evil}.png", evil, (1, 1))], [TextTable(evil, [evil], [[evil]])])
-    page = Links(page_html(Page(evil, evil, [section])))
+    write_page(tmp_path / "page.html", evil, [section], evil)
+    page = Links((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "script" not in page.tags
     assert unquote(str(page.images[0]["src"])) == f"a/{evil}.png"
     assert page.images[0]["alt"] == evil

@@ -17,9 +17,8 @@ from workflows.audit.case_checks import share_outside
 from workflows.data import oriented
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import BRATS_TO_2022
-from workflows.explore.data_in_words import case_lines, windows_table
+from workflows.explore.data_in_words import case_lines, narrowest_window, share_of_class, windows_table
 from workflows.explore.survey import CaseSurvey, DatasetSurvey, survey_dataset
-from workflows.explore.windows import narrowest_window, share_of_class
 from workflows.messages.errors import DatasetError
 
 MODALITIES = ("flair", "t1ce")

@@ -135,6 +135,7 @@ TALKING = """
 import sys, torch
 from ignite.engine import Engine
 from workflows.machine import ranks
+from workflows.monitoring.best_epoch import BestEpoch
 from workflows.monitoring.progress_handlers import EpochTable, ProgressBar, RunBar
 from workflows.monitoring.tensorboard_handlers import Scalars
 from workflows.training.rank_handlers import SameEverywhere, event_writer
@@ -156,7 +157,9 @@ engine.state.metrics["dice"] = 0.5 + here
 SameEverywhere(network).attach(engine)
 sys.stderr.isatty = sys.stdout.isatty = lambda: True
 Scalars(event_writer(log_dir=sys.argv[1]), iteration_log=False).attach(engine)
-EpochTable(engine, "dice").attach(engine)
+best = BestEpoch("dice")
+best.attach(engine)
+EpochTable(engine, best).attach(engine)
 ProgressBar("training").attach(engine)
 RunBar().attach(engine)
 engine.run([0], 1)

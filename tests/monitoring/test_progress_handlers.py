@@ -19,6 +19,7 @@ import pytest
 from monai.handlers import ValidationHandler
 
 from tests.training.test_handlers import batches, evaluator_of, tiny_network, trainer_of
+from workflows.monitoring.best_epoch import BestEpoch
 from workflows.monitoring.progress_handlers import EpochTable, ProgressBar, RunBar
 from workflows.monitoring.training_log import TrainingLog
 
@@ -55,7 +56,9 @@ def train_with_progress(log: Path) -> None:
     ProgressBar("validation").attach(validator)
     trainer = trainer_of(network, [ProgressBar("training"), ValidationHandler(validator=validator, interval=1)], EPOCHS)
     TrainingLog(log, validator, trainer.optimizer).attach(trainer)
-    EpochTable(validator, "val_mean_region_dice").attach(trainer)
+    best = BestEpoch("val_mean_region_dice")
+    best.attach(validator)
+    EpochTable(validator, best).attach(trainer)
     RunBar().attach(trainer)
     trainer.run()
 

@@ -14,13 +14,12 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
@@ -29,6 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tests.support import Run
 from transforms.inputs import AxialWindow
 from transforms.pipelines import training_preprocessing
+from workflows.monitoring.best_epoch import BestEpoch
 from workflows.monitoring.tensorboard_handlers import (
     CASES_NAMED,
     CHARTS,
@@ -192,12 +192,14 @@ def fallen_texts(folder: Path, figures: Sequence[float], dice: Sequence[Sequence
     engine = Engine(lambda engine, batch: None)
     engine.state.metrics, engine.state.metric_details, engine.state.key_metric_name = {}, {}, "key"
     with SummaryWriter(str(folder)) as writer:
-        handler = FallenCases(writer, SimpleNamespace(names=names), "figure", lower)  # type: ignore[arg-type]
+        best = BestEpoch("figure", lower)
+        for handler in (best, FallenCases(writer, names, best)):
+            handler.attach(engine)
         for epoch, (figure, cases) in enumerate(zip(figures, dice, strict=True), start=1):
             engine.state.epoch = epoch
             engine.state.metrics["figure"] = figure
             engine.state.metric_details["key"] = torch.tensor(cases)[:, None].expand(-1, 3)
-            handler(engine)
+            engine.fire_event(Events.EPOCH_COMPLETED)
     return texts(read(folder), "cases_that_fell")
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from networks.slabs import SlabNetwork
 from tests.support import REPOSITORY
-from workflows.prediction.inferers import AxialInferer
+from transforms.inputs import AxialWindow
+from workflows.prediction.inferers import PlanesInferer
 
 
 class Recorded(nn.Module):
@@ -81,7 +82,7 @@ def test_a_stack_shorter_than_a_slab_is_filled_up_and_cut_again(slices: int):
 def test_the_inferer_gives_it_whole_stacks_whatever_its_batches_are(slices_per_batch: int, flips: bool):
     volume = torch.rand(2, 3, 8, 8, 11, generator=torch.Generator().manual_seed(0))
     network = SlabNetwork(Recorded(), slab=16).eval()
-    inferer = AxialInferer(slices_per_batch=slices_per_batch, flips=flips)
+    inferer = PlanesInferer(AxialWindow(), slices_per_batch=slices_per_batch, flips=flips)
     scores = inferer(volume, network)
     assert len(network.network.seen) == (8 if flips else 2)  # two patients
     assert all(seen.shape == (1, 3, 8, 8, 16) for seen in network.network.seen)
@@ -91,7 +92,7 @@ def test_the_inferer_gives_it_whole_stacks_whatever_its_batches_are(slices_per_b
 
 def test_after_a_slab_network_the_inferer_batches_slices_as_before():
     volume, sizes = torch.zeros(1, 1, 4, 4, 6), []
-    inferer = AxialInferer(slices_per_batch=3)
+    inferer = PlanesInferer(AxialWindow(), slices_per_batch=3)
     inferer(volume, SlabNetwork(Tally(), slab=4).eval())
 
     def network(slices: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ def left(run: dict[str, Any], overwrite: bool = False, **changed: Any) -> list[s
     """Who would be predicted again: what the run itself asks before it begins."""
     out, data = Path(run["output_dir"]), Path(run["patient_dir"])
     recorded = json.loads((out / "P2" / "P2_seg.json").read_text())["settings"]
-    arguments: dict[str, Any] = {"checkpoint": run["checkpoint"], "settings": recorded, **changed}
+    arguments: dict[str, Any] = {"checkpoints": [run["checkpoint"]], "settings": recorded, **changed}
     files = PredictionFiles(out, background=Background(enabled=False), **arguments)
     return [str(entry["case"]) for entry in files.unfinished(patients(data, ["flair", "t1ce"]), overwrite)]
 
@@ -156,11 +156,11 @@ def test_what_makes_a_prediction_another_one_has_it_done_again(once: dict[str, A
     assert left(once, settings={**recorded, "largest_component_only": False}) == both
     as_tuple = {**recorded["input"], "modalities": tuple(recorded["input"]["modalities"])}
     assert left(once, settings={**recorded, "input": as_tuple}) == []
-    assert left(once, checkpoint=other) == both
-    assert left(once, more_checkpoints=[other]) == both
+    assert left(once, checkpoints=[other]) == both
+    assert left(once, checkpoints=[once["checkpoint"], other]) == both
     assert left(once, enhancing_value=3) == both
-    assert left(once, save_probabilities=True) == both
-    assert left(once, save_uncertainty=True) == both
+    assert left(once, maps={"probability_map": True}) == both
+    assert left(once, maps={"uncertainty_map": True}) == both
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ from monai.networks.nets import BasicUNet
 
 from networks.unet import UNet2D
 from tests.support import Started, WritePatient
+from transforms.inputs import AxialWindow
 from workflows.data.reader import CaseReader
 from workflows.messages.errors import ConfigurationError
 from workflows.prediction.ensemble import MeanOfNetworks
-from workflows.prediction.inferers import AxialInferer
+from workflows.prediction.inferers import PlanesInferer
 from workflows.settings.checkpoints import named_checkpoints, warn_of_trained_cases
 
 UNET = {"_target_": "networks.unet.UNet2D", "in_channels": "$len(@modalities)", "out_channels": 4, "width": 4}
@@ -90,7 +91,7 @@ def test_the_mean_of_two_networks_is_that_of_their_probabilities_and_not_of_thei
 
 def test_with_flips_three_networks_are_averaged_over_twelve_answers():
     one, other = certain_of(0), certain_of(1)
-    answer = AxialInferer(flips=True)(torch.zeros(1, 1, 4, 4, 2), MeanOfNetworks([one, one, other]))
+    answer = PlanesInferer(AxialWindow(), flips=True)(torch.zeros(1, 1, 4, 4, 2), MeanOfNetworks([one, one, other]))
     # A certain network is so in half of the slices: 3/4 after its flips; 1/4 for the other class.
     torch.testing.assert_close(answer.softmax(1)[:, 0], torch.full((1, 4, 4, 2), (0.75 + 0.75 + 0.25) / 3))
 

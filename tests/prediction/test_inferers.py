@@ -15,7 +15,7 @@ from transforms.pipelines import preprocessing, training_preprocessing
 from transforms.regions import BackgroundOutsideBraind
 from transforms.slices import own_channels, with_neighbours
 from workflows.data.reader import CaseReader
-from workflows.prediction.inferers import AxialInferer, flip_averaged
+from workflows.prediction.inferers import PlanesInferer, flip_averaged
 from workflows.settings.bundle_files import config_files
 from workflows.training.handlers import CaseScores
 from workflows.training_data.slice_dataset import SliceDataset
@@ -76,7 +76,7 @@ def test_the_network_is_given_the_same_channels_in_training_and_on_the_volume(
     volume = preprocessing(AxialWindow(slice_range=(5, 35), size_px=32), CaseReader())(patient)["image"].as_tensor()[
         None
     ]
-    AxialInferer(slices_per_batch=7, neighbours=neighbours)(volume, network)
+    PlanesInferer(AxialWindow(neighbours=neighbours), slices_per_batch=7)(volume, network)
     on_volume = torch.cat(seen)
     assert on_volume.shape == (40, 2 * (2 * neighbours + 1), 32, 32)
     assert torch.equal(on_volume[first:end].half().float(), batch)
@@ -84,8 +84,8 @@ def test_the_network_is_given_the_same_channels_in_training_and_on_the_volume(
 
 def test_a_network_that_sees_no_difference_in_flips_answers_as_without_them():
     logits = torch.randn(1, 4, 8, 8, 5, generator=torch.Generator().manual_seed(0))
-    plain = AxialInferer()(logits, lambda x: x).softmax(1)
-    flipped = AxialInferer(flips=True)(logits, lambda x: x).softmax(1)
+    plain = PlanesInferer(AxialWindow())(logits, lambda x: x).softmax(1)
+    flipped = PlanesInferer(AxialWindow(), flips=True)(logits, lambda x: x).softmax(1)
     torch.testing.assert_close(flipped, plain)
 
 
@@ -106,7 +106,7 @@ def test_four_flips_cost_four_calls_per_batch():
         calls.append(slices.shape)
         return slices
 
-    AxialInferer(slices_per_batch=3, flips=True)(torch.zeros(1, 2, 4, 4, 6), network)
+    PlanesInferer(AxialWindow(), slices_per_batch=3, flips=True)(torch.zeros(1, 2, 4, 4, 6), network)
     assert len(calls) == 8
 
 
@@ -120,10 +120,10 @@ def test_slices_below_and_above_the_brain_are_not_computed_and_the_others_answer
         return slices[:, :1] + slices[:, -1:]
 
     for neighbours in (0, 1):
-        options = {"slices_per_batch": 4, "neighbours": neighbours}
-        everything = AxialInferer(**options)(volume, network)
+        options = {"input": AxialWindow(neighbours=neighbours), "slices_per_batch": 4}
+        everything = PlanesInferer(**options)(volume, network)
         seen.clear()
-        brain = AxialInferer(**options, brain_only=True)(volume, network)
+        brain = PlanesInferer(**options, brain_only=True)(volume, network)
         assert sum(seen) == 6  # slices 3 to 8
         assert brain.shape == everything.shape
         assert torch.equal(brain[..., 3:9], everything[..., 3:9])

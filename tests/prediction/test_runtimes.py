@@ -17,9 +17,10 @@ from networks.packed import PackedUNet
 from networks.slabs import SlabNetwork
 from networks.unet import UNet2D
 from tests.support import REPOSITORY, Started
+from transforms.inputs import AxialWindow
 from workflows.messages.errors import ConfigurationError
 from workflows.prediction import runtimes
-from workflows.prediction.inferers import AxialInferer
+from workflows.prediction.inferers import PlanesInferer
 from workflows.prediction.runtimes import (
     AUTO,
     FASTEST_FIRST,
@@ -81,8 +82,8 @@ def test_a_volume_has_the_scores_of_torch_with_flips_and_without_empty_slices_to
             volume[..., :2] = 0
         settings: dict[str, Any] = {"slices_per_batch": 3, **options}
         with torch.no_grad():
-            expected = AxialInferer(**settings)(volume, network)
-            found = AxialInferer(**settings, runtime=runtime)(volume, network)
+            expected = PlanesInferer(AxialWindow(), **settings)(volume, network)
+            found = PlanesInferer(AxialWindow(), **settings, runtime=runtime)(volume, network)
         assert found.shape == expected.shape
         used = next((name for name in FASTEST_FIRST if not obstacle_to(name)), OPENVINO) if runtime == AUTO else runtime
         assert (found.softmax(1) - expected.softmax(1)).abs().max() <= RUNTIMES[used].agreement
@@ -95,7 +96,7 @@ def test_the_network_is_built_once_for_many_volumes(monkeypatch: pytest.MonkeyPa
         lambda runtime, network, _: built.append(network) or (runtime, network),
     )
     network = UNet2D(width=4).eval()
-    inferer = AxialInferer(slices_per_batch=3, runtime="onnxruntime")
+    inferer = PlanesInferer(AxialWindow(), slices_per_batch=3, runtime="onnxruntime")
     with torch.no_grad():
         for _ in range(3):
             inferer(slices(4).permute(1, 2, 3, 0)[None], network)

@@ -11,9 +11,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from tests.support import REPOSITORY, Run, Started
-from workflows.settings.beside_checkpoint import settings_beside
 from workflows.settings.bundle_files import config_files
-from workflows.settings.checkpoints import default_checkpoint
+from workflows.settings.checkpoints import default_checkpoint, settings_beside
 from workflows.settings.weights import read_weights
 
 MODELS = REPOSITORY / "bundle" / "models"

@@ -14,8 +14,8 @@ from tests.support import Run, Started, listing, start
 from workflows.files.run_folder import run_configuration
 from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.settings import bundle_files
-from workflows.settings.beside_checkpoint import settings_beside
 from workflows.settings.bundle_files import bundle_root, config_files, known_settings, overlays_of
+from workflows.settings.checkpoints import settings_beside
 from workflows.settings.overrides import parse_overrides, refuse_unknown, running_workflow
 from workflows.settings.setting_checks import check_values
 from workflows.training.train import datalist

@@ -18,6 +18,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import ValidationHandler
 from torch import nn
 
+from workflows.monitoring.best_epoch import BestEpoch
 from workflows.monitoring.training_log import TrainingLog
 from workflows.scoring.pixel_sums import region_dice
 from workflows.training.handlers import CaseScores, ClipGradients, SaveCheckpoint
@@ -191,7 +192,7 @@ class Epochs(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
 
 
-def run_scored(figures: Sequence[float], *savers: SaveCheckpoint, network: nn.Module) -> Engine:
+def run_scored(figures: Sequence[float], *handlers: BestEpoch | SaveCheckpoint, network: nn.Module) -> Engine:
     """An engine whose epochs end with these figures."""
     engine = Engine(lambda engine, batch: None)
 
@@ -200,34 +201,43 @@ def run_scored(figures: Sequence[float], *savers: SaveCheckpoint, network: nn.Mo
         network.weight.data.fill_(engine.state.epoch)
         engine.state.metrics["figure"] = figures[engine.state.epoch - 1]
 
-    for saver in savers:
-        saver.attach(engine)
+    for handler in handlers:
+        handler.attach(engine)
     engine.run([0], max_epochs=len(figures))
     return engine
 
 
 @pytest.mark.parametrize(
-    ("figures", "lower_is_better", "best"),
+    ("figures", "lower_is_better", "kept"),
     [
         ([0.2, 0.8, 0.5], False, 2),
         ([0.2, 0.8, 0.5], True, 1),
         ([0.9, 0.3, 0.4], True, 2),
         ([0.5, 0.5, 0.1], False, 1),
         ([-3.0, -2.0, -1.0], False, 3),
+        ([math.nan, 0.2, math.nan, 0.1], False, 2),
     ],
 )
-def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path, figures: list[float], lower_is_better: bool, best: int):
+def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path, figures: list[float], lower_is_better: bool, kept: int):
     network = Epochs()
-    saver = SaveCheckpoint(tmp_path / "model.pt", {"network": network}, "figure", lower_is_better)
-    run_scored(figures, saver, network=network)
-    assert torch.load(tmp_path / "model.pt", weights_only=True) == {"weight": torch.tensor([float(best)])}
+    best = BestEpoch("figure", lower_is_better)
+    run_scored(figures, best, SaveCheckpoint(tmp_path / "model.pt", network, best), network=network)
+    assert torch.load(tmp_path / "model.pt", weights_only=True) == {"weight": torch.tensor([float(kept)])}
     assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_without_the_file_the_next_epoch_is_the_best_there_is(tmp_path: Path):
+    network, best, file = Epochs(), BestEpoch("figure"), tmp_path / "model.pt"
+    best.load_state_dict({"epoch": 7, "score": 0.9})
+    run_scored([0.1, 0.3, 0.2], best, SaveCheckpoint(file, network, best), network=network)
+    assert best.state_dict() == {"epoch": 2, "score": 0.3}
+    assert torch.load(file, weights_only=True)["weight"] == 2
 
 
 def test_without_a_figure_every_epoch_is_saved(tmp_path: Path):
     network, times = Epochs(), []
     engine = Engine(lambda engine, batch: None)
-    SaveCheckpoint(tmp_path / "last.pt", {"network": network}).attach(engine)
+    SaveCheckpoint(tmp_path / "last.pt", network).attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: times.append((tmp_path / "last.pt").stat().st_mtime_ns))
     engine.add_event_handler(Events.EPOCH_STARTED, lambda engine: network.weight.data.fill_(engine.state.epoch))
     engine.run([0], max_epochs=3)
@@ -235,47 +245,19 @@ def test_without_a_figure_every_epoch_is_saved(tmp_path: Path):
     assert torch.load(tmp_path / "last.pt", weights_only=True)["weight"] == 3
 
 
-def test_the_full_state_loads_with_weights_only_and_continues_where_it_stopped(tmp_path: Path):
-    def run_to(epochs: int, state: dict[str, Any] | None = None) -> tuple[nn.Module, SupervisedTrainer]:
-        network = tiny_network()
-        trainer = trainer_of(network, max_epochs=epochs)
-        trainer.optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(trainer.optimizer, max_lr=0.01, total_steps=8)
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: scheduler.step())
-        objects = {"network": network, "optimizer": trainer.optimizer, "lr_scheduler": scheduler}
-        if state:
-            for name, part in objects.items():
-                part.load_state_dict(state[name])
-            trainer.load_state_dict(state["trainer"])
-            trainer.state.max_epochs = epochs
-        SaveCheckpoint(tmp_path / "last.pt", objects, engine_name="trainer").attach(trainer)
-        trainer.run()
-        return network, trainer
+class Unwritable(nn.Module):
+    """A network whose state `torch.save` cannot write."""
 
-    run_to(1)
-    state = torch.load(tmp_path / "last.pt", weights_only=True)
-    assert set(state) == {"network", "optimizer", "lr_scheduler", "trainer"}
-    assert state["trainer"]["iteration"] == 2 and state["lr_scheduler"]["last_epoch"] == 2
-    resumed, trainer = run_to(3, state)
-    uninterrupted, _ = run_to(3)
-    assert trainer.state.epoch == 3
-    for one, other in zip(resumed.parameters(), uninterrupted.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
-
-
-class Unwritable:
-    """Something whose state `torch.save` cannot write."""
-
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
         return {"weights": torch.zeros(100), "hook": lambda: None}
 
 
 def test_a_save_that_fails_leaves_the_checkpoint_before(tmp_path: Path):
     network, file = Epochs(), tmp_path / "last.pt"
-    run_scored([0.1], SaveCheckpoint(file, {"network": network}), network=network)
+    run_scored([0.1], SaveCheckpoint(file, network), network=network)
     before = file.read_bytes()
     with pytest.raises(Exception, match=r"pickle|local object"):
-        run_scored([0.1], SaveCheckpoint(file, {"network": network, "other": Unwritable()}), network=network)
+        run_scored([0.1], SaveCheckpoint(file, Unwritable()), network=network)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
 
@@ -311,18 +293,3 @@ def test_gradients_below_the_limit_are_left_as_they_are():
     trainer_of(free, lr=0.0).run()
     trainer_of(limited, [ClipGradients(100.0)], lr=0.0).run()
     assert torch.equal(limited.weight.grad, free.weight.grad)
-
-
-def test_an_epoch_with_a_figure_is_better_than_a_first_one_without(tmp_path: Path):
-    figures = iter([math.nan, 0.2, math.nan, 0.1])
-    network = nn.Linear(1, 1)
-    engine = Engine(lambda engine, batch: None)
-
-    def score(engine: Engine) -> None:
-        engine.state.metrics["figure"] = next(figures)
-        nn.init.constant_(network.weight, engine.state.epoch)
-
-    engine.add_event_handler(Events.EPOCH_COMPLETED, score)
-    SaveCheckpoint(tmp_path / "model.pt", {"network": network}, score="figure").attach(engine)
-    engine.run([0], max_epochs=4)
-    assert torch.load(tmp_path / "model.pt", weights_only=True)["weight"].item() == 2

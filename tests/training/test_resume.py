@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from tests.support import REPOSITORY, Started
-from workflows.training.mixed_precision import is_fast_on
+from workflows.training.fast_paths import bfloat16_is_fast_on
 
 TINY = ("--input#size_px", "64", "--network_def#width", "4", "--slices_per_step", "1", "--max_epochs", "3")
 TINY += ("--device", "cpu", "--input#slice_range", "[70,94]", "--config", "axial")
@@ -392,7 +392,7 @@ def test_a_run_goes_on_in_the_precision_it_began_with_on_a_machine_that_would_ch
 ):
     file = begun / "config.json"
     own = json.loads(file.read_text())
-    assert own["amp"] is is_fast_on("cpu")
+    assert own["amp"] is bfloat16_is_fast_on("cpu")
     file.write_text(json.dumps({**own, "amp": not own["amp"]}))
     ended = launch("train", "--resume", "--out", begun, "--device", "cpu").ended()
     assert ended.status == 0, ended.stderr

@@ -11,7 +11,7 @@ import torch
 from tests.training_data.test_training_data import dataset_of, epoch_of, memory_for
 from transforms.intensity import RandGainOffsetd
 from workflows.messages.errors import ConfigurationError, DatasetError
-from workflows.training_data.slab_batches import SlabBatches
+from workflows.training_data.slice_batches import SlabBatches
 
 
 def slabs_of(batch: list[int], slab: int) -> list[list[int]]:

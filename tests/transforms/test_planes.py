@@ -92,7 +92,7 @@ def seen_on_volume(volume: torch.Tensor, mirrored: bool) -> torch.Tensor:
         return slices[:, :1].repeat(1, 4, 1, 1)
 
     options = {"slices_per_batch": 7, "brain_only": True}
-    scores = PlanesInferer(planes=PLANES, mirrored=mirrored, **options)(volume, network)
+    scores = PlanesInferer(BrainCube(mirrored=mirrored), **options)(volume, network)
     assert scores.shape == (1, 4, SIZE_PX, SIZE_PX, SIZE_PX)
     return torch.cat(seen)
 
@@ -149,7 +149,8 @@ def test_the_mean_of_the_planes_is_that_of_their_probabilities():
         return torch.cat([slices, slices.cumsum(dim=2)], dim=1)
 
     def along(*planes: str) -> torch.Tensor:
-        return PlanesInferer(planes=planes, slices_per_batch=8)(volume, network).softmax(dim=1)
+        inferer = PlanesInferer(BrainCube(planes=planes, mirrored=False), slices_per_batch=8)
+        return inferer(volume, network).softmax(dim=1)
 
     mean = sum(along(plane) for plane in PLANES) / 3
     steps.clear()
@@ -198,7 +199,7 @@ def test_other_planes_are_computed_only_where_the_first_finds_tumour_plausible()
 
     def computed(look_again_from: float) -> int:
         given.clear()
-        inferer = PlanesInferer(planes=PLANES, slices_per_batch=8, look_again_from=look_again_from)
+        inferer = PlanesInferer(BrainCube(mirrored=False), slices_per_batch=8, look_again_from=look_again_from)
         answer = inferer(volume, network).softmax(dim=1)
         torch.testing.assert_close(answer[:, 1:], volume)  # a mean over one, two or three answers
         return sum(given)
@@ -217,7 +218,8 @@ def test_the_mean_is_over_the_planes_that_were_asked():
         asked.append(len(slices))
         return tumour_by_value(slices if len(asked) == 1 else torch.zeros_like(slices))
 
-    inferer = PlanesInferer(planes=("axial", "sagittal"), slices_per_batch=16, look_again_from=0.2)
+    input = BrainCube(planes=("axial", "sagittal"), mirrored=False)
+    inferer = PlanesInferer(input, slices_per_batch=16, look_again_from=0.2)
     answer = inferer(volume, first_sees_as_it_is_and_others_see_nothing).softmax(dim=1)[0, 1]
     assert asked == [16, 8]
     torch.testing.assert_close(answer[:8], torch.full((8, 16, 16), 0.2))
@@ -235,10 +237,10 @@ def test_a_network_for_slabs_is_given_every_slice_along_every_plane():
             return tumour_by_value(slices)
 
     slab = Slab(torch.nn.Identity(), slab=4)
-    PlanesInferer(planes=PLANES, look_again_from=0.2)(volume, slab)
+    PlanesInferer(BrainCube(mirrored=False), look_again_from=0.2)(volume, slab)
     assert given == [16, 16, 16]
     given.clear()
-    PlanesInferer(planes=PLANES, look_again_from=0.2, slices_per_batch=16)(volume, slab.forward)
+    PlanesInferer(BrainCube(mirrored=False), look_again_from=0.2, slices_per_batch=16)(volume, slab.forward)
     assert given == [16, 4, 4]
 
 
@@ -252,7 +254,8 @@ def test_each_patient_of_a_batch_and_each_brain_is_looked_at_again_by_itself():
         given.append(len(slices))
         return tumour_by_value(slices)
 
-    inferer = PlanesInferer(planes=PLANES[::-1], slices_per_batch=16, brain_only=True, look_again_from=0.2)
+    input = BrainCube(planes=PLANES[::-1], mirrored=False)
+    inferer = PlanesInferer(input, slices_per_batch=16, brain_only=True, look_again_from=0.2)
     answers = inferer(volumes, network).softmax(dim=1)[:, 1:]
     assert given == [12, 12, 5, 6]  # sagittal first, then coronal and axial
     brain = volumes > 0

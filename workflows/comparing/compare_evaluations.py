@@ -58,10 +58,8 @@ def compare_runs(run_a: Path, run_b: Path, out: Path | None = None) -> dict[str,
 def compare(run_a: Path, run_b: Path) -> dict[str, Any]:
     """The paired differences, B minus A, of every region and score over the cases that both hold.
 
-    A score whose column one table lacks, since an older version wrote it, is left out.
+    A score whose column one table lacks, since an older version wrote it, is left out. For the runs see `find_scores`.
 
-    Args:
-        run_a, run_b: a folder with `per_case.csv`, one that holds exactly one such folder, or the file.
     Raises:
         DatasetError: if one holds no scores, they share no case, or they were scored by different rules or against
             different references.
@@ -130,7 +128,7 @@ def wilcoxon_test(differences: Any) -> dict[str, Any]:
 
 
 def find_scores(run: Path) -> Path:
-    """The `per_case.csv` in a folder, or the only one in the folders in it.
+    """The file, or the `per_case.csv` in a folder, or the only one in the folders in it.
 
     Raises:
         DatasetError: if there is none, or more than one.

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from transforms.labels import STUDY_MODALITIES
-from workflows.comparing import one_network
 from workflows.comparing.network_tables import TABLES, network_row, print_table, write_tables
 from workflows.data.split import STUDY_SPLIT, obtain_datalist
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
-from workflows.files.run_folder import RUN_SPLIT_FILE
+from workflows.files.run_folder import MODEL, RUN_SPLIT_FILE
 from workflows.machine.processes import in_own_process
 from workflows.messages.errors import BratsError, ConfigurationError
 from workflows.settings.bundle_files import bundle_root, config_files, known_settings
 from workflows.settings.overrides import refuse_unknown
+from workflows.training.train import LAST_EPOCH, train
+
+warnings.filterwarnings("ignore", message="parsing config_file")  # in the networks' processes too
 
 NETWORKS = (
     *("packed_unet", "study_unet", "unet2d", "basic_unet", "residual_unet", "dynunet", "attention_unet"),
@@ -34,13 +39,8 @@ DECIDED_HERE = ("max_epochs", "val_interval", "resume", "run_dir", "network_def"
 
 @dataclass(frozen=True)
 class Conditions:
-    """What is the same for all networks of a comparison.
-
-    Attributes:
-        minutes: the budget of each training, see `compare_networks`.
-        section: of the split, scored; training uses its section "training" alone.
-        variants: overlays that come before each network's.
-        overrides: settings of train.json.
+    """What is the same for all networks: the budget of a training, the scored section of the split, overlays that come
+    before each network's, and settings of train.json.
     """
 
     minutes: float = 9
@@ -58,11 +58,11 @@ def compare_networks(
 ) -> None:
     """Train every network for `minutes`, score it, and write networks.csv, .json, .md and .png into `out`.
 
-    The minutes are those of the processor that the steps of the training take, on a GPU wall clock. A one-cycle
-    schedule must know its length beforehand, so each network first does a dozen real steps, whose median gives the
-    number of epochs, one at least; both are in the table. Reading the cases, and the one validation that ends a run,
-    are not in the budget, but in the measured cost of the training. The weights after the last epoch are
-    scored: nothing is chosen on the scored cases. Finished work is not repeated; an interrupted training starts again.
+    The minutes are processor time of the training's steps, on a GPU wall clock. A one-cycle schedule must know its
+    length beforehand, so each network first does a dozen real steps, whose median gives the number of epochs, one at
+    least. Reading the cases and the one validation at the end are not in the budget, but in the measured cost. The
+    weights after the last epoch are scored: nothing is chosen on the scored cases. Finished work is not repeated; an
+    interrupted training starts again.
 
     Args:
         networks: overlays of train.json that define a network, names of the bundle's or paths.
@@ -116,16 +116,16 @@ def _train_and_score(folder: Path, overlay: str, conditions: Conditions) -> None
         return
     if not steps.is_file():
         print("  measuring its steps", flush=True)
-        in_own_process(one_network.measure_steps, variants, settings, steps)
+        in_own_process(measure_steps, variants, settings, steps)
     cost = json.loads(steps.read_text())
     epochs = epochs_within(conditions.minutes, cost["steps_per_epoch"], cost["seconds_per_step"])
     if not training.is_file():
         steps_in_words = f"{cost['steps_per_epoch']} steps of {cost['seconds_per_step']:.2f} s"
         print(f"  training {epochs} epochs of {steps_in_words}", flush=True)
         shutil.rmtree(folder / "run", ignore_errors=True)  # of an interrupted training
-        in_own_process(one_network.train_network, variants, settings, epochs, folder / "run", training)
+        in_own_process(train_network, variants, settings, epochs, folder / "run", training)
     print(f"  scoring the cases of {section}", flush=True)
-    in_own_process(one_network.score_network, settings, folder / "run", section, scores)
+    in_own_process(score_network, settings, folder / "run", section, scores)
 
 
 def _overlays(networks: Sequence[str]) -> dict[str, str]:
@@ -172,3 +172,42 @@ def _keep_settings(settings: dict[str, Any], out: Path) -> None:
             other = f"other settings ({'; '.join(changed)})"
             raise ConfigurationError(f"{out}: holds a comparison with {other}; name another --out.")
     write_json(now, file)
+
+
+# What is done with one network, in a process of its own. The process that waits needs none of the heavy imports.
+
+
+def measure_steps(variants: Sequence[str], settings: Mapping[str, Any], out: Path) -> None:
+    """Do the first steps of the training and write what they cost, see `network_costs.StepCosts`."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        train([*variants, "measure_steps"], {**settings, **LAST_EPOCH, "run_dir": str(run)})
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(run / "steps.json", out)
+
+
+def train_network(
+    variants: Sequence[str], settings: Mapping[str, Any], epochs: int, run: Path, cost_file: Path
+) -> None:
+    """Train for that many epochs and write what the whole process took."""
+    from workflows.comparing.network_costs import peak_memory
+
+    started = time.monotonic()
+    train(variants, {**settings, **LAST_EPOCH, "max_epochs": epochs, "run_dir": str(run)})
+    seconds = {"cpu_seconds": time.process_time(), "wall_seconds": time.monotonic() - started}
+    write_json({"epochs": epochs, **seconds, **peak_memory()}, cost_file)
+
+
+def score_network(settings: Mapping[str, Any], run: Path, section: str, out: Path) -> None:
+    """Evaluate the weights after the last epoch as `brats-unet evaluate` does, and measure the prediction.
+
+    Of the training's settings those are used that inference knows too.
+    """
+    from monai.bundle import ConfigParser
+
+    from workflows.evaluation.evaluate_checkpoint import run_evaluation
+
+    known = ConfigParser.load_config_files(config_files("inference", ["evaluate"]))
+    shared = {name: value for name, value in settings.items() if name.replace("::", "#").split("#")[0] in known}
+    own = {"checkpoint": str(run / MODEL), "output_dir": str(out), "section": section}
+    run_evaluation(["measure_prediction"], {**shared, **own, "split_file": str(run / "split.json")})

@@ -1,8 +1,6 @@
 """What a network costs: seconds per training step and per patient, and memory.
 
-On a CPU, seconds are those that the process's threads have used, which other programs on the machine disturb least; on
-a GPU they are wall clock. The memory is the most that the process has held so far, and on a GPU also the most that
-PyTorch has held there.
+On a CPU, seconds are those of the process's threads, which other programs disturb least; on a GPU they are wall clock.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,45 +24,37 @@ from workflows.machine.stopping import exit_status
 from workflows.training.run_state import RunState
 
 FIRST_STEPS = 2
-"""They also allocate memory and choose algorithms, and are left out."""
+"""Left out, since they also allocate memory and choose algorithms."""
 STEPS = 12
 SECONDS = 60.0
-"""A warm-up ends after that many steps or seconds, whichever comes first, but measures three steps at least."""
 FEWEST_STEPS = 3
+"""A warm-up ends after `STEPS` or `SECONDS`, whichever comes first, but not before these."""
 
 
 def clock(device: Any) -> Callable[[], float]:
     """The seconds that count on a device, from any start; on a GPU, once its work is done."""
-    return time.process_time if torch.device(device).type == "cpu" else partial(_clock_of_gpu, torch.device(device))
 
+    def clock_of_gpu() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
 
-def _clock_of_gpu(device: torch.device) -> float:
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
+    return time.process_time if torch.device(device).type == "cpu" else clock_of_gpu
 
 
 def peak_memory() -> dict[str, float]:
     """The most memory that this process has held so far, "memory_gb", and "gpu_memory_gb" where it has used a GPU."""
-    peak = {"memory_gb": _peak_kib() * 1024 / 1e9}
-    if torch.cuda.is_initialized():
-        peak["gpu_memory_gb"] = torch.cuda.max_memory_reserved() / 1e9
-    return peak
-
-
-def _peak_kib() -> float:
-    """Linux's `ru_maxrss` would begin with what the parent held when it started this process."""
-    status = Path("/proc/self/status")
-    if status.is_file() and (peak := re.search(r"^VmHWM:\s+(\d+)", status.read_text(), re.MULTILINE)):
-        return float(peak[1])
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 1024 if sys.platform == "darwin" else float(most)  # macOS counts bytes
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)  # bytes
+    status = Path("/proc/self/status")  # Linux's `ru_maxrss` begins with what the parent held
+    if status.is_file() and (most := re.search(r"^VmHWM:\s+(\d+)", status.read_text(), re.MULTILINE)):
+        peak_kib = float(most[1])
+    on_gpu = {"gpu_memory_gb": torch.cuda.max_memory_reserved() / 1e9} if torch.cuda.is_initialized() else {}
+    return {"memory_gb": peak_kib * 1024 / 1e9, **on_gpu}
 
 
 class StepCosts:
     """Measures the first steps of a training, ends it, and writes what an epoch will cost.
 
-    `write` makes a JSON object with "parameters", "steps_per_epoch" and "seconds_per_step", the median from the end of
-    one step to the end of the next, loading and augmentation included.
+    The JSON has "parameters", "steps_per_epoch" and "seconds_per_step": the median, loading and augmentation included.
     """
 
     def __init__(self, path: str | Path, network: torch.nn.Module, device: Any) -> None:
@@ -95,20 +84,18 @@ class StepCosts:
 
 
 def seconds_per_step(ends: Sequence[float]) -> float:
-    """The median over the steps after the first `FIRST_STEPS`; over all where there are no more.
+    """The median over the steps after the first `FIRST_STEPS`, or over all if there are no more.
 
-    Args:
-        ends: when the run began and each of its steps ended.
+    `ends` are the times at which the run began and each step ended.
     """
     taken = [end - start for start, end in pairwise(ends)]
     return statistics.median(taken[FIRST_STEPS:] or taken)
 
 
 class PredictionCosts:
-    """Measures the prediction of each case from reading its files to its label map on the disk, without its scoring.
+    """Measures the prediction of each case from its files to its label map on the disk, without scoring.
 
-    At the end it writes a JSON object with "seconds" by case, their median "seconds_per_case", and `peak_memory` up to
-    the first label map, before anything has been scored.
+    The JSON has "seconds" by case, their median "seconds_per_case", and `peak_memory` up to the first label map.
 
     The loader is a case ahead: reading the second case counts for the first, and nothing is read during the last. The
     median over cases of one size is that of reading and predicting one.

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from workflows.pictures.drawing import chart_figure, save
+from workflows.pictures.drawing import chart_figure, plain, save
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#F0E442")
 MARKERS = "osD^vPX<>"
@@ -18,12 +18,7 @@ LEGEND_COLUMNS = 5
 
 
 def draw_networks(rows: Sequence[Mapping[str, Any]], path: Path, cases: str) -> Path:
-    """Three panels, one point per network, named below; the line through it spans the cases.
-
-    Args:
-        rows: see `network_tables.network_row`.
-        cases: what was scored, in words.
-    """
+    """Three panels with a point per row of `network_tables.network_row`; the line through it spans the cases."""
     seconds = rows[0]["seconds_are"]
     panels = {
         "parameters (millions)": [row["parameters"] / 1e6 for row in rows],
@@ -62,4 +57,4 @@ def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], values: Sequence[
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)

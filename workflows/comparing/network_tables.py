@@ -22,9 +22,9 @@ COLUMNS = (
     *("cases", "mean_dice", *(f"{region.lower()}_dice" for region in REGIONS)),
     *(f"{region.lower()}_hd95_mm" for region in REGIONS),
 )
-"""Of networks.csv. Seconds are of the processor or of the wall clock, as `seconds_are` says; `training_minutes` is the
-whole process, reading the cases included; `prediction_seconds` the median over the cases; memory the most at once in
-10⁹ bytes, of the GPU where there is one. Dice and HD95 are means over the cases."""
+"""Of networks.csv. Seconds are of the processor or wall clock, as `seconds_are` says; `training_minutes` of the whole
+process; `prediction_seconds` the median over the cases; memory the most at once in 10⁹ bytes, of the GPU if there is
+one. Dice and HD95 are means over the cases."""
 
 TABLE_FILE, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE = "networks.csv", "networks.json", "networks.md", "networks.png"
 TABLES = (TABLE_FILE, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE)
@@ -73,11 +73,8 @@ def cases_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_tables(rows: Sequence[Mapping[str, Any]], described: Mapping[str, Any], out: Path) -> None:
-    """Write the four files.
+    """Write the four files from rows of `network_row`; `described` has "minutes" and "section" of the comparison.
 
-    Args:
-        rows: see `network_row`.
-        described: "minutes" and "section" of the comparison.
     Raises:
         ConfigurationError: if the folder cannot be written to.
     """

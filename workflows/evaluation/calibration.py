@@ -29,12 +29,7 @@ BRAIN, PREDICTED_TUMOUR = "brain", "predicted tumour"
 
 @dataclass(frozen=True)
 class Errors:
-    """The errors of the probabilities of that many voxels.
-
-    Attributes:
-        nll: mean negative logarithm of the true class's probability.
-        ece: see `expected_calibration_error`.
-    """
+    """Errors of the probabilities: `negative_log_likelihood` and `expected_calibration_error`."""
 
     voxels: int
     nll: float
@@ -43,9 +38,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted temperature, and the errors before and after it in the brain and in what is predicted as tumour; None
-    where there are no such voxels.
-    """
+    """A temperature, and the errors before and after it in the brain and in predicted tumour; None without voxels."""
 
     temperature: float
     before: Mapping[str, Errors | None]
@@ -63,10 +56,7 @@ class CalibrationVoxels:
     def add(self, probabilities: Tensor, labels: Tensor, brain: Tensor) -> None:
         """Draw `VOXELS_PER_CASE` of a case's brain, or take all where there are fewer.
 
-        Args:
-            probabilities: (classes, H, W, D).
-            labels: (1, H, W, D) class indices.
-            brain: (1, H, W, D), not zero inside.
+        Of (classes, H, W, D) probabilities, (1, H, W, D) class indices, and (1, H, W, D) not zero in the brain.
         """
         inside = torch.nonzero(brain.as_subclass(Tensor).flatten()).squeeze(1)
         drawn = inside[torch.randperm(len(inside), generator=self.random)[:VOXELS_PER_CASE]]
@@ -86,9 +76,7 @@ class CalibrationVoxels:
 def fit_temperature(probabilities: Tensor, labels: Tensor) -> float:
     """The temperature with the least mean negative log-likelihood, within `RANGE`, to four digits.
 
-    Args:
-        probabilities: (N, classes), at temperature 1.
-        labels: (N,) class indices.
+    Of (N, classes) probabilities at temperature 1, and (N,) class indices.
     """
 
     def loss(log_temperature: float) -> float:
@@ -108,13 +96,12 @@ def negative_log_likelihood(probabilities: Tensor, labels: Tensor) -> float:
 def errors_in(probabilities: Tensor, labels: Tensor) -> dict[str, Errors | None]:
     """The errors in the brain and in predicted tumour; (N, classes) and (N,) of the brain's voxels."""
     tumour = probabilities.argmax(dim=1) != BACKGROUND
-    return {
-        name: _errors(probabilities[inside], labels[inside]) if inside.any() else None
-        for name, inside in ((BRAIN, torch.ones_like(tumour)), (PREDICTED_TUMOUR, tumour))
-    }
+    return {BRAIN: _errors(probabilities, labels), PREDICTED_TUMOUR: _errors(probabilities[tumour], labels[tumour])}
 
 
-def _errors(probabilities: Tensor, labels: Tensor) -> Errors:
+def _errors(probabilities: Tensor, labels: Tensor) -> Errors | None:
+    if not len(labels):
+        return None
     confidence, chosen = probabilities.max(dim=1)
     ece = expected_calibration_error(confidence.double().numpy(), (chosen == labels).numpy())
     return Errors(len(labels), negative_log_likelihood(probabilities, labels), ece)
@@ -124,11 +111,8 @@ def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArra
     """Mean distance of accuracy and confidence over `BINS` bins of confidence, weighted by their voxels (Guo et al.
     2017, arXiv:1706.04599, equation 3).
 
-    MONAI's `CalibrationErrorMetric` adds in single precision, too coarse for a million certain voxels.
-
-    Args:
-        confidence: (N,) probability of the most probable class.
-        correct: (N,) whether that is the true one.
+    MONAI's `CalibrationErrorMetric` adds in single precision, too coarse for a million certain voxels. `confidence` is
+    the probability (N,) of the most probable class, `correct` whether that is the true one.
     """
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)  # each includes its upper end
     surplus = np.bincount(bins, weights=correct.astype(np.float64) - confidence, minlength=BINS)

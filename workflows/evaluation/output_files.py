@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workflows.evaluation.scores_as_text import OWN_ENTRIES, as_markdown, print_summary
+from workflows.evaluation.scores_as_text import as_markdown, explanations, score_tables
 from workflows.files.json_files import write_json
 from workflows.files.text_files import write_text
 from workflows.scoring.lesions import LESION_PENALTY_MM
@@ -22,8 +22,8 @@ SCORE_FILES = (PER_CASE_FILE, SUMMARY_FILE, SCORES_FILE, DICE_PICTURE, VOLUMES_P
 """All that an evaluation writes beside label maps."""
 
 SCHEMA_VERSION = f"1.{max(score.since for score in SCORES)}"
-"""Of `summary.json`, see docs/summary.schema.json: the first number changes when an entry is removed or changes its
-meaning, the second when one is added."""
+"""Of docs/summary.schema.json: the first number changes when an entry goes or means another thing, the second when one
+is added."""
 
 HD95_AS = {"brats": "BraTS takes it (surfaces weighed by area)", "monai": "MONAI takes it (surface voxels counted)"}
 
@@ -39,16 +39,10 @@ def summary_of(
     """The content of `summary.json`.
 
     Args:
-        rows: of all scored cases, see `workflows.scoring.per_case_csv`.
         source: what was scored and where it came from, by name, in words.
         skipped: {"case", "reason"} of the cases left out.
-        sections: further entries by name, each a mapping that JSON can hold; `tables_of` shows them.
-    Raises:
-        ValueError: if a section takes the name of another entry.
+        sections: further entries by the names in `SECTION_TABLES`.
     """
-    sections = sections or {}
-    if taken := OWN_ENTRIES & set(sections):
-        raise ValueError(f"a summary has an entry {', '.join(sorted(taken))} of its own; rename the section.")
     regions = summarise(rows)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -66,17 +60,15 @@ def summary_of(
         "mean_dice": {name: region["dice"]["mean"] for name, region in regions.items()},
         "regions": regions,
         "interval": INTERVAL_METHOD,
-        **sections,
+        **(sections or {}),
     }
 
 
-def write_scores(rows: Sequence[Row], out: Path, **described: Any) -> dict[str, Any]:
-    """Write `per_case.csv`, `summary.json`, `scores.md` and two pictures into `out`.
+def report_scores(rows: Sequence[Row], out: Path, **described: Any) -> dict[str, Any]:
+    """Write `per_case.csv`, `summary.json`, `scores.md` and two pictures into `out`, and print the tables.
 
-    Args:
-        described: the other arguments of `summary_of`.
     Returns:
-        The summary.
+        The summary, made from the rows and what `described` gives to `summary_of`.
     Raises:
         ConfigurationError: if the folder cannot be written to.
     """
@@ -90,12 +82,8 @@ def write_scores(rows: Sequence[Row], out: Path, **described: Any) -> dict[str, 
     draw_volumes(rows, out / VOLUMES_PICTURE)
     write_text(out / SCORES_FILE, text)
     write_json(summary, out / SUMMARY_FILE)
-    return summary
-
-
-def report_scores(rows: Sequence[Row], out: Path, **described: Any) -> dict[str, Any]:
-    """`write_scores`, then print the tables and where the files are."""
-    summary = write_scores(rows, out, **described)
-    print_summary(summary)
+    for table in score_tables(summary):
+        table.print()
+    print("\n".join(explanations(summary)))
     print(f"{PER_CASE_FILE}, {SUMMARY_FILE}, {SCORES_FILE}, {DICE_PICTURE} and {VOLUMES_PICTURE} in {out.resolve()}")
     return summary

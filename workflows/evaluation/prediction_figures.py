@@ -13,7 +13,6 @@ import numpy as np
 from ignite.engine import Engine, Events
 from matplotlib.lines import Line2D
 from monai.transforms import Orientation
-from monai.transforms.utils import generate_spatial_bounding_box
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from skimage.feature import peak_local_max
@@ -27,6 +26,7 @@ from workflows.evaluation.evaluate_checkpoint import run_evaluation
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import MODEL
 from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.pictures.case_scene import brain_box
 from workflows.pictures.drawing import add_legend, class_patches, mark_edges, save, scan_figure, show_scan
 
 logger = logging.getLogger(__name__)
@@ -38,11 +38,7 @@ PROBABILITY_COLOURMAP = "magma"
 
 
 def draw_figures(run: Path, variants: Sequence[str], overrides: Mapping[str, Any]) -> None:
-    """Predict test cases of a run by the bundle's inference, and draw them.
-
-    Args:
-        overrides: settings of `inference.json`, `evaluate.json` and `figures.json`; None leaves the default.
-    """
+    """Predict test cases of a run by the bundle's inference, and draw them; an override of None leaves the default."""
     given = {name: value for name, value in overrides.items() if value is not None}
     check_outputs(Path(str(given.get("output_dir", "figures"))).glob("[0-9][0-9]_*.png"))
     run_evaluation(["figures", *variants], {"checkpoint": str(run / MODEL), **given})
@@ -74,8 +70,7 @@ class SliceOfCase:
 
     Args:
         probabilities: (classes, rows, columns).
-        false_positives: voxels of the slice that are tumour in the prediction and not in the reference.
-        case_false_positives_ml: the same in the whole volume.
+        false_positives: voxels of the slice that are tumour in the prediction alone; `case_…`: of the whole volume.
     """
 
     case: str
@@ -89,21 +84,13 @@ class SliceOfCase:
     false_positives: int
     case_false_positives_ml: float
 
-    @property
-    def name(self) -> str:
-        """Case, plane and number of the slice, for the file's name."""
-        return f"{self.case}_{self.plane.value}_{self.index:03d}"
-
 
 class SliceFigures:
     """Draws slices of the cases that an evaluator predicts and numbers the files, most false positives first.
 
     Args:
         cases: what is predicted, as `chosen` gives it.
-        plane: "axial", "coronal" or "sagittal".
-        index: the slice to draw, counted from the patient's bottom, front or right; by default those with most false
-            positives, or where a case has none, that with most tumour.
-        slices_per_case: how many of them, at least `SLICES_APART` slices from one another.
+        index: the slice to draw, counted from the patient's bottom, front or right; by default `worst_slices`.
         caption: words for the title.
     """
 
@@ -178,22 +165,21 @@ class SliceFigures:
     def _draw(self) -> None:
         ranked = sorted(self.slices, key=lambda s: (-s.case_false_positives_ml, s.case, -s.false_positives))
         for rank, shown in enumerate(ranked, start=1):
-            save_slice(shown, self.output_dir / f"{rank:02d}_{shown.name}.png", self.caption)
+            name = f"{rank:02d}_{shown.case}_{shown.plane.value}_{shown.index:03d}.png"
+            save_slice(shown, self.output_dir / name, self.caption)
         logger.info(f"{len(ranked)} figures in {self.output_dir.resolve()}, most false positives first")
 
 
 def worst_slices(false: NDArray[np.bool_], tumour: NDArray[np.bool_], plane: Plane, count: int) -> list[int]:
-    """The slices with most false positives, the worst first, at least `SLICES_APART` slices from one another.
+    """Up to `count` slices with most false positives, the worst first, at least `SLICES_APART` slices from one another;
+    without any false positive the one with most tumour.
 
     Args:
         false, tumour: masks of one shape, with axes growing to the patient's left, posterior and superior.
-    Returns:
-        Up to `count` slices; without any false positive the one with most tumour.
     """
-    others = tuple(axis for axis in range(false.ndim) if axis != plane.axis)
-    per_slice = false.sum(others)
+    per_slice = false.sum(plane.sides)
     if not per_slice.any():
-        return [int(tumour.sum(others).argmax())]
+        return [int(tumour.sum(plane.sides).argmax())]
     peaks = peak_local_max(per_slice, min_distance=SLICES_APART, threshold_abs=0, num_peaks=count, exclude_border=False)
     return [int(index) for index in peaks[:, 0]]
 
@@ -204,7 +190,7 @@ def save_slice(shown: SliceOfCase, out: Path, caption: str = "") -> Path:
     False positives are outlined in white. The brain's box is shown, with a margin.
     """
     brain = np.any([scan != 0 for scan in shown.scans.values()], axis=0)
-    rows, columns = _brain_box(brain)
+    rows, columns, _ = brain_box(brain[..., None], BOX_MARGIN_PX)
     brain = brain[rows, columns]
     height, width = (rows.stop - rows.start) * shown.aspect, columns.stop - columns.start
     panels = max(len(shown.scans) + 2, NUM_CLASSES)
@@ -239,11 +225,3 @@ def save_slice(shown: SliceOfCase, out: Path, caption: str = "") -> Path:
     how_much = f"{shown.false_positives} false positive voxels, {shown.case_false_positives_ml:.1f} ml in the case"
     figure.suptitle(f"{where}: {how_much}", color="white", fontsize=12)
     return save(figure, out)
-
-
-def _brain_box(brain: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The box around the brain in a slice, with a margin; all of the slice where there is no brain."""
-    if not brain.any():
-        return slice(0, brain.shape[0]), slice(0, brain.shape[1])
-    start, end = generate_spatial_bounding_box(brain[None], margin=BOX_MARGIN_PX)
-    return slice(start[0], end[0]), slice(start[1], end[1])

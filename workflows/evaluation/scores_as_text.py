@@ -8,13 +8,10 @@ from typing import Any
 from transforms.files import MARKDOWN_MARK
 from transforms.labels import REGIONS
 from workflows.evaluation.study_published import study_tables
-from workflows.messages.text_tables import TextTable, cell, markdown_text, tables_of
+from workflows.messages.text_tables import TextTable, cell, markdown_text
 from workflows.scoring.score_case import DISTINCT
 from workflows.scoring.score_list import SCORES, TABLES, Score
 from workflows.scoring.statistics import interval_in_words
-
-OWN_ENTRIES = {"schema_version", "cases", "skipped", "settings", "source", "mean_dice", "regions", "interval"}
-"""The entries of a summary that are always there; all others are sections that an evaluation added."""
 
 EMPTY_KINDS = ("both_empty", "prediction_empty", "reference_empty", "no_lesion_scored")
 
@@ -27,11 +24,9 @@ def score_tables(summary: Summary) -> list[TextTable]:
     if summary["skipped"]:
         rows = [[skipped["case"], skipped["reason"]] for skipped in summary["skipped"]]
         tables.append(TextTable("Left out", ["case", "why"], rows, words=["why"]))
-    for name, content in summary.items():
-        if name in SECTION_TABLES:
-            tables += SECTION_TABLES[name](content)
-        elif name not in OWN_ENTRIES:
-            tables += tables_of(name.replace("_", " ").capitalize(), content)
+    for section, tables_of in SECTION_TABLES.items():
+        if section in summary:
+            tables += tables_of(summary[section])
     return tables
 
 
@@ -60,13 +55,6 @@ def as_markdown(summary: Summary, pictures: Mapping[str, str]) -> str:
     parts += [table.to_markdown() for table in score_tables(summary)]
     parts += [f"![{shown}]({file})\n" for shown, file in pictures.items()]
     return "\n".join(parts)
-
-
-def print_summary(summary: Summary) -> None:
-    """Tables and sentences, on the terminal."""
-    for table in score_tables(summary):
-        table.print()
-    print("\n".join(explanations(summary)))
 
 
 def _scores(summary: Summary, table: str) -> TextTable:
@@ -143,11 +131,6 @@ def post_processing_tables(content: Mapping[str, Any]) -> list[TextTable]:
     ]
 
 
-def false_positive_tables(content: Mapping[str, Any]) -> list[TextTable]:
-    """One table for each stage that has cases."""
-    return [_false_positives(stage.replace("_", " "), cases) for stage, cases in content.items() if cases]
-
-
 def _false_positives(stage: str, cases: Mapping[str, Mapping[str, Any]]) -> TextTable:
     """Case by case, worst first, and all together: counts summed, volumes averaged."""
     counts = ("slices_without_tumour", "false_slices")
@@ -161,12 +144,12 @@ def _false_positives(stage: str, cases: Mapping[str, Mapping[str, Any]]) -> Text
     mean = [cell(sum(counted[name] for counted in cases.values()) / len(cases), 2) for name in volumes]
     columns = ["case", "slices without tumour", "false", "invented ml", "false ml", "tumour ml", "outside window ml"]
     rows.append([f"{len(cases)} cases: sum, mean ml", *total, *mean])
-    return TextTable(f"False positives {stage}", columns, rows)
+    return TextTable(f"False positives {stage.replace('_', ' ')}", columns, rows)
 
 
 SECTION_TABLES = {
     "study": study_tables,
     "post_processing": post_processing_tables,
-    "false_positives": false_positive_tables,
+    "false_positives": lambda stages: [_false_positives(stage, cases) for stage, cases in stages.items() if cases],
 }
-"""How a section of that name is shown; any other is shown as it is."""
+"""The sections that an evaluation may add to its summary, and how each is shown."""

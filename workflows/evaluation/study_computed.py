@@ -18,12 +18,9 @@ EXTRA_SUMS = ("cross_entropy", "tumour_cross_entropy", "tumour_pixels")
 
 
 def case_sums(probabilities: Tensor, target: Tensor) -> Tensor:
-    """What the study's figures need of one case.
+    """What the study's figures need of one case: (len(SUM_NAMES) + len(EXTRA_SUMS),) float64.
 
-    Args:
-        probabilities, target: (slices, classes, H, W) of the study's window, each summing to 1 over the classes.
-    Returns:
-        (len(SUM_NAMES) + len(EXTRA_SUMS),) float64.
+    Both are (slices, classes, H, W) of the study's window, summing to 1 over the classes.
     """
     surprise = -(target * probabilities.clamp(min=KERAS_EPSILON).log()).sum((0, 2, 3), dtype=torch.float64)  # by class
     tumour = torch.arange(len(surprise), device=surprise.device) != BACKGROUND
@@ -59,14 +56,13 @@ def study_table(
     tumour_accuracies: Sequence[float],
     false_slice_share: float,
 ) -> list[dict[str, Any]]:
-    """One line per figure of the study.
+    """One line per figure of the study: "figure", "published", "value" by the study's definition; "honest_figure",
+    "honest_value", "why".
 
     Args:
         figures: of `study_figures`.
         rows: per case and region or class, whole volumes on the native grid.
         tumour_accuracies: per case; false_slice_share: pooled.
-    Returns:
-        "figure", "published", "value": the study's definition; "honest_figure", "honest_value", "why".
     """
 
     def mean(column: str, names: Sequence[str]) -> float:

@@ -64,12 +64,8 @@ def run_tuning(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
 class Tuning:
     """Collects every case's label map and its reference, and at the end tries the candidates on them.
 
-    Writes `post_processing.json`, an overlay with the best settings, `post_processing_trials.json` and
-    `calibration.json`.
-
-    Args:
-        settings: of the prediction; recorded with the temperature, which is valid for these only.
-        averaged: whether several checkpoints were averaged.
+    Writes the overlay `post_processing.json`, `post_processing_trials.json` and `calibration.json`, which records the
+    settings of the prediction, since the temperature is valid for these only. `averaged`: of several checkpoints.
     """
 
     def __init__(self, output_dir: str | Path, settings: Mapping[str, Any], averaged: bool = False) -> None:
@@ -116,10 +112,8 @@ class Tuning:
 
 
 def choose(maps: Maps, references: Maps) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Settle one setting after the other, each given the ones before it.
+    """Settle one setting after the other, each given the ones before it, on (1, H, W, D) class indices per case.
 
-    Args:
-        maps, references: (1, H, W, D) class indices per case.
     Returns:
         The best value of each setting, of equal ones the first; and what each candidate scored: "setting", "value",
         "mean_region_dice" over the regions and cases, "chosen".
@@ -143,9 +137,7 @@ def choose_growth(
 ) -> tuple[bool, list[dict[str, Any]]]:
     """Whether the tumour is to grow after the chosen steps, see `transforms.decision`, and what either scored.
 
-    Args:
-        maps, references: (1, H, W, D) class indices per case.
-        probabilities: (4, H, W, D) per case.
+    Per case (1, H, W, D) class indices, and (4, H, W, D) probabilities.
     """
     kept = [applied(label_map, **chosen) for label_map in maps]
     grow = BestExpectedDiced("label_map", "pred", "argmax_map")

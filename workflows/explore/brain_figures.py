@@ -1,4 +1,4 @@
-"""Charts of a data set: intensities, where in the brain the tumours lie, what cropping to the brain would save."""
+"""Charts of a data set: intensities, places of the tumours in the brain, and what cropping to it would save."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from workflows.pictures.drawing import WINDOW_RGB, chart_figure, class_rgb, mark
 RAW_BINS = 80
 EDGE_MM = 14
 CENTRE_BLUR = 0.05
-"""Standard deviation of the blur of the heat map, as a share of the brain's box: about 7 to 9 mm."""
+"""Standard deviation of the heat map's blur, as a share of the brain's box: about 7 to 9 mm."""
 
 
 def intensities_figure(survey: DatasetSurvey) -> Figure:
-    """Histograms of the brain per modality: every case as in its file, and z-scored by class over all cases."""
+    """Histograms of the brain by modality: of every case as in its file, and z-scored by class over all cases."""
     modalities = survey.modalities
     figure = chart_figure(max(4.2 * len(modalities), 7), 7)
     axes = figure.subplots(2, len(modalities), squeeze=False)
@@ -74,10 +74,12 @@ def _draw_z_scores(axis: Axes, survey: DatasetSurvey, modality: str) -> None:
 
 
 def centres_figure(survey: DatasetSurvey) -> Figure:
-    """Where the tumours' centres lie, in a brain stretched to the mean size of all."""
+    """The centres of the tumours, each in its brain stretched to the mean size of all brains."""
     located = [case for case in survey.labelled if case.tumour_centre is not None]
     centres = np.array([case.tumour_centre for case in located]).reshape(-1, 3)
-    size_mm = np.mean([_box_size(case) for case in survey.cases if case.brain_box_mm is not None], axis=0)
+    size_mm = np.mean(
+        [np.ptp(case.brain_box_mm, axis=1) for case in survey.cases if case.brain_box_mm is not None], axis=0
+    )
     figure, axes = _three_planes(size_mm)
     for axis, plane in zip(axes, Plane, strict=True):
         sides = list(plane.sides)
@@ -108,7 +110,7 @@ def _heat(points: NDArray[Any]) -> NDArray[Any]:
 
 
 def boxes_figure(survey: DatasetSurvey) -> Figure:
-    """The box around every brain, the one around all, and the share of voxels that cropping to them leaves out."""
+    """The box around each brain and the one around all, and the share of voxels that cropping to them leaves out."""
     cases = [case for case in survey.cases if case.brain_box_mm is not None]
     boxes = np.array([case.brain_box_mm for case in cases])  # (cases, 3, 2)
     size_mm = np.array([case.size_mm for case in cases]).max(axis=0)
@@ -139,18 +141,12 @@ def boxes_figure(survey: DatasetSurvey) -> Figure:
 
 
 def crop_savings(cases: list[CaseSurvey]) -> tuple[list[float], float]:
-    """Share 0 to 1 of a volume outside its brain's box, by case, and on average outside the box that holds all."""
+    """Share 0 to 1 of each volume outside its brain's box, and the mean share outside the box that holds all brains."""
     boxes = np.array([case.brain_box_mm for case in cases])
     volumes = np.array([np.prod(case.size_mm) for case in cases])
     own = 1 - np.prod(boxes[..., 1] - boxes[..., 0], axis=1) / volumes
     union = np.prod(boxes[..., 1].max(axis=0) - boxes[..., 0].min(axis=0))
     return own.tolist(), float(np.mean(1 - np.minimum(union / volumes, 1)))
-
-
-def _box_size(case: CaseSurvey) -> NDArray[Any]:
-    assert case.brain_box_mm is not None
-    low, high = case.brain_box_mm.T
-    return np.asarray(high - low)
 
 
 def _three_planes(size_mm: NDArray[Any]) -> tuple[Figure, NDArray[Any]]:
@@ -169,7 +165,7 @@ def _rectangle(box: NDArray[Any], **style: Any) -> Rectangle:
 
 
 def _finish_plane(axis: Axes, plane: Plane, size_mm: NDArray[Any]) -> None:
-    """Room for the letters around what is `size_mm` large, the patient's front or top upwards."""
+    """Leave room for the letters around a picture of `size_mm`, with the patient's front or top upwards."""
     width, height = size_mm[list(plane.sides)]
     axis.set_xlim(-EDGE_MM, width + EDGE_MM)
     axis.set_ylim(*((height + EDGE_MM, -EDGE_MM) if plane is Plane.axial else (-EDGE_MM, height + EDGE_MM)))

@@ -35,14 +35,14 @@ GAP_GREY = (60, 60, 60)
 
 
 def panels(scene: CaseScene, rows: int, columns: int, plane: Plane | None = None) -> tuple[Figure, NDArray[Any]]:
-    """A black page with a place of the slice's proportions for each picture."""
+    """A black page with room for each picture, in the proportions of the slice."""
     width, height = scene.extent_mm(plane or scene.plane)
     figure = scan_figure(PANEL_IN * columns, rows * (PANEL_IN * height / width + 0.3) + 0.8)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def modalities_figure(scene: CaseScene) -> Figure:
-    """One slice in every modality, and its segmentation over the first."""
+    """One slice in every modality, and the segmentation over the first."""
     figure, axes = panels(scene, 1, len(scene.scans) + (scene.labels is not None))
     for axis, modality in zip(axes[0], scene.scans, strict=False):
         _show(axis, scene, modality, MODALITY_TITLES[modality])
@@ -78,7 +78,7 @@ def planes_figure(scene: CaseScene) -> Figure:
 
 
 def _mark_other_planes(axis: Axes, scene: CaseScene, plane: Plane) -> None:
-    """Where the other two pictures cut this one."""
+    """Lines where the other two planes cut this one."""
     index = {other.axis: scene.slices[other] for other in Plane}
     across, along = plane.sides
     x, y = index[across] - scene.box[across].start, index[along] - scene.box[along].start
@@ -110,7 +110,7 @@ def classes_figure(scene: CaseScene) -> Figure:
 
 
 def montage_figure(scene: CaseScene) -> Figure:
-    """All slices of the plane with the window in use framed."""
+    """All slices of the plane, with a frame around the window in use."""
     modality = next(iter(scene.scans))
     tiles = _tiles(scene, modality)
     count, rows_px, columns_px = tiles.shape[:3]
@@ -142,7 +142,7 @@ def montage_figure(scene: CaseScene) -> Figure:
 
 
 def _tiles(scene: CaseScene, modality: str) -> NDArray[Any]:
-    """(slices, rows, columns, 3) uint8, every slice within the brain's box with the classes over it."""
+    """(slices, rows, columns, 3) uint8: every slice, cut to the brain's box, with the classes over it."""
     (low, high), plane = scene.grey[modality], scene.plane
     within = scene.within(plane)
     scan, labels = scene.scans[modality][within], None if scene.labels is None else scene.labels[within]
@@ -172,7 +172,7 @@ class _Grid:
 
 
 def _frame(scene: CaseScene, grid: _Grid, count: int) -> list[list[tuple[float, float]]]:
-    """Lines around the tiles of the window, or across each tile where the plane is not axial."""
+    """Lines around the tiles of the window; in another plane than the axial one, across each tile."""
     first, end = scene.own_window
     if scene.plane is not Plane.axial:
         top = scene.box[2].stop

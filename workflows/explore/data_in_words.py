@@ -1,12 +1,17 @@
-"""The numbers of cases and data sets as lines and tables."""
+"""The numbers of cases and data sets as lines and tables, and what windows of axial slices keep of the tumours."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 from transforms.labels import CLASS_NAMES
+from transforms.windows import STUDY_WINDOW
 from workflows.data.label_conventions import LabelConvention
 from workflows.data.nifti_files import format_shape
 from workflows.explore.survey import CaseSurvey, DatasetSurvey
-from workflows.explore.windows import share_of_class, windows_to_compare
 from workflows.messages.text_tables import TextTable
 
 
@@ -67,3 +72,42 @@ def cases_table(survey: DatasetSurvey) -> TextTable:
 
 def _spacing(case: CaseSurvey) -> str:
     return format_shape(f"{round(size, 4):g}" for size in case.spacing_mm)
+
+
+def named_windows(chosen: Sequence[int]) -> dict[str, tuple[int, int]]:
+    """The study's window of 1 mm slices, and the one chosen if it is another, by name."""
+    windows = {"the study's": STUDY_WINDOW}
+    if tuple(chosen) != STUDY_WINDOW:
+        windows["the one chosen"] = (chosen[0], chosen[1])
+    return windows
+
+
+def windows_to_compare(survey: DatasetSurvey, chosen: Sequence[int]) -> dict[str, tuple[int, int]]:
+    """`named_windows`, and the narrowest windows that keep a share."""
+    area = survey.area_per_mm().sum(axis=0)
+    shares = (0.9, 0.95, 0.99, 1.0) if area.any() else ()
+    narrowest = {f"the narrowest with {share:.0%} of all tumour": narrowest_window(area, share) for share in shares}
+    return named_windows(chosen) | narrowest
+
+
+def narrowest_window(area: NDArray[np.float64], share: float) -> tuple[int, int]:
+    """First index and the one after the last of the shortest run with `share` of the sum; of several the lowest."""
+    below = np.concatenate([[0.0], np.cumsum(area)])
+    wanted = share * below[-1] - 1e-9 * below[-1]
+    ends = np.searchsorted(below, below[:-1] + wanted)  # for every first, the first end that suffices
+    reached = np.flatnonzero(ends < len(below))
+    first = reached[np.argmin(ends[reached] - reached)]
+    return int(first), int(ends[first])
+
+
+def share_of_class(survey: DatasetSurvey, index: int | None, slice_range: Sequence[int]) -> float | None:
+    """Share 0 to 1 of a class's volume in all cases that a window of 1 mm slices keeps; None if there is none.
+
+    `index` is that of the class, or None for the whole tumour.
+    """
+    kept = total = 0.0
+    for case in survey.labelled:
+        values = [value for value in case.slice_voxels if index in (None, survey.convention.classes.get(value))]
+        in_window, everywhere = case.kept_voxels(slice_range, values)
+        kept, total = kept + in_window * case.voxel_ml, total + everywhere * case.voxel_ml
+    return kept / total if total else None

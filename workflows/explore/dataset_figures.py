@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from transforms.labels import CLASS_NAMES, NUM_CLASSES
 from transforms.windows import STUDY_WINDOW
+from workflows.explore.data_in_words import named_windows
 from workflows.explore.survey import DatasetSurvey
-from workflows.explore.windows import named_windows
 from workflows.pictures.drawing import WINDOW_RGB, add_legend, chart_figure, class_patches, class_rgb, plain
 
 TUMOUR_CLASSES = range(1, NUM_CLASSES)
 CASES_NAMED = 45
-"""More names than this on one axis cannot be read."""
+"""More names on one axis cannot be read."""
 
 WINDOW_MARKS = (("*", 14), ("D", 8))
 """Marker and size of the study's window and of the one chosen."""
@@ -27,7 +27,7 @@ CONTOURS = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 
 def labels_figure(survey: DatasetSurvey) -> Figure:
-    """In how many cases each label value is present, and in how many it is missing."""
+    """In how many cases each label value is present and missing."""
     found = survey.label_values()
     total = len(survey.labelled)
     figure = chart_figure(9, 1.3 + 0.55 * len(found))
@@ -53,7 +53,7 @@ def labels_figure(survey: DatasetSurvey) -> Figure:
 
 
 def volumes_figure(survey: DatasetSurvey) -> Figure:
-    """Voxels per class and case, and how they spread over the cases."""
+    """Volume of each class in each case, and its spread over the cases."""
     cases = [(case.id, case.class_ml(survey.convention.classes)) for case in survey.labelled]
     cases.sort(key=lambda pair: sum(pair[1].values()), reverse=True)
     figure = chart_figure(14, 6)
@@ -110,7 +110,7 @@ def _draw_spread(axis: Axes, volumes: Sequence[Sequence[float]]) -> None:
 
 
 def slices_figure(survey: DatasetSurvey, chosen: tuple[int, int]) -> Figure:
-    """Where along the body's axis the tumours lie, and what a window keeps of each case."""
+    """The tumours along the body's axis, and what a window keeps of each case."""
     area = survey.area_per_mm()
     figure = chart_figure(14, 6)
     along, kept = figure.subplots(1, 2, width_ratios=(1.9, 1))
@@ -145,7 +145,7 @@ def slices_figure(survey: DatasetSurvey, chosen: tuple[int, int]) -> Figure:
 
 
 def windows_figure(survey: DatasetSurvey, chosen: tuple[int, int]) -> Figure:
-    """For every window, the share of each class's volume that it keeps."""
+    """The share of each class's volume that every possible window keeps."""
     area, windows = survey.area_per_mm(), named_windows(chosen)
     rows = {"whole tumour": area.sum(axis=0)} | {CLASS_NAMES[i]: area[i - 1] for i in TUMOUR_CLASSES}
     figure = chart_figure(16, 4.9)
@@ -174,7 +174,7 @@ def windows_figure(survey: DatasetSurvey, chosen: tuple[int, int]) -> Figure:
 
 
 def _draw_contours(axis: Axes, shares: NDArray[Any]) -> None:
-    """Lines of equal share, named where they run level: at the left, alternately, away from the windows' marks."""
+    """Lines of equal share. Their names stand at the left, away from the windows' marks, alternately at two places."""
     lines = axis.contour(shares, levels=CONTOURS, colors="black", linewidths=0.8)
     places = []
     for number, level in enumerate(CONTOURS):

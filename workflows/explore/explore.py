@@ -1,4 +1,4 @@
-"""Look at the data: pictures of a case and of the data set, and one page that lays them out."""
+"""Draws pictures of a data set and of its cases, and one page that shows them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.find_cases import find_cases
 from workflows.data.reading import BY_NAMES, Reading
 from workflows.explore.data_in_words import case_lines, dataset_lines
-from workflows.explore.page import Page, write_page
-from workflows.explore.sections import NUMBERS, OF_CASES, OF_DATASET, PAGE, View, case_section, dataset_section
-from workflows.explore.survey import CaseSurvey, DatasetSurvey, survey_case, survey_dataset
+from workflows.explore.sections import (
+    NUMBERS,
+    OF_CASES,
+    OF_DATASET,
+    PAGE,
+    View,
+    case_section,
+    dataset_section,
+    write_page,
+)
+from workflows.explore.survey import survey_case, survey_dataset
 from workflows.files.outputs import check_outputs
 from workflows.messages.errors import ConfigurationError, DatasetError
 
@@ -20,9 +28,9 @@ def explore(root: Path, out: Path, view: View, workers: int | None = None, readi
     """Draw what lies below `root` into `out`.
 
     Returns:
-        Lines to print: numbers of the data set and of the cases drawn, and where the page is.
+        Lines to print: the numbers of the data set and of the cases drawn, and the path of the page.
     Raises:
-        DatasetError: if there is no case, or none of the name asked for, or the one to be drawn cannot be read.
+        DatasetError: if there is no case, none of the given name, or one that is to be drawn cannot be read.
         ConfigurationError: if `out` lies in the data folder or cannot be written to.
     """
     dataset = find_cases(root, reading=reading)
@@ -36,13 +44,15 @@ def explore(root: Path, out: Path, view: View, workers: int | None = None, readi
         survey = None
     else:
         survey = survey_dataset(dataset.cases, view.modalities, workers)
-        chosen, numbers = _example(dataset, survey)
+        by_size = sorted(survey.labelled, key=lambda case: int(case.tumour_slice_voxels.sum()))
+        typical = by_size[len(by_size) // 2] if by_size else survey.cases[0]  # the median tumour, or the first case
+        chosen, numbers = [case for case in dataset.cases if case.id == typical.id][:1], [typical]
         convention = survey.convention
     if broken := next((found for found in numbers if found.problem), None):
         raise DatasetError(broken.problem)
     sections = [dataset_section(survey, out, view)] if survey else []
     sections += [case_section(*each, convention, out, view) for each in zip(chosen, numbers, strict=True)]
-    write_page(Page(f"Data below {dataset.root.resolve().name}", view.caption, sections), out / PAGE)
+    write_page(out / PAGE, f"Data below {dataset.root.resolve().name}", sections, view.caption)
     lines = dataset_lines(survey) if survey else []
     for found in numbers:
         lines += [found.id, *(f"  {line}" for line in case_lines(found, convention))]
@@ -59,7 +69,7 @@ def _check_output(out: Path, root: Path) -> None:
 
 
 def _named(dataset: FoundDataset, name: str) -> Case:
-    """The case of this id, or the only one whose id ends so: 136 for BraTS20_Training_136."""
+    """The case of this id, or the only one whose id ends with the name, as BraTS20_Training_136 does with 136."""
     exact = [case for case in dataset.cases if case.id == name]
     similar = exact or [case for case in dataset.cases if case.id.endswith(name)]
     if len(similar) == 1:
@@ -70,10 +80,3 @@ def _named(dataset: FoundDataset, name: str) -> Case:
         )
     some = ", ".join(case.id for case in dataset.cases[:5])
     raise DatasetError(f"{name}: no such case among the {len(dataset.cases)} below {dataset.root}, e.g. {some}.")
-
-
-def _example(dataset: FoundDataset, survey: DatasetSurvey) -> tuple[list[Case], list[CaseSurvey]]:
-    """The case with the median tumour, as one that is typical; the first where none has labels."""
-    ordered = sorted(survey.labelled, key=lambda case: int(case.tumour_slice_voxels.sum()))
-    typical = ordered[len(ordered) // 2] if ordered else survey.cases[0]
-    return [case for case in dataset.cases if case.id == typical.id][:1], [typical]

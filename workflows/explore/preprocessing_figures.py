@@ -1,4 +1,4 @@
-"""Pictures of what the network sees: a slice before and after preprocessing, and its label map as one-hot channels."""
+"""Pictures of what the network sees: a slice before and after preprocessing, and its label map one-hot encoded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workflows.pictures.drawing import add_legend, class_patches, mark_edges, sc
 
 SIZE_PX = 128
 PREPROCESSED_PERCENTILES = (0, 99.8)
-"""Of a preprocessed brain, shown as black and white."""
+"""Percentiles of a preprocessed brain that are shown black and white."""
 ZOOM_MARGIN_MM = 12
 NORMALISATIONS: dict[str, str] = {
     "zscore": "z-scores of the brain",
@@ -34,7 +34,7 @@ NORMALISATIONS: dict[str, str] = {
 
 
 def preprocessing_figure(scene: CaseScene) -> Figure:
-    """One slice of every modality as in the file and after both normalisations, with the intensities beside it."""
+    """One slice of every modality as in the file and after both normalisations, with a bar of intensities."""
     columns: dict[str, dict[str, NDArray[Any]]] = {"in the file": dict(scene.scans)}
     for name, title in NORMALISATIONS.items():
         if (volumes := _preprocessed(scene, name)) is not None:
@@ -58,7 +58,7 @@ def preprocessing_figure(scene: CaseScene) -> Figure:
 
 
 def _preprocessed(scene: CaseScene, normalisation: str) -> dict[str, NDArray[Any]] | None:
-    """Volumes by modality as the network reads them; None where the window of slices leaves the volume."""
+    """Volumes by modality as the network reads them; None if the window of slices leaves the volume."""
     first, end = scene.own_window
     if end <= first:
         return None
@@ -81,7 +81,7 @@ def _show_with_bar(
 
 
 def one_hot_figure(scene: CaseScene) -> Figure:
-    """The label map around the tumour of a slice as four channels: as it is, and resized as the study did."""
+    """The label map around the tumour of a slice as four channels, as it is and resized as in the study."""
     assert scene.labels is not None
     index = scene.slices[scene.plane]
     shares = _study_shares(scene.labels)
@@ -126,14 +126,14 @@ def _frame(axis: Axes) -> None:
 
 
 def _study_shares(labels: NDArray[Any]) -> NDArray[Any]:
-    """(classes, SIZE_PX, SIZE_PX, D) each class's share of a pixel, 0 to 1."""
+    """(classes, SIZE_PX, SIZE_PX, D): the share of each pixel that belongs to a class, 0 to 1."""
     soften = SoftLabelsd(keys="label", spatial_size=(SIZE_PX, SIZE_PX, -1))
     tumour = torch.as_tensor(np.asarray(soften({"label": MetaTensor(labels[None])})["label"]))
     return np.asarray(expand_labels(tumour[None].flatten(3))).reshape(NUM_CLASSES, *tumour.shape[1:])
 
 
 def _around_tumour(scene: CaseScene) -> tuple[tuple[float, float], ...]:
-    """First and last edge along the three axes as shares of the volume: the slice's tumour, or else the brain."""
+    """The tumour of the slice, or else the brain: first and last edge along the three axes as shares of the volume."""
     assert scene.labels is not None
     plane = scene.plane
     found = np.argwhere(scene.labels.take([scene.slices[plane]], plane.axis))

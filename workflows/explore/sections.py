@@ -1,11 +1,11 @@
-"""The sections of the page that `explore` writes: which pictures, with which words."""
+"""The page that `explore` writes: its sections, with their pictures, words and tables. It needs no network."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,10 @@ from workflows.data.case import Case
 from workflows.data.label_conventions import LabelConvention
 from workflows.data.oriented import Plane
 from workflows.explore.data_in_words import case_lines, cases_table, dataset_lines, windows_table
-from workflows.explore.page import Page, Picture, Section, write_page
 from workflows.explore.survey import CaseSurvey, DatasetSurvey
-from workflows.files.text_files import write_text
+from workflows.files.text_files import filled_template, write_text
 from workflows.messages.progress import track
+from workflows.messages.text_tables import TextTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 PAGE, NUMBERS = "index.html", "cases.csv"
 OF_DATASET, OF_CASES = "dataset", "cases"
 """Folders of the pictures."""
+ASSETS = Path(__file__).with_name("assets")
+POLICY = "default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'"
+"""The page runs no script and fetches nothing but the pictures beside it."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,8 @@ class View:
     """What of the data to look at.
 
     Args:
-        cases: ids to draw one by one, and nothing of the data set; empty for the data set and one case as example.
-        plane: the plane of the slice.
-        index: its slice, see `oriented.upright`; the one with most tumour if None.
+        cases: ids of the only cases to draw; empty for the data set and one case as an example.
+        index: the slice of the plane, see `oriented.upright`; the one with most tumour if None.
         slice_range: the window in use, first slice and the one after the last in slices of 1 mm from the bottom.
         modalities: those to read; a case may lack some.
         caption: words for the titles.
@@ -49,6 +51,37 @@ class View:
     slice_range: tuple[int, int] = STUDY_WINDOW
     modalities: tuple[str, ...] = MODALITIES
     caption: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file, relative to the page; the page knows its width and height and does not jump while loading."""
+
+    file: str
+    caption: str
+    size_px: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Part of a page: lines of text, pictures, tables, further tables to be opened, links as (file, words)."""
+
+    title: str
+    lines: Sequence[str]
+    pictures: Sequence[Picture]
+    tables: Sequence[TextTable] = ()
+    folded: Sequence[TextTable] = ()
+    links: Sequence[tuple[str, str]] = ()
+
+
+def write_page(file: Path, title: str, sections: Sequence[Section] = (), note: str = "") -> None:
+    """Write a page, whole or not at all; all words are escaped.
+
+    Raises:
+        ConfigurationError: if the folder cannot be written to.
+    """
+    text = filled_template(ASSETS / "page.html", title=title, note=note, sections=sections, policy=POLICY)
+    write_text(file, text + "\n")
 
 
 CAPTIONS = {
@@ -69,7 +102,7 @@ CAPTIONS = {
     "centres": "Where the tumours' centres of mass lie; every brain is stretched to the mean size.",
     "boxes": "The box around each brain: what cropping would save.",
 }
-"""Of all pictures, by the file's name."""
+"""The caption of each picture, by the name of its file."""
 
 
 def case_section(case: Case, found: CaseSurvey, convention: LabelConvention, out: Path, view: View) -> Section:
@@ -77,7 +110,6 @@ def case_section(case: Case, found: CaseSurvey, convention: LabelConvention, out
 
     Raises:
         DatasetError: if the case cannot be drawn.
-        ConfigurationError: if `out` cannot be written to.
     """
     from workflows.explore.case_figures import classes_figure, modalities_figure, montage_figure, planes_figure
     from workflows.explore.preprocessing_figures import one_hot_figure, preprocessing_figure
@@ -93,11 +125,7 @@ def case_section(case: Case, found: CaseSurvey, convention: LabelConvention, out
 
 
 def dataset_section(survey: DatasetSurvey, out: Path, view: View) -> Section:
-    """Draw a data set into `out`, write its numbers there as CSV, and describe it.
-
-    Raises:
-        ConfigurationError: if `out` cannot be written to.
-    """
+    """Draw a data set into `out`, write its numbers there as CSV, and describe it."""
     from workflows.explore.brain_figures import boxes_figure, centres_figure, intensities_figure
     from workflows.explore.dataset_figures import labels_figure, slices_figure, volumes_figure, windows_figure
 
@@ -123,11 +151,11 @@ def dataset_section(survey: DatasetSurvey, out: Path, view: View) -> Section:
 
 
 def _draw(drawings: Mapping[str, Callable[[], Figure]], out: Path, view: View, case_id: str = "") -> list[Picture]:
-    """Draw the pictures of a case, whose titles hold the view's caption, or those of the data set, which get it."""
+    """Draw the pictures of a case, whose titles have the view's caption, or those of the data set with it below."""
     from workflows.pictures.drawing import DPI, save
 
     if not (out / PAGE).exists():
-        write_page(Page(""), out / PAGE)  # so that a later call knows the pictures of a stopped one as ours
+        write_page(out / PAGE, "")  # so that a later call knows the pictures of a stopped one as ours
     folder = f"{OF_CASES}/{folder_name(case_id)}" if case_id else OF_DATASET
     first, end = view.slice_range
     pictures = []
@@ -142,5 +170,5 @@ def _draw(drawings: Mapping[str, Callable[[], Figure]], out: Path, view: View, c
 
 
 def folder_name(case_id: str) -> str:
-    """A case's id as the name of a folder that no browser or shell stumbles over."""
+    """A case's id as the name of a folder that is safe in every browser and shell."""
     return re.sub(r"[^\w.-]", "_", case_id).lstrip(".") or "case"

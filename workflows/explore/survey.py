@@ -1,9 +1,9 @@
-"""The numbers behind the pictures of a data set: one reading of every file, some ten kilobytes kept of each case."""
+"""The numbers behind the pictures of a data set. Every file is read once; of each case some ten kilobytes are kept."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,23 +31,20 @@ PROJECTION_PX = 96
 
 @dataclass
 class CaseSurvey:
-    """What is kept of one case. Axes, where nothing else is said, grow to the left, posterior and superior.
+    """What is kept of one case. Axes grow to the left, posterior and superior, unless they are those of the file.
 
     Args:
         problem: why the case could not be read, else empty; nothing below is filled in then.
-        shape: voxels along the axes of the file.
-        spacing_mm: along the same axes.
-        orientation: to where those axes run, e.g. "LPS".
-        label_voxels: number of voxels by value as in the file, background included; empty without segmentation.
+        shape, spacing_mm: along the axes of the file.
+        orientation: of the axes of the file, e.g. "LPS".
+        label_voxels: number of voxels by label value, background included; empty without segmentation.
         slice_mm: distance of the axial slices.
-        slice_voxels: by label value but the background's, voxels of each axial slice from the bottom.
-        quantiles: by modality, the intensities of the brain at `QUANTILES`.
-        z_scores: by modality and label value, number of brain voxels in the bins of `Z_SCORE_EDGES`; value 0 is brain
-            outside the tumour, or all of it without segmentation.
-        size_mm: of the volume.
+        slice_voxels: voxels of each axial slice from the bottom, by label value without the background's.
+        quantiles: the intensities of the brain at `QUANTILES`, by modality.
+        z_scores: number of brain voxels in the bins of `Z_SCORE_EDGES`, by modality and label value; 0 is brain outside
+            the tumour, or all brain without segmentation.
         brain_box_mm: (3, 2), first and last edge of the brain of all modalities; None without brain.
-        brain_seen_from: three images (`PROJECTION_PX`, `PROJECTION_PX`), the brain along each axis within its box, True
-            where a line of sight meets it.
+        brain_seen_from: three images (`PROJECTION_PX`, `PROJECTION_PX`) of the brain along each axis within its box.
         tumour_centre: (3,) centre of mass of the tumour, from 0 at one side of the brain's box to 1 at the other;
             None without tumour.
     """
@@ -80,10 +77,14 @@ class CaseSurvey:
 
     def share_kept(self, slice_range: Sequence[int]) -> float | None:
         """Share 0 to 1 of the tumour within a window of 1 mm slices; None without tumour."""
+        kept, total = self.kept_voxels(slice_range, self.slice_voxels)
+        return kept / total if total else None
+
+    def kept_voxels(self, slice_range: Sequence[int], values: Iterable[int]) -> tuple[int, int]:
+        """Voxels of these label values in a window of 1 mm slices, and in all slices."""
         first, end = in_own_slices(slice_range, self.slice_mm)
-        voxels = self.tumour_slice_voxels
-        total = voxels.sum()
-        return float(voxels[max(first, 0) : max(end, 0)].sum() / total) if total else None
+        voxels = np.atleast_1d(np.sum([self.slice_voxels[value] for value in values], axis=0))
+        return int(voxels[max(first, 0) : max(end, 0)].sum()), int(voxels.sum())
 
     def class_ml(self, classes: Mapping[int, int]) -> dict[int, float]:
         """Volume of each tumour class by class index."""
@@ -97,13 +98,7 @@ class CaseSurvey:
 
 @dataclass(frozen=True)
 class DatasetSurvey:
-    """The numbers of all cases.
-
-    Args:
-        cases: those that could be read, in the order of the data set.
-        unreadable: the others; each has its `problem`.
-        convention: what the label values mean.
-    """
+    """The numbers of all cases: of those that could be read, and of the others, which have a `problem`."""
 
     cases: tuple[CaseSurvey, ...]
     unreadable: tuple[CaseSurvey, ...]
@@ -116,16 +111,16 @@ class DatasetSurvey:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Those that any case has, in the order in which they were asked for."""
+        """All that some case has, in the order in which they were asked for."""
         return tuple(dict.fromkeys(modality for case in self.cases for modality in case.quantiles))
 
     def label_values(self) -> dict[float, list[str]]:
-        """The cases that hold each value, by value; a value of the convention that none holds has an empty list."""
+        """The cases that hold each value; the list is empty for a value of the convention that no case holds."""
         values = {float(v) for v in self.convention.classes} | {float(v) for c in self.labelled for v in c.label_voxels}
         return {value: [case.id for case in self.labelled if case.label_voxels.get(value)] for value in sorted(values)}
 
     def shares_kept(self, slice_range: Sequence[int]) -> list[float]:
-        """Share 0 to 1 of each tumour within a window of 1 mm slices; cases without tumour are left out."""
+        """Share 0 to 1 of each tumour within a window of 1 mm slices, without cases that have no tumour."""
         shares = (case.share_kept(slice_range) for case in self.labelled)
         return [share for share in shares if share is not None]
 
@@ -152,11 +147,8 @@ class DatasetSurvey:
 
 
 def survey_dataset(cases: Sequence[Case], modalities: Sequence[str], workers: int | None = None) -> DatasetSurvey:
-    """Read every case once; a broken one is named and never stops the others.
+    """Read the modalities that each case has; a broken case is named and never stops the others.
 
-    Args:
-        modalities: those to read; a case may lack some.
-        workers: processes; as many as there are processor cores by default.
     Raises:
         DatasetError: if none can be read, or the cases mix two label conventions.
     """
@@ -242,7 +234,7 @@ def _survey_intensities(survey: CaseSurvey, modality: str, brain: NDArray[Any], 
 def _survey_brain(
     survey: CaseSurvey, brain: NDArray[np.bool_], labels: NDArray[Any] | None, spacing_mm: Sequence[float]
 ) -> None:
-    """Its box, its outline from three sides, and where in it the tumour lies."""
+    """The box of the brain, its outline from three sides, and where in it the tumour lies."""
     spacing, box = np.array(spacing_mm), bounding_box(brain)
     low, end = corners(box)
     survey.size_mm = tuple(float(size) for size in np.array(brain.shape) * spacing)

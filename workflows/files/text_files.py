@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from transforms.files import write_whole
 from workflows.messages.errors import ConfigurationError
@@ -24,3 +25,17 @@ def write_or_refuse(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text`; errors as in `write_or_refuse`."""
     write_or_refuse(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def filled_template(template: Path, **content: Any) -> str:
+    """A Jinja template with `content` in it; all that is filled in is escaped, and nothing may be missing."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template.name).render(content)

@@ -14,11 +14,10 @@ KEPT_BYTES = (1 << 30, 1 << 25)
 
 
 def keep_freed_memory() -> None:
-    """Use large blocks again that were freed instead of giving each back.
+    """Use large blocks again that were freed; does nothing where there is no glibc.
 
-    glibc asks the system anew for every block of more than 32 MiB, which then fills it with zeros, page by page: in a
-    training step on the CPU that is a tenth of the time or more (`benchmarks/training_step.py` has the baseline both
-    ways). Does nothing where there is no glibc.
+    glibc asks the system anew for every block of more than 32 MiB, which fills it with zeros, page by page: a tenth of
+    a training step on the CPU or more (`benchmarks/training_step.py` has the baseline both ways).
     """
     if any(_set(MMAP_THRESHOLD, size) for size in KEPT_BYTES):
         _set(TRIM_THRESHOLD, max(KEPT_BYTES))
@@ -28,9 +27,8 @@ def keep_freed_memory() -> None:
 def spare_collector_the_imports() -> None:
     """Python's garbage collector no longer visits the objects that there are now, nearly all of them of imports.
 
-    It would visit them again and again while the rest is imported (`benchmarks/startup.py`). Only the first call in a
-    process does anything: what a later one would find may be garbage of a run that has ended. What was garbage at the
-    first stays.
+    It would visit them again and again while the rest is imported (`benchmarks/startup.py`). Only the first call does
+    anything: a later one might keep the garbage of a run that has ended.
     """
     gc.collect(1)  # the young objects, in no time
     gc.freeze()

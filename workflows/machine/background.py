@@ -14,16 +14,12 @@ from monai.transforms import Transform
 class Background:
     """One thread that does its work in the order in which it is submitted; after a failure it does nothing more.
 
-    It is a thread, since torch, zlib and the disk release Python while they work, and nothing need be copied to another
-    process. It is only one, so that files and lines come in the order of the patients. MONAI's `ThreadBuffer` and the
-    `ThreadDataLoader` built on it would do, but if their thread fails, they end as if all were done. A future of
-    `concurrent.futures` gives the error to whoever waits for it.
+    A thread suffices, since torch, zlib and the disk release Python while they work. It is only one, so that files and
+    lines come in the order of the patients. MONAI's `ThreadBuffer` ends as if all were done when its thread fails; a
+    future of `concurrent.futures` gives the error to whoever waits for it.
 
-    Attach it after all that submits. No more than one patient waits to be finished while another is computed; the first
-    error is raised in the engine, at the latest when it has completed.
-
-    Args:
-        enabled: False does everything at once, as it is submitted.
+    Attach it after all that submits. No more than one patient waits to be finished while another is computed. The first
+    error is raised in the engine, at the latest when it has completed. If not `enabled`, work is done as it comes.
     """
 
     def __init__(self, enabled: bool = True) -> None:

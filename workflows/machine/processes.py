@@ -57,10 +57,10 @@ def in_processes(
 
 
 def allowed_processors() -> int:
-    """The processor cores that this process may use: of a job on a shared machine fewer than the machine has.
+    """The processor cores that this process may use, which may be fewer than the machine has.
 
-    Asked are the affinity, by which Slurm and `taskset` bind a process, the quota of a container's control group, and
-    Slurm's own number for jobs that it does not bind.
+    The affinity tells (Slurm and `taskset` set it), the quota of a container's control group, and Slurm's own number
+    for jobs that it does not bind.
     """
     with suppress(AttributeError):  # there is no affinity on macOS
         return max(1, min(len(os.sched_getaffinity(0)), _control_group_quota(), _slurm_number()))
@@ -86,11 +86,8 @@ def _use_one_thread() -> None:
 
 
 def in_own_process(work: Callable[..., object], *arguments: object) -> None:
-    """Run `work` in a process of its own, with as many threads as this one; it leaves its results in files.
+    """Run `work`, at the top level of a module, in a process of its own; it leaves its results in files.
 
-    Args:
-        work: at the top level of a module.
-        arguments: what can be pickled.
     Raises:
         BratsError: what `work` says of something a person can mend, or that it failed otherwise or was killed.
         SystemExit: as `work` raises it, when it has been asked to stop.

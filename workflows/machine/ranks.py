@@ -1,9 +1,8 @@
 """One run in several processes, called ranks, on one machine or several: who does what, and what they tell each other.
 
-`torchrun` starts the ranks, PyTorch's DistributedDataParallel averages their gradients, and Ignite's `idist` does the
-talking. Here is what they lack: shares of cases, errors of the first rank told to all, one line where a rank has ended.
-Rank 0, the first, writes and prints. A process that nobody started as one of several is the first of one: every
-function here then does at once what it would without ranks, and imports neither torch nor Ignite.
+`torchrun` starts the ranks, PyTorch's DistributedDataParallel averages their gradients, and they talk by Ignite's
+`idist`. Here is what these lack: shares of cases, errors of the first rank told to all, one line if a rank has ended.
+Rank 0, the first, writes and prints. A process alone is the first of one, and imports neither torch nor Ignite here.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -32,8 +30,6 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", 
 """What PyTorch says where another rank has ended."""
 GLOO_FREES_S = 0.5
 """Seconds that Gloo's thread is given to free the last message; it takes microseconds once it is scheduled."""
-
-
 _words: Any = None
 """The group over which ranks talk, on the CPU whatever they compute on; None in a process alone."""
 
@@ -65,10 +61,6 @@ def _idist() -> ModuleType:
     return ignite.distributed
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Beginning and end
-
-
 def device() -> torch.device:
     """The GPU of this rank, each of a machine its own; the CPU where there is none.
 
@@ -88,8 +80,7 @@ def device() -> torch.device:
 def begin(device: Any) -> None:
     """Join the other ranks, if `torchrun` has started this process as one of several; the first step of a run.
 
-    Args:
-        device: that this rank computes on; CPUs talk by Gloo, GPUs by NCCL.
+    Ranks that compute on CPUs talk by Gloo, those on GPUs by NCCL.
     """
     global _words
     if _words is not None or int(os.environ.get("WORLD_SIZE", 1)) == 1:
@@ -112,19 +103,15 @@ def begin(device: Any) -> None:
 def end() -> None:
     """Leave the other ranks.
 
-    A thread of Gloo frees the last message after it was received, for which it needs Python's lock: if Python ends
-    meanwhile the process is aborted, and if the group is destroyed meanwhile each waits for the other for ever. It gets
-    the lock as soon as this thread sleeps, and has nothing left to free when it wakes up.
+    A thread of Gloo frees the last message after it was received, for which it needs Python's lock. If Python ends
+    meanwhile, the process is aborted; if the group is destroyed meanwhile, each waits for the other for ever. While
+    this thread sleeps, the other one gets the lock.
     """
     global _words
     if _words is not None:
         time.sleep(GLOO_FREES_S)
         _idist().finalize()
         _words = None
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What ranks tell each other
 
 
 @contextmanager
@@ -161,11 +148,7 @@ def joined(values: Sequence[Value]) -> list[Value]:
 
 
 def from_first(work: Callable[[], Value]) -> Value:
-    """What `work` returns on the first rank, which alone does it; where it fails, the others end without a word.
-
-    Raises:
-        SystemExit: on the others, if it failed.
-    """
+    """What `work` returns on the first rank, which alone does it; if it fails, the others end by `SystemExit`."""
     told: tuple[bool, Value | None] = (False, None)
     try:
         if is_first():
@@ -198,10 +181,6 @@ def check_equal_steps(steps: int | None) -> None:
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Who does what
-
-
 def bounds(cases: int, rank: int, ranks: int) -> tuple[int, int]:
     """The first case of a rank among all, and the one after its last; shares differ by one case at most."""
     return cases * rank // ranks, cases * (rank + 1) // ranks
@@ -229,16 +208,9 @@ def first_of_share(datalist: Mapping[str, Any], section: str) -> int:
     return bounds(len(datalist[section]), rank(), number_of_ranks())[0]
 
 
-@dataclass(frozen=True)
-class Everyone:
-    """The cases of all ranks by name, for a handler that shows what was gathered."""
-
-    names: Sequence[str]
-
-
-def everyone(datalist: Mapping[str, Any], section: str) -> Everyone:
-    """The cases of a section, on all ranks."""
-    return Everyone([case["case"] for case in datalist[section]])
+def everyone(datalist: Mapping[str, Any], section: str) -> list[str]:
+    """The names of a section's cases on all ranks, for a handler that shows what was gathered."""
+    return [case["case"] for case in datalist[section]]
 
 
 def own_seed(seed: int) -> int:

@@ -18,8 +18,7 @@ ECHO_S = 2.0
 class StopRequest:
     """Whether a run has been asked to stop, between `listen` and `ignore`.
 
-    Args:
-        echo_s: a second signal so soon after the first counts as the same.
+    A second signal within `echo_s` seconds counts as the first.
     """
 
     def __init__(self, echo_s: float = 0) -> None:

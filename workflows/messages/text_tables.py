@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,37 +55,7 @@ def cell(value: Any, digits: int | None = None) -> str:
     """A value as a table shows it: `digits` after the point, or four that count."""
     if value is None:
         return NOTHING
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {cell(part, digits)}" for name, part in value.items())
-    if isinstance(value, list | tuple):
-        return " to ".join(cell(part, digits) for part in value) if len(value) == 2 else ", ".join(map(cell, value))
     if isinstance(value, float):
         shown = f"{value:.4g}" if digits is None else f"{value:.{digits}f}"
         return shown.removeprefix("-") if float(shown) == 0 else shown  # no figure is "-0.00"
     return str(value)
-
-
-def tables_of(title: str, content: Mapping[str, Any]) -> list[TextTable]:
-    """Any mapping as tables: one of its plain entries, one for each list of mappings or mapping of mappings in it."""
-    plain: list[list[str]] = []
-    tables: list[TextTable] = []
-    for name, value in content.items():
-        rows = _rows_in(value)
-        if rows:
-            columns = list(dict.fromkeys(key for row in rows for key in row))
-            cells = [[cell(row.get(key)) for key in columns] for row in rows]
-            tables.append(TextTable(f"{title}: {_words(name)}", [_words(key) for key in columns], cells))
-        else:
-            plain.append([_words(name), cell(value)])
-    return ([TextTable(title, ["", "value"], plain)] if plain else []) + tables
-
-
-def _rows_in(value: Any) -> list[Mapping[str, Any]]:
-    if isinstance(value, Mapping) and value and all(isinstance(row, Mapping) for row in value.values()):
-        return [{"": name, **row} for name, row in value.items()]
-    is_list = isinstance(value, list | tuple) and bool(value) and all(isinstance(row, Mapping) for row in value)
-    return list(value) if is_list else []
-
-
-def _words(name: str) -> str:
-    return str(name).replace("_", " ")

@@ -35,10 +35,8 @@ Row = Mapping[str, float]
 
 
 def draw_curves(run: Path, out: Path | None = None) -> Path:
-    """Draw `RUN/training.log`.
+    """Draw `RUN/training.log`, by default as `RUN/curves.png`.
 
-    Args:
-        out: PNG to write, `RUN/curves.png` if None.
     Raises:
         ConfigurationError: if there is no log, or it is not one.
     """
@@ -79,9 +77,7 @@ def _numbers(row: Mapping[str, Any], where: str) -> dict[str, float]:
 def best_epoch(rows: Sequence[Row], figure: str = DEFAULT_BEST, lowest: bool = False) -> int | None:
     """The epoch whose weights a run keeps: the first with the best figure; None where no epoch has that figure.
 
-    Args:
-        figure: a column, or "val_mean_region_dice", the mean of the regions' columns.
-        lowest: for a loss.
+    `figure` is a column, or "val_mean_region_dice", the mean of the regions' columns; `lowest` is for a loss.
     """
     parts = [f"val_{region.lower()}_dice" for region in REGIONS] if figure == DEFAULT_BEST else [figure]
     scored = {int(row["epoch"]): sum(row.get(part, math.nan) for part in parts) * (-1 if lowest else 1) for row in rows}

@@ -12,6 +12,7 @@ from ignite.handlers import ProgressBar as IgniteProgressBar
 from ignite.metrics import Frequency
 from monai.engines import Evaluator
 
+from workflows.monitoring.best_epoch import BestEpoch
 from workflows.monitoring.training_log import SHOWN_FIGURES, figures_of_epoch
 
 RUN_BAR_FORMAT = "{desc} [{n_fmt}/{total_fmt} epochs] {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]"
@@ -72,29 +73,16 @@ class EpochTable:
     """A table on a terminal, one row per epoch, with a mark on each that was the best so far; nothing in a log file.
 
     Attach it to the trainer after the handler that validates.
-
-    Args:
-        score: the figure of the validator that decides which epoch is best.
-        lower_is_better: for a loss.
     """
 
-    def __init__(self, validator: Engine, score: str, lower_is_better: bool = False) -> None:
-        self.validator, self.score, self.sign = validator, score, -1.0 if lower_is_better else 1.0
-        self.best_figure, self.begun = float("-inf"), False
+    def __init__(self, validator: Engine, best: BestEpoch) -> None:
+        self.validator, self.best, self.begun = validator, best, False
 
     @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
         """To the trainer."""
         if sys.stdout.isatty():
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best figure so far."""
-        return {"best_figure": self.best_figure}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self.best_figure = state_dict["best_figure"]
 
     def __call__(self, engine: Engine) -> None:
         """Write the row of the epoch that has ended."""
@@ -108,9 +96,5 @@ class EpochTable:
     def _row(self, epoch: int, figures: Mapping[str, Any]) -> str:
         cells = [f"{figures[name]:.3f}" if name in figures else "" for name in SHOWN_FIGURES]
         speed = figures.get("slices_per_second", "")
-        figure = self.sign * figures.get(self.score, float("nan"))
-        best = figure > self.best_figure
-        if best:
-            self.best_figure = figure
         row = "".join(f"{cell:>{CELL}}" for cell in (epoch, *cells, speed))
-        return f"{row}  best so far" if best else row
+        return f"{row}  best so far" if self.best.epoch == epoch else row

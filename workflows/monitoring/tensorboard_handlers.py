@@ -24,6 +24,7 @@ from transforms.labels import CLASS_NAMES, NUM_CLASSES, REGIONS
 from transforms.regions import background_outside_brain
 from workflows.data.brain import grey_limits
 from workflows.files.run_folder import RUN_CONFIGURATION, run_configuration
+from workflows.monitoring.best_epoch import BestEpoch
 from workflows.pictures.colours import CLASS_COLOURS
 from workflows.pictures.drawing import OVERLAY_OPACITY, class_rgb
 from workflows.training_data.slice_dataset import SliceDataset
@@ -59,14 +60,9 @@ class Scalars(TensorBoardStatsHandler):
 
 
 class RunDescription:
-    """The settings of a run, charts of training against validation, and the network's graph.
+    """The settings in the run's `config.json`, charts of training against validation, and the network's graph.
 
-    Attach it to the trainer. The graph comes after the first epoch, for tracing it takes most of a second, which would
-    pass before the first slice is computed.
-
-    Args:
-        input: what the network is shown.
-        run_dir: the folder whose `config.json` holds the settings.
+    Attach it to the trainer. The graph comes after the first epoch, so that tracing it does not delay the first slice.
     """
 
     def __init__(self, writer: SummaryWriter, network: torch.nn.Module, input: Input, run_dir: str | Path) -> None:
@@ -108,10 +104,8 @@ class RunDescription:
 
 
 def hyperparameters(configuration: Mapping[str, Any]) -> dict[str, float | str]:
-    """The settings of a run that may differ between runs, as TensorBoard takes them.
+    """The settings that may differ between runs, as TensorBoard takes them, from what `config.json` holds.
 
-    Args:
-        configuration: as `config.json` holds it.
     Returns:
         Numbers, words and short lists; of network, loss, optimiser and schedule the class under the section's name and
         the arguments as "section.argument". Expressions and file names are left out.
@@ -144,7 +138,6 @@ class SliceOverlays:
     They are taken from the batches that are scored anyway. Attach it to the validator.
 
     Args:
-        dataset: what the validator's batches come from.
         count: slices in all, spread over the patients and, within a patient, over the stack.
         brain_only: show what would be predicted if nothing outside the brain could be tumour.
     """
@@ -184,10 +177,7 @@ class SliceOverlays:
 
 
 def watched_slices(dataset: SliceDataset, count: int) -> list[tuple[int, int]]:
-    """Patient and slice of `count` slices.
-
-    Patients are spaced evenly. A patient's stack is cut into equal parts, and of each the slice with most tumour taken.
-    """
+    """Patient and slice: of evenly spaced patients, the slices with most tumour in equal parts of the stack."""
     cases = len(dataset.names)
     chosen = [index * cases // count for index in range(count)]
     places = []
@@ -219,17 +209,12 @@ def side_by_side(scan: NDArray[np.floating], label_maps: Sequence[NDArray[np.int
 class FallenCases:
     """As text: the validation cases whose Dice has fallen most since the best epoch.
 
-    Attach it to the validator.
-
-    Args:
-        score: the figure in `engine.state.metrics` that decides which epoch is best.
-        lower_is_better: for a loss.
+    Attach it to the validator after `best`. The names are those of the cases of all ranks.
     """
 
-    def __init__(self, writer: SummaryWriter, dataset: SliceDataset, score: str, lower_is_better: bool = False) -> None:
-        self.writer, self.names = writer, dataset.names
-        self.score, self.sign = score, -1.0 if lower_is_better else 1.0
-        self.best_figure, self.best_epoch, self.best_dice = float("-inf"), 0, torch.empty(0)
+    def __init__(self, writer: SummaryWriter, names: Sequence[str], best: BestEpoch) -> None:
+        self.writer, self.names, self.best = writer, names, best
+        self.best_dice = torch.empty(0)
 
     @idist.one_rank_only()
     def attach(self, engine: Engine) -> None:
@@ -237,22 +222,21 @@ class FallenCases:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best epoch so far, and the Dice of its cases."""
-        return {"figure": self.best_figure, "epoch": self.best_epoch, "dice": self.best_dice}
+        """The Dice of the cases in the best epoch."""
+        return {"dice": self.best_dice}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        self.best_figure, self.best_epoch = state_dict["figure"], state_dict["epoch"]
         self.best_dice = state_dict["dice"]
 
     def __call__(self, engine: Engine) -> None:
         """Write the text of the epoch that has ended."""
         state: Any = engine.state
         dice: torch.Tensor = state.metric_details[state.key_metric_name]
-        figure = self.sign * state.metrics[self.score]
-        if figure > self.best_figure:
-            self.best_figure, self.best_epoch, self.best_dice = figure, state.epoch, dice
-            text = f"Epoch {state.epoch} is the best so far ({self.score} {abs(figure):.4f})."
+        if self.best.epoch == state.epoch:
+            self.best_dice = dice
+            figure = self.best.figure
+            text = f"Epoch {state.epoch} is the best so far ({figure} {state.metrics[figure]:.4f})."
         else:
             text = self._table(dice)
         self.writer.add_text(FALLEN_TAG, text, state.epoch)
@@ -261,11 +245,11 @@ class FallenCases:
         change = (dice - self.best_dice).mean(1)
         fallen = [case for case in change.argsort().tolist() if change[case] < 0][:CASES_NAMED]
         if not fallen:
-            return f"No case is worse than in epoch {self.best_epoch}, the best so far."
+            return f"No case is worse than in epoch {self.best.epoch}, the best so far."
         regions = " | ".join(f"{region} then | now" for region in REGIONS)
         rows = [f"| case | mean Dice | {regions} |", "|" + " --- |" * (2 + 2 * len(REGIONS))]
         for case in fallen:
             pairs = zip(self.best_dice[case].tolist(), dice[case].tolist(), strict=True)
             cells = " | ".join(f"{then:.3f} | {now:.3f}" for then, now in pairs)
             rows.append(f"| {self.names[case]} | {change[case]:+.3f} | {cells} |")
-        return "\n".join([f"Since epoch {self.best_epoch}, the best so far:", "", *rows])
+        return "\n".join([f"Since epoch {self.best.epoch}, the best so far:", "", *rows])

@@ -16,13 +16,10 @@ STEPS_BETWEEN_LOSSES = 10
 
 
 def fitted(handlers: Sequence[Any], run_dir: str | Path) -> list[Any]:
-    """The trainer's handlers; those for MLflow log what this trainer gives, and the settings of the run.
+    """The trainer's handlers; those for MLflow log what this trainer gives, and the settings in `RUN/config.json`.
 
-    MONAI's default tracking expects the output of a step as a list of slices, where ours is one batch, and writes the
-    loss of every step, for which a GPU would have to wait: here it is that of every tenth.
-
-    Args:
-        run_dir: the folder whose `config.json` holds the settings.
+    MONAI's default tracking expects a list of slices from each step, and writes the loss of every step, for which a GPU
+    would have to wait. Here a step gives one batch, and every tenth loss is written.
     """
     tracking = [handler for handler in handlers if isinstance(handler, MLFlowHandler)]
     for handler in tracking:
@@ -34,8 +31,7 @@ def fitted(handlers: Sequence[Any], run_dir: str | Path) -> list[Any]:
 class TrackedSettings:
     """Writes a run's settings into MLflow: those that may differ between runs as parameters, all as `config.json`.
 
-    A run that continues keeps the parameters it began with, which MLflow does not let change. Attach it to the trainer
-    after MONAI's handler.
+    MLflow does not let the parameters of a run change. Attach it to the trainer after MONAI's handler.
     """
 
     def __init__(self, handler: MLFlowHandler, run_dir: str | Path) -> None:

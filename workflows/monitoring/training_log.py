@@ -39,10 +39,10 @@ def figures_of_epoch(trainer: Engine, validator: Engine) -> dict[str, Any]:
 
 
 class TrainingLog:
-    """`training.log`: one CSV row per epoch with the columns `LOG_COLUMNS`, and a plain line where no table is shown.
+    """`training.log`: one CSV row of `LOG_COLUMNS` per epoch, and a plain line where no table is shown.
 
     Attach it to the trainer after the handler that validates, and before those that report or change the learning rate.
-    A run that continues keeps the rows of the epochs before.
+    A run that continues keeps its rows.
     """
 
     def __init__(self, path: str | Path, validator: Engine, optimizer: Optimizer) -> None:

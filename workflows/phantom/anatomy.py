@@ -1,7 +1,7 @@
-"""A head without tumour: smooth random fields, the shapes of a brain, and what each tissue looks like.
+"""A head without tumour: smooth random fields, and the shapes of a brain and of its tissues.
 
-Places are in millimetres of the full BraTS grid, so that one seed gives one head at every voxel size. Shapes are
-worked out on a coarse lattice and interpolated; thresholds are applied at the voxels, where sulci are thin.
+Places are in millimetres of the full BraTS grid, so one seed gives one head at every voxel size. Shapes are computed
+on a coarse lattice and interpolated. Thresholds are applied at the voxels, since sulci are thin.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 Array = NDArray[np.float32]
+Triple = Sequence[float] | NDArray[np.float64]
 Point = tuple[float, float, float]
 
 # The part of the 240×240×155 grid that holds the head. Real brains lie in voxels 49…190, 42…219, 10…141.
@@ -23,7 +24,7 @@ BOX_EXTENT_MM = (164, 200, 142)
 LATTICE_MM = 2.0
 
 BRAIN_CENTRE = (119.5, 131.0, 77.0)
-"""Voxel of the full grid around which the shapes below are placed, the middle of the real brains' extent."""
+"""Voxel of the full grid around which the shapes below are placed: the middle of the real brains' extent."""
 
 SPLINE_NOISE_SD = 0.479**1.5
 """Standard deviation of white noise of unit variance after cubic B-spline interpolation in 3D."""
@@ -31,19 +32,19 @@ SPLINE_NOISE_SD = 0.479**1.5
 
 @dataclass(frozen=True)
 class Grid:
-    """Where values are wanted: per axis, positions in mm from the first voxel of the box."""
+    """The places at which values are computed: along each axis, positions in mm from the first voxel of the box."""
 
     positions_mm: tuple[Array, Array, Array]
     _weights: dict[float, list[sparse.csr_matrix]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def lattice(cls) -> Grid:
-        """The coarse grid on which shapes are worked out."""
+        """The coarse grid on which shapes are computed."""
         return cls.regular((LATTICE_MM,) * 3)
 
     @classmethod
     def regular(cls, spacing_mm: Point) -> Grid:
-        """Cells of the given size that fill the box; a 2 mm cell is centred between two 1 mm voxels."""
+        """Cells of this size that fill the box. The centre of a 2 mm cell lies between two 1 mm voxels."""
         along = [(np.arange(round(e / s)) + 0.5) * s - 0.5 for e, s in zip(BOX_EXTENT_MM, spacing_mm, strict=True)]
         x, y, z = (axis.astype(np.float32) for axis in along)
         return cls((x, y, z))
@@ -61,24 +62,24 @@ class Grid:
         return x, y, z
 
     def offsets_mm(self, centre: Point) -> tuple[Array, Array, Array]:
-        """Open arrays of mm to the left, to the front and up from `centre`, itself given from BRAIN_CENTRE."""
+        """Mm to the left, to the front and up from `centre`, as arrays that broadcast; `centre` from BRAIN_CENTRE."""
         at = zip(self.positions_mm, BOX_FIRST, BRAIN_CENTRE, (1, -1, 1), centre, strict=True)
         x, y, z = np.ix_(*[((p + first - mid) * way - c).astype(np.float32) for p, first, mid, way, c in at])
         return x, y, z
 
     def noise(self, rng: np.random.Generator, scale_mm: float) -> Array:
-        """Smooth Gaussian noise of unit variance whose features are about 2 `scale_mm` wide. Shape: `shape`."""
+        """Smooth Gaussian noise of unit variance, with features about 2 `scale_mm` wide. Shape: `shape`."""
         counts = [int(extent / scale_mm) + 5 for extent in BOX_EXTENT_MM]
         return self._interpolate(rng.standard_normal(counts, np.float32), scale_mm, 2.0) / np.float32(SPLINE_NOISE_SD)
 
     def from_lattice(self, values: Array) -> Array:
-        """Values on `Grid.lattice()`, slightly smoothed, at these positions."""
+        """Values given on `Grid.lattice()`, slightly smoothed, at these positions."""
         return self._interpolate(values, LATTICE_MM, -0.25)
 
     def _interpolate(self, control: Array, step_mm: float, first: float) -> Array:
-        """Cubic B-spline through `control`, spaced `step_mm`; position 0 mm lies at control index `first`.
+        """Cubic B-spline of control values `step_mm` apart; position 0 mm lies at control index `first`.
 
-        Sparse products, as BLAS would make the last bit depend on its number of threads.
+        The products are sparse: with BLAS the last bit would depend on the number of threads.
         """
         key = step_mm + first
         if key not in self._weights:
@@ -110,7 +111,7 @@ def ramp(distance_mm: Array, width_mm: float = 1.0) -> Array:
 
 @dataclass(frozen=True)
 class Growth:
-    """What pushes the brain aside: a ball around `centre` (mm from BRAIN_CENTRE, x left, y front, z up)."""
+    """A ball that pushes the brain aside; `centre` in mm from BRAIN_CENTRE, x left, y front, z up."""
 
     centre: Point
     radius_mm: float
@@ -120,7 +121,7 @@ class Growth:
 class Brain:
     """Tissue of one head on a grid. Arrays have the grid's shape; distances are in mm, positive inside.
 
-    `fluid`, its part `ventricle`, and `grey` are shares 0…1; what neither of them fills is white matter.
+    `fluid`, its part `ventricle`, and `grey` are shares from 0 to 1. The rest is white matter.
     """
 
     depth_mm: Array
@@ -139,7 +140,7 @@ class Brain:
 
     @cached_property
     def fluid(self) -> Array:
-        """Cerebrospinal fluid: ventricles, sulci, the fissure between the hemispheres, a film on the surface."""
+        """Cerebrospinal fluid: ventricles, sulci, fissure between the hemispheres, and a film on the surface."""
         reach = np.clip(1 - self.depth_mm / 15, -1, 1)
         sulci = ramp(1.5 * np.minimum(reach, self.cortical - 0.4) - np.abs(self.sulcus) * 4)
         fissure = ramp(np.minimum(1.3 - np.abs(self.left_mm), self.midline_mm))
@@ -148,7 +149,7 @@ class Brain:
 
     @cached_property
     def grey(self) -> Array:
-        """Cortex along surface, sulci and fissure; deep nuclei; the cerebellum's folia."""
+        """Cortex along surface, sulci and fissure, the deep nuclei, and the folia of the cerebellum."""
         reach = np.clip((19 - self.depth_mm) / 6, -1, 1)
         ribbon = ramp(np.minimum(3.6 * reach, self.cortical * 8 - 4) - np.abs(self.sulcus) * 4, 1.5)
         surface = ramp(np.minimum(3.4 - self.depth_mm, self.cortical * 4 - 2), 1.5)
@@ -158,7 +159,7 @@ class Brain:
 
 
 def grow_brain(rng: np.random.Generator, grid: Grid, growth: Growth | None = None) -> Brain:
-    """One head: pose, size, shape, ventricles and folding vary; `growth` displaces what surrounds it."""
+    """One head, random in pose, size, shape, ventricles and folding; `growth` displaces the tissue around it."""
     lattice = Grid.lattice()
     x, y, z = _patient_coordinates(rng, lattice)
     ventricle_scale = rng.uniform(0.75, 1.6)
@@ -198,7 +199,7 @@ def _patient_coordinates(rng: np.random.Generator, grid: Grid) -> tuple[Array, A
 
 
 def _pushed_aside(x: Array, y: Array, z: Array, growth: Growth) -> tuple[Array, Array, Array]:
-    """Where the tissue now at (x, y, z) lay before the tumour grew: up to a quarter of its radius nearer to it."""
+    """Where the tissue at (x, y, z) lay before the tumour grew: nearer to it by up to a quarter of its radius."""
     offsets = [axis - np.float32(c) for axis, c in zip((x, y, z), growth.centre, strict=True)]
     distance = np.sqrt(sum(o * o for o in offsets)) + np.float32(1)
     relative = distance / np.float32(growth.radius_mm)
@@ -207,11 +208,16 @@ def _pushed_aside(x: Array, y: Array, z: Array, growth: Growth) -> tuple[Array, 
     return moved[0], moved[1], moved[2]
 
 
-def _ellipsoid(x: Array, y: Array, z: Array, centre: Sequence[float], radii: Sequence[float]) -> Array:
-    """Roughly the distance to the surface in mm, positive inside."""
-    at = zip((x, y, z), centre, radii, strict=True)
+def in_radii(places: tuple[Array, Array, Array], centre: Triple, radii: Triple) -> Array:
+    """Distance from the centre of an ellipsoid: 1 on its surface."""
+    at = zip(places, centre, radii, strict=True)
     a, b, c = (((axis - np.float32(middle)) / np.float32(radius)) ** 2 for axis, middle, radius in at)
-    return np.asarray((1 - np.sqrt(a + b + c)) * np.float32(np.prod(radii) ** (1 / 3)))
+    return np.asarray(np.sqrt(a + b + c))
+
+
+def _ellipsoid(x: Array, y: Array, z: Array, centre: Triple, radii: Triple) -> Array:
+    """About the distance to the surface in mm, positive inside."""
+    return np.asarray((1 - in_radii((x, y, z), centre, radii)) * np.float32(np.prod(radii) ** (1 / 3)))
 
 
 def _cerebrum(side: Array, y: Array, z: Array) -> Array:
@@ -247,7 +253,7 @@ def _tube(x: Array, y: Array, z: Array, start: Point, end: Point, radius_mm: flo
 
 
 def _fissure(y: Array, z: Array) -> Array:
-    """Positive where the hemispheres are apart: around, not through, the corpus callosum."""
+    """Positive where the hemispheres are apart, which is around the corpus callosum and not in it."""
     callosum = np.sqrt(((y + 5) / 46) ** 2 + ((z - 4) / 26) ** 2)
     return np.asarray(np.minimum((callosum - 1) * 25, z + 20))
 
@@ -260,7 +266,7 @@ def _deep_nuclei(side: Array, y: Array, z: Array) -> Array:
 
 
 def _folds(rng: np.random.Generator, lattice: Grid, x: Array, y: Array, z: Array) -> Array:
-    """Noise whose zero level is the sulci: it changes along the surface and little in depth, so they go inwards."""
+    """Noise that is 0 in the sulci. It changes along the surface and little with depth, so that sulci run inwards."""
     noise = lattice.noise(rng, 6.0)
     radius = np.sqrt((x / 0.8) ** 2 + y**2 + (z / 0.75) ** 2) + 1
     outward = (85 / radius) ** np.float32(0.65)
@@ -276,5 +282,5 @@ def _folia(y: Array, z: Array) -> Array:
 
 
 def _has_cortex(side: Array, y: Array, z: Array) -> Array:
-    """0 in the middle of the base, where chiasm and cisterns lie instead of gyri."""
+    """0 in the middle of the base, where there are chiasm and cisterns and no gyri; 1 elsewhere."""
     return ((side > 24) | (z > 2) | (y > 42)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a scanner shows of a generated head: contrasts, bright things that are not tumour, noise, blur and bias."""
+"""The images of a generated head: contrasts, bright structures that are not tumour, noise, blur and bias field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workflows.phantom.tumour import ENHANCING
 
 
 class Contrast(NamedTuple):
-    """Signal relative to white matter; for tumour tissue the range from which each case draws."""
+    """Signal relative to white matter; of tumour tissue the range from which each case draws."""
 
     grey: float
     fluid: float
@@ -25,7 +25,7 @@ class Contrast(NamedTuple):
     enhancing: tuple[float, float]
 
 
-CONTRASTS = {  # tumour after the medians within the label maps of nine real cases, tissue by eye
+CONTRASTS = {  # of tumour from the medians within the label maps of nine real cases, of other tissue by eye
     "flair": Contrast(1.16, 0.12, (0.6, 1.75), (1.55, 2.05), (1.35, 1.85)),
     "t1ce": Contrast(0.80, 0.28, (0.50, 0.80), (0.84, 0.96), (1.35, 2.00)),
     "t1": Contrast(0.80, 0.32, (0.70, 0.88), (0.86, 0.98), (0.84, 1.00)),
@@ -34,9 +34,9 @@ CONTRASTS = {  # tumour after the medians within the label maps of nine real cas
 
 
 class Extras(NamedTuple):
-    """Bright things that are not tumour: where they lie (shares 0…1 in the grid's shape)."""
+    """Where there are bright structures that are not tumour: shares from 0 to 1 in the grid's shape."""
 
-    hyperintensity: Array  # white-matter lesions around the ventricles and scattered, as age brings them
+    hyperintensity: Array  # white-matter lesions of old age, around the ventricles and scattered
     cortex: Array  # patches of bright cortex
     surface: Array  # dura and sinuses that skull stripping left behind
     vessel: Array
@@ -53,7 +53,7 @@ EXTRA_SIGNALS = {  # what each of `Extras` adds, relative to white matter
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything a scanner would see of one head; shares 0…1 in the grid's shape."""
+    """All that a scanner would see of one head: shares from 0 to 1 in the grid's shape."""
 
     brain: Brain
     oedema: Array
@@ -65,7 +65,7 @@ class Scene:
 
 
 def compose_scene(rng: np.random.Generator, grid: Grid, brain: Brain, labels: NDArray[np.int16]) -> Scene:
-    """Draw what differs between the heads of two patients with one anatomy: oedema, tumour texture, bright extras."""
+    """Add to the anatomy what differs between patients: oedema, texture of the tumour, bright structures."""
     mottle = (grid.noise(rng, 4.0) + grid.noise(rng, 9.0)) * np.float32(0.7)
     oedema = _oedema_share(rng, grid, labels, mottle)
     core, enhancing = (_share(labels == value, grid) for value in (NECROTIC_CORE, ENHANCING))
@@ -73,7 +73,7 @@ def compose_scene(rng: np.random.Generator, grid: Grid, brain: Brain, labels: ND
 
 
 def scan_image(rng: np.random.Generator, grid: Grid, scene: Scene, modality: str) -> NDArray[np.int16]:
-    """What one sequence shows: tissue, tumour, noise, blur, bias field, and a gain of its own. Shape: the grid's."""
+    """The image of one modality, with its own noise, blur, bias field and gain. Shape: the grid's."""
     signal = _signal(rng, scene, modality)
     noise = rng.uniform(0.06, 0.10) / np.sqrt(np.prod(grid.spacing_mm))  # a larger voxel averages more
     signal += np.float32(noise) * rng.standard_normal(grid.shape, np.float32)
@@ -86,7 +86,7 @@ def scan_image(rng: np.random.Generator, grid: Grid, scene: Scene, modality: str
 
 
 def _share(mask: NDArray[np.bool_], grid: Grid) -> Array:
-    """How much of each voxel the tissue fills, its border blurred as by a scanner."""
+    """How much of each voxel the tissue fills, with its border blurred as by a scanner."""
     share = mask.astype(np.float32)
     if mask.any():
         box = widened(bounding_box(mask), 3, mask.shape)
@@ -95,7 +95,7 @@ def _share(mask: NDArray[np.bool_], grid: Grid) -> Array:
 
 
 def _oedema_share(rng: np.random.Generator, grid: Grid, labels: NDArray[np.int16], mottle: Array) -> Array:
-    """Oedema fades towards its border and beyond, over a width that differs between cases, and is uneven."""
+    """Oedema is uneven and fades towards its border and beyond, over a width that differs between cases."""
     fade_mm, at_border, uneven = rng.uniform(3, 10), rng.uniform(0.35, 0.75), rng.uniform(0.10, 0.20)
     share = np.zeros(grid.shape, np.float32)
     if not labels.any():
@@ -124,7 +124,7 @@ def _extras(rng: np.random.Generator, grid: Grid, brain: Brain, mottle: Array) -
 
 
 def _signal(rng: np.random.Generator, scene: Scene, modality: str) -> Array:
-    """Noise-free signal, 1 in white matter."""
+    """The signal without noise, 1 in white matter."""
     brain, contrast = scene.brain, CONTRASTS[modality]
     grey = (contrast.grey - 1) * rng.uniform(0.7, 1.3)
     dry = 1 - scene.liquid if contrast.fluid < 1 else scene.liquid

@@ -1,7 +1,7 @@
-"""Gliomas as label maps: sizes and shares drawn from the real ones, shapes grown from noise.
+"""Gliomas as label maps: sizes and shares drawn as in real patients, shapes grown from noise.
 
-The numbers below come from 368 BraTS 2020 training label maps (all but case 355), resized to 128×128×128, in which
-one voxel stands for 4.26 mm³.
+The numbers below come from 368 BraTS 2020 training label maps (all but case 355), resized to 128×128×128 voxels of
+4.26 mm³.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from transforms.boxes import bounding_box
 from transforms.labels import BACKGROUND, ENHANCING_IN_FILES_TO_2022, NECROTIC_CORE, OEDEMA
-from workflows.phantom.anatomy import Array, Brain, Grid, Growth, Point
+from workflows.phantom.anatomy import Array, Brain, Grid, Growth, Point, in_radii
 
 ENHANCING = ENHANCING_IN_FILES_TO_2022
 
@@ -27,17 +27,17 @@ ENHANCING_SHARE = (0.005, 0.025, 0.109, 0.492, 0.643, 0.801, 0.903, 0.942, 0.995
 
 WITHOUT_ENHANCING = 27 / 369
 WITH_SATELLITE = 26 / 368
-"""Cases in which a second piece of tumour of at least 1 ml lies apart from the first."""
+"""Cases with a second, separate piece of tumour of at least 1 ml."""
 WITHOUT_OEDEMA = 0.03
-"""One real case in 369; ten times as many here, so that a set of some tens holds one."""
+"""In reality one case in 369. Ten times as many here, so that a set of some tens of cases holds one."""
 
 ADDITIVE_STEPS = (0.6180339887, 0.4142135624, 0.7320508076, 0.3027756377, 0.7912878475)
-"""Quadratic irrationals (from √5, √2, √3, √13, √21): their multiples, modulo 1, fill 0…1 evenly and unrelatedly."""
+"""Quadratic irrationals (from √5, √2, √3, √13, √21). Their multiples modulo 1 fill 0 to 1 evenly, each on its own."""
 
 
 @dataclass(frozen=True)
 class Tumour:
-    """What one patient has: volumes in ml, shares 0…1, `satellite_ml` 0 for none (it counts in the whole)."""
+    """The tumour of one patient; `satellite_ml` is a part of `whole_ml`, 0 without a satellite."""
 
     whole_ml: float
     core_share: float
@@ -47,7 +47,7 @@ class Tumour:
 
     @property
     def growth(self) -> Growth:
-        """How it pushes the brain aside: its core fully, its oedema a little."""
+        """How it pushes the brain aside: mostly by its core, a little by its oedema."""
         core_ml = self.whole_ml * self.core_share
         return Growth(self.centre, max(6.0, ball_radius_mm(0.7 * core_ml + 0.15 * self.whole_ml)))
 
@@ -58,7 +58,7 @@ def ball_radius_mm(volume_ml: float) -> float:
 
 
 def draw_tumour(rng: np.random.Generator, seed: int, index: int) -> Tumour:
-    """The tumour of case `index` (from 0). Sizes follow a sequence over the cases, so a dozen spans the real range."""
+    """The tumour of case `index` (from 0). Sizes follow a sequence, so that a dozen cases span the real range."""
     start = np.random.default_rng([seed, 2020]).random(len(ADDITIVE_STEPS))
     size, core, rim, oedema, satellite = (start + index * np.array(ADDITIVE_STEPS)) % 1
     core_share = 1.0 if oedema < WITHOUT_OEDEMA else _quantile(core, TUMOUR_CORE_SHARE)
@@ -74,7 +74,7 @@ def _quantile(level: float, values: tuple[float, ...]) -> float:
 
 
 def _draw_centre(rng: np.random.Generator) -> Point:
-    """A place in the white matter of either hemisphere, seldom near the poles."""
+    """A place in the white matter of either hemisphere, rarely near the poles."""
     side = rng.choice([-1.0, 1.0])
     front, up = rng.uniform(-48, 46), rng.uniform(-14, 34)
     return (float(side * rng.uniform(20, 40)), float(front), float(up))
@@ -99,14 +99,14 @@ def grow_tumour(rng: np.random.Generator, grid: Grid, brain: Brain, tumour: Tumo
 
 
 def _reach(rng: np.random.Generator, grid: Grid, brain: Brain, tumour: Tumour) -> tuple[Array, Array]:
-    """How strongly the main growth and the satellite claim each voxel; they fall off by about 1 per radius."""
+    """How strongly the main tumour and the satellite claim each voxel; falls by about 1 per radius."""
     lattice = Grid.lattice()
     offsets = lattice.offsets_mm(tumour.centre)
     radius = ball_radius_mm(tumour.whole_ml)
     stretch = rng.uniform(0.75, 1.3, 3)
     lobe = rng.normal(0, 0.45 * radius, 3)
-    first = _norm(offsets, np.zeros(3), radius * stretch)
-    main = -np.minimum(first, 0.15 + _norm(offsets, lobe, 0.8 * radius * stretch[::-1]))
+    first = in_radii(offsets, np.zeros(3), radius * stretch)
+    main = -np.minimum(first, 0.15 + in_radii(offsets, lobe, 0.8 * radius * stretch[::-1]))
     main = grid.from_lattice(main) + _lumps(rng, grid, 0.17, 0.05)
     # Oedema follows white matter, spares cortex, and crosses the midline only through the callosum.
     crossing = np.clip(-np.sign(tumour.centre[0]) * brain.left_mm / 4, 0, 1)
@@ -116,18 +116,13 @@ def _reach(rng: np.random.Generator, grid: Grid, brain: Brain, tumour: Tumour) -
     towards = _unit(rng, tumour.centre)
     away = 1.25 * radius + ball_radius_mm(tumour.satellite_ml) + rng.uniform(4, 12)
     satellite_radius = ball_radius_mm(tumour.satellite_ml)
-    satellite = 1 - _norm(offsets, away * towards, np.full(3, satellite_radius))
+    satellite = 1 - in_radii(offsets, away * towards, np.full(3, satellite_radius))
     return main, grid.from_lattice(satellite) + 0.12 * grid.noise(rng, 4.0)
 
 
 def _lumps(rng: np.random.Generator, grid: Grid, coarse: float, fine: float) -> Array:
-    """Noise that makes a border irregular: in lobes of some 2 cm and fingers of some 8 mm."""
+    """Noise that makes a border irregular, with lobes of about 2 cm and fingers of about 8 mm."""
     return np.float32(coarse) * grid.noise(rng, 11.0) + np.float32(fine) * grid.noise(rng, 4.0)
-
-
-def _norm(offsets: tuple[Array, Array, Array], centre: NDArray[np.float64], radii: NDArray[np.float64]) -> Array:
-    squares = [((o - np.float32(c)) / np.float32(r)) ** 2 for o, c, r in zip(offsets, centre, radii, strict=True)]
-    return np.asarray(np.sqrt(squares[0] + squares[1] + squares[2]))
 
 
 def _unit(rng: np.random.Generator, centre: Point) -> NDArray[np.float64]:
@@ -149,7 +144,7 @@ def _strongest(claim: Array, allowed: NDArray[np.bool_], count: float) -> NDArra
 
 
 def _one_piece(claim: Array, allowed: NDArray[np.bool_], count: float) -> NDArray[np.bool_]:
-    """About `count` connected voxels of high claim: islands are dropped, and made up for once."""
+    """About `count` connected voxels of high claim: without islands, for which others are taken once."""
     taken = _strongest(claim, allowed, count)
     largest = _largest_piece(taken)
     missing = count / max(1, int(np.count_nonzero(largest)))
@@ -163,7 +158,7 @@ def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _rim(core: NDArray[np.bool_], patches: Array, spacing_mm: Point, share: float) -> NDArray[np.bool_]:
-    """The part of the core that enhances: a shell of uneven thickness, broken where there is too little of it."""
+    """The part of the core that enhances: an uneven shell, with gaps where there is too little of it."""
     wanted = share * np.count_nonzero(core)
     depth = ndimage.distance_transform_edt(np.pad(core, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
     claim = (0.22 * depth.max() * patches - depth).astype(np.float32)

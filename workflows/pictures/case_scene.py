@@ -41,7 +41,6 @@ class CaseScene:
         grey: the intensities shown as black and white, by modality.
         labels: class indices; None without segmentation.
         box: the brain with a margin.
-        plane: the plane to look at.
         slices: where each plane is cut.
         slice_range: the window in use, in slices of 1 mm from the bottom.
         caption: words for the titles.
@@ -109,10 +108,9 @@ def load_scene(
     slice_range: tuple[int, int],
     caption: str = "",
 ) -> CaseScene:
-    """Read a case to be drawn.
+    """Read a case to be drawn, without the modalities that it lacks.
 
     Args:
-        modalities: those to show; what the case lacks is left out.
         index: the slice of `plane`, see `oriented.upright`; that with most tumour, or the brain's middle, if None.
     Raises:
         DatasetError: if a file cannot be read, the grids differ, or there is no such slice.
@@ -130,7 +128,7 @@ def load_scene(
                 f"{format_shape(first.voxels.shape)}; register the images first."
             )
     scans, grey, head = _scans(volumes)
-    box = _box(head, first.spacing_mm)
+    box = brain_box(head, [math.ceil(MARGIN_MM / size) for size in first.spacing_mm])
     tumour = labels.voxels if labels else None
     slices = _slices(case, plane, index, tumour, box, first.voxels.shape)
     return CaseScene(case, convention, scans, grey, tumour, first.spacing_mm, box, plane, slices, slice_range, caption)
@@ -156,10 +154,11 @@ def _scans(
     return scans, grey, np.logical_or.reduce(heads)
 
 
-def _box(head: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Box:
-    if not head.any():
-        return tuple(slice(0, length) for length in head.shape)
-    return widened(bounding_box(head), [math.ceil(MARGIN_MM / size) for size in spacing_mm], head.shape)
+def brain_box(brain: NDArray[np.bool_], margin: int | Sequence[int]) -> Box:
+    """The box around the brain in (H, W, D), wider by a margin in voxels; all of the volume where there is no brain."""
+    if not brain.any():
+        return tuple(slice(0, length) for length in brain.shape)
+    return widened(bounding_box(brain), margin, brain.shape)
 
 
 def _slices(

@@ -56,13 +56,7 @@ def show_scan(
     aspect: float = 1.0,
     labels: NDArray[Any] | None = None,
 ) -> None:
-    """One slice in grey with the tumour's classes over it.
-
-    Args:
-        scan: (rows, columns), right way up.
-        aspect: height over width of a pixel.
-        labels: class indices, same shape.
-    """
+    """One slice (rows, columns) in grey with class indices over it; `aspect` is a pixel's height over width."""
     axis.imshow(scan, cmap="gray", vmin=limits[0], vmax=limits[1], aspect=aspect)
     if labels is not None:
         axis.imshow(overlay(labels), interpolation="nearest", aspect=aspect)
@@ -91,12 +85,7 @@ def mark_edges(axis: Axes, plane: Plane) -> None:
 
 
 def class_patches(values: Mapping[int, int] | None = None, indices: Sequence[int] | None = None) -> list[Patch]:
-    """Legend entries of the tumour's classes.
-
-    Args:
-        values: label value in the files by class index, added to the names.
-        indices: the classes; all but the background by default.
-    """
+    """Legend entries of classes, by default all but the background, with their values in the files if given."""
     return [
         Patch(facecolor=class_rgb(index), edgecolor="0.4", label=class_title(index, values))
         for index in (indices or CLASS_COLOURS)
@@ -120,11 +109,7 @@ def plain(*axes: Axes) -> None:
 
 
 def save(figure: Figure, out: Path, dpi: int = DPI) -> Path:
-    """Write a PNG, whole or not at all.
-
-    Raises:
-        ConfigurationError: if the folder cannot be written to.
-    """
+    """Write a PNG, whole or not at all; raises `ConfigurationError` if the folder cannot be written to."""
     options: dict[str, Any] = {"dpi": dpi, "facecolor": figure.get_facecolor(), "metadata": PNG_METADATA}
     write_or_refuse(out, lambda path: figure.savefig(path, format="png", **options))
     return out

@@ -2,67 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from transforms.boxes import Box, bounding_box, widened
 from transforms.labels import ENHANCING, MODALITY_TITLES
 from workflows.data.brain import brain_mask, grey_limits
-from workflows.data.case import Case
 from workflows.data.convention_of_cases import decide_label_convention
 from workflows.data.find_cases import find_cases
 from workflows.data.oriented import Plane, as_classes, load_label_map, oriented, read_oriented, upright
 from workflows.messages.errors import DatasetError
+from workflows.pictures.case_scene import brain_box
 from workflows.pictures.drawing import add_legend, class_patches, save, scan_figure, show_scan
 
 BOX_MARGIN_PX = 4
 
 
 def draw_prediction(folder: Path, prediction: Path, out: Path, modalities: Sequence[str], caption: str = "") -> Path:
-    """`prediction_figure` of the one case in a folder, with its own segmentation beside where it has one."""
-    dataset = find_cases(folder, modalities)
-    if len(dataset.cases) != 1:
-        raise DatasetError(f"{folder}: holds {len(dataset.cases)} cases; name one patient's folder.")
-    try:
-        classes = decide_label_convention(dataset.cases).classes
-    except DatasetError:  # the picture shows the prediction without the reference
-        classes = None
-    return prediction_figure(dataset.cases[0], prediction, out, modalities, classes, caption)
-
-
-def prediction_figure(
-    case: Case,
-    prediction: Path,
-    out: Path,
-    modalities: Sequence[str],
-    reference_classes: Mapping[int, int] | None = None,
-    caption: str = "",
-) -> Path:
-    """The axial slice with the most predicted tumour: each modality, the prediction, and the reference if known.
-
-    The patient's left is on the right of the picture, as radiologists look at it.
+    """Draw the axial slice with the most predicted tumour of the one case in a folder, as radiologists look at it: each
+    modality, the prediction, and the case's own segmentation if it has one.
 
     Args:
         prediction: label map on the grid of the case's images, enhancing tumour 3 or 4.
-        reference_classes: class index of each value in the case's own segmentation; None leaves it out.
     """
+    dataset = find_cases(folder, modalities)
+    if len(dataset.cases) != 1:
+        raise DatasetError(f"{folder}: holds {len(dataset.cases)} cases; name one patient's folder.")
+    (case,) = dataset.cases
     label_map = as_classes(read_oriented(prediction).voxels, {4: ENHANCING})
     axial = int((label_map > 0).sum((0, 1)).argmax())
     volumes = {name: read_oriented(case.source(name)).voxels for name in modalities}
     brains = {name: brain_mask(volume) for name, volume in volumes.items()}
-    box = _brain_box(brains[modalities[0]][..., axial : axial + 1])
+    rows, columns, _ = brain_box(brains[modalities[0]][..., axial : axial + 1], BOX_MARGIN_PX)
 
     def cut(volume: NDArray[Any]) -> NDArray[Any]:
-        return upright(volume[box], Plane.axial, axial)
+        return upright(volume[rows, columns], Plane.axial, axial)
 
     scans = {name: cut(volume) for name, volume in volumes.items()}
     overlays = {"prediction": cut(label_map)}
-    if reference_classes and case.segmentation:
-        overlays["reference"] = cut(as_classes(oriented(load_label_map(case)).voxels, reference_classes))
+    if case.segmentation:
+        with suppress(DatasetError):  # where nobody knows what its labels mean, the prediction is shown alone
+            classes = decide_label_convention(dataset.cases).classes
+            overlays["reference"] = cut(as_classes(oriented(load_label_map(case)).voxels, classes))
     panels = len(scans) + len(overlays)
     figure = scan_figure(3.2 * panels, 3.9)
     axes = figure.subplots(1, panels, squeeze=False)
@@ -75,11 +59,3 @@ def prediction_figure(
     add_legend(figure, class_patches())
     figure.suptitle(f"{case.id}, axial slice {axial}{f' ({caption})' if caption else ''}", color="white", fontsize=11)
     return save(figure, out)
-
-
-def _brain_box(brain: NDArray[np.bool_]) -> Box:
-    """The box around the brain in one axial slice (H, W, 1), with a margin, through all slices."""
-    if not brain.any():
-        return (slice(None),) * 3
-    rows, columns, _ = widened(bounding_box(brain), BOX_MARGIN_PX, brain.shape)
-    return rows, columns, slice(None)

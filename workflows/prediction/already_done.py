@@ -30,15 +30,14 @@ def inputs_of(files: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def finished_record(folder: Path, case: str, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of a patient whose files are there as this run would write them; None where anything differs.
+    """The record of a patient in whose folder the files are as this run would write them; None if anything differs.
 
-    Args:
-        folder: the patient's own, in which the files would lie.
-        wanted: what the record would hold, by the names in `DECIDING` and `MAPS`.
+    `wanted` is what the record would hold, by the names in `DECIDING` and `MAPS`.
     """
     try:
         record = json.loads((folder / record_name(case)).read_text(encoding="utf-8"))
-        if not wanted["inputs"] or any(record[name] != _as_read(wanted[name]) for name in DECIDING):
+        as_read = json.loads(json.dumps(wanted, default=str))  # tuples come back as lists, paths as text
+        if not wanted["inputs"] or any(record[name] != as_read[name] for name in DECIDING):
             return None
         if any(wanted[name] and not (record[name] and (folder / record[name]).is_file()) for name in MAPS):
             return None
@@ -47,8 +46,3 @@ def finished_record(folder: Path, case: str, wanted: Mapping[str, Any]) -> dict[
         return dict(record) if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # written by an older version, or by hand
         return None
-
-
-def _as_read(value: object) -> object:
-    """A value as it comes back from JSON: tuples are lists, paths are text."""
-    return json.loads(json.dumps(value, default=str))

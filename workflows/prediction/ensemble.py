@@ -14,7 +14,7 @@ from transforms.inputs import WINDOW_MAXIMUM, Input, described
 from workflows.files.run_folder import run_configuration
 from workflows.messages.errors import ConfigurationError
 from workflows.prediction.inferers import log_mean_probabilities
-from workflows.settings.beside_checkpoint import settings_beside
+from workflows.settings.checkpoints import settings_beside
 from workflows.settings.weights import check_weights, read_weights
 
 
@@ -38,13 +38,10 @@ def averaged(
     brain_only: bool = True,
     device: Any = "cpu",
 ) -> nn.Module:
-    """The network together with those of further checkpoints, or the network itself where there are none.
+    """The network of a checkpoint, whose weights may be loaded later, together with those of further checkpoints.
 
-    Args:
-        network: of `checkpoint`; its weights may be loaded later.
-        more_checkpoints: each builds the network that its run's config.json names, or where it lies alone a copy of
-            `network`.
-        input, brain_only: of this prediction.
+    Each of these builds the network that its run's config.json names, or where it lies alone a copy of `network`.
+
     Raises:
         ConfigurationError: if a checkpoint's run read another input, or its weights do not fit its network.
     """

@@ -16,9 +16,14 @@ from workflows.files.prediction_names import TABLES, files_of_case
 from workflows.machine.allocation import keep_freed_memory, spare_collector_the_imports
 from workflows.messages.errors import ConfigurationError
 from workflows.prediction.usable_cases import FAULT, entries_with_faults
-from workflows.settings.beside_checkpoint import TUNED_SETTINGS, settings_beside
 from workflows.settings.bundle_files import config_files
-from workflows.settings.checkpoints import MODEL_CARD, check_checkpoint, default_checkpoint
+from workflows.settings.checkpoints import (
+    MODEL_CARD,
+    TUNED_SETTINGS,
+    check_checkpoint,
+    default_checkpoint,
+    settings_beside,
+)
 from workflows.settings.overrides import own_settings, refuse_misspelt, run_workflow
 
 logger = logging.getLogger(__name__)
@@ -47,11 +52,7 @@ def predict(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
 
 
 def begin_prediction(checkpoint: str | Path, more_checkpoints: Sequence[str | Path] = ()) -> None:
-    """Look for the weights before any work.
-
-    Raises:
-        ConfigurationError: if there are none.
-    """
+    """Look for the weights before any work; raises `ConfigurationError` if there are none."""
     keep_freed_memory()
     spare_collector_the_imports()
     for each in (checkpoint, *more_checkpoints):
@@ -73,13 +74,11 @@ def patients(
 ) -> list[dict[str, Any]]:
     """The cases in a patient's folder, or in a folder of many, as MONAI's transforms take them.
 
-    Args:
-        output_dir: where label maps will be written.
     Returns:
         {"case": id, "image": [one file per modality]} for each; under `FAULT` what is wrong where one cannot be used.
     Raises:
         DatasetError: if none is found.
-        ConfigurationError: if a label map would be written into `patient_dir`, or replace somebody else's.
+        ConfigurationError: if what is written to `output_dir` would lie in `patient_dir`, or replace somebody else's.
     """
     if not str(patient_dir):
         raise ConfigurationError("no patient named: give a folder by --patient_dir DIR.")

@@ -31,6 +31,8 @@ from workflows.settings.bundle_files import bundle_version
 
 logger = logging.getLogger(__name__)
 RECORDED_PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
+KINDS = dict(zip(MAPS, (PROBABILITIES, UNCERTAINTY), strict=True))
+NO_MAPS = dict.fromkeys(MAPS, False)
 RESEARCH_USE = "research use only, not a medical device"
 
 
@@ -38,31 +40,28 @@ class PredictionFiles:
     """Writes what stands beside a label map: its record, the table of volumes and the colour tables.
 
     Args:
+        checkpoints: whose probabilities are averaged.
         settings: what the prediction was made with, recorded as it is.
-        more_checkpoints: those whose probabilities were averaged with the first's.
-        inferer: says what computed the network, `AxialInferer.computed_by`.
-        save_probabilities, save_uncertainty: whether these maps are written too.
+        maps: whether each of `MAPS` is saved.
+        inferer: says what computed the network, `PlanesInferer.computed_by`.
         background: where it is written, after the label map.
     """
 
-    def __init__(  # noqa: PLR0913  # the bundle gives each by name
+    def __init__(
         self,
         output_dir: str | Path,
-        checkpoint: str | Path,
+        checkpoints: Sequence[str | Path],
         settings: Mapping[str, Any],
         enhancing_value: int = 4,
-        more_checkpoints: Sequence[str | Path] = (),
         inferer: Any = None,
-        save_probabilities: bool = False,
-        save_uncertainty: bool = False,
+        maps: Mapping[str, bool] = NO_MAPS,
         background: Background | None = None,
     ) -> None:
-        self.output_dir, self.checkpoint, self.settings = Path(output_dir), Path(checkpoint), dict(settings)
-        self.more_checkpoints = [Path(more) for more in more_checkpoints]
+        self.output_dir, self.settings = Path(output_dir), dict(settings)
+        self.checkpoint, *self.more_checkpoints = map(Path, checkpoints)
         self.file_values = {**{c: c for c in CLASS_COLOURS}, ENHANCING: enhancing_value}
         self.inferer, self.background = inferer, background or Background(enabled=False)
-        self.maps = {"probability_map": PROBABILITIES} if save_probabilities else {}
-        self.maps |= {"uncertainty_map": UNCERTAINTY} if save_uncertainty else {}
+        self.maps = {name: KINDS[name] for name, is_saved in maps.items() if is_saved}
         self.inputs: dict[str, list[dict[str, Any]]] = {}
         self.rows: list[dict[str, Any]] = []
         self.done: list[str] = []
@@ -211,11 +210,7 @@ def _voxels(label_map: Any) -> NDArray[np.uint8]:
 
 
 def volumes_ml(label_map: Any) -> dict[str, float]:
-    """Volume per tumour class and region.
-
-    Args:
-        label_map: a `MetaTensor` (1, H, W, D) of class indices, whose affine gives the voxel's size in mm.
-    """
+    """Volume per tumour class and region of a `MetaTensor` (1, H, W, D) of class indices with an affine in mm."""
     each = voxel_ml(label_map.affine)
     voxels = _voxels(label_map)
     counts = {c: int(np.count_nonzero(voxels == c)) for c in CLASS_COLOURS}
@@ -226,8 +221,7 @@ def volumes_ml(label_map: Any) -> dict[str, float]:
 def colour_tables(file_values: Mapping[int, int]) -> dict[str, str]:
     """The colours of the classes in the formats of 3D Slicer and of ITK-SNAP, by file name.
 
-    Args:
-        file_values: label value in the file by class index.
+    `file_values` are the label values in the file by class index.
     """
     colours = [(value, CLASS_NAMES[c], *CLASS_COLOURS[c]) for c, value in sorted(file_values.items())]
     slicer = [f"{value} {name.replace(' ', '_')} {r} {g} {b} 255" for value, name, r, g, b in colours]

@@ -44,7 +44,6 @@ class OnnxNetwork:
     Args:
         network: in evaluation mode, on the CPU.
         slices: (B, C, H, W), some that it will see; the size of a batch may be another one later.
-        runtime: one of `FASTEST_FIRST`.
     Raises:
         ConfigurationError: if the runtime is not installed, cannot compute this network or on this processor, or
             disagrees with torch.
@@ -105,10 +104,8 @@ def computes_in_bfloat16() -> bool:
 def in_runtime(runtime: str, network: nn.Module, slices: Tensor) -> tuple[str, Scores]:
     """What gives a network's logits, and in which of the runtimes.
 
-    Args:
-        runtime: one of them, or `AUTO` for the first of `FASTEST_FIRST` that is installed and agrees with torch; a line
-            in the log says which.
-        slices: (B, C, H, W), some that it will see.
+    `AUTO` is the first of `FASTEST_FIRST` that is installed and agrees with torch; a line in the log says which.
+
     Raises:
         ConfigurationError: see `OnnxNetwork`; never with `AUTO`.
     """
@@ -149,9 +146,7 @@ def sees_volumes(network: object) -> bool:
 
 @contextmanager
 def one_thread_in_torch() -> Iterator[None]:
-    """For layers of two or three slices: threads that wait for each other take longer over them than one, on a busy
-    machine thirty times as long.
-    """
+    """Layers of two or three slices take threads that wait for each other longer than one, up to thirty times."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -170,9 +165,8 @@ class _SignalStack(ctypes.Structure):
 def same_signal_stack() -> Iterator[None]:
     """Leave this thread the memory in which it handles signals.
 
-    OpenVINO gives it other memory together with a model, and frees that with the model: two models freed in the order
-    they came, or one freed by another thread, leave it none, and the next signal, such as that of Ctrl-C or of a
-    process that has ended, is a segmentation fault.
+    OpenVINO gives it other memory together with a model, and frees that with the model. Two models freed in the order
+    they came, or one freed by another thread, leave it none, and the next signal is a segmentation fault.
     """
     if sys.platform != "linux":
         yield
@@ -225,12 +219,8 @@ def _open_in_openvino(model: bytes, threads: int, precision: str) -> Scores:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What another runtime takes.
-
-    Attributes:
-        package: that it needs besides onnx.
-        agreement: the largest difference of a probability to that of torch.
-        opened: makes a network of its ONNX form and a number of threads.
+    """What another runtime takes: a package besides onnx, the largest difference of a probability from torch's, and how
+    a network is opened from its ONNX form and a number of threads.
     """
 
     package: str

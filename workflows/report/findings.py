@@ -24,11 +24,9 @@ LISTED_LESIONS = 12
 
 @dataclass(frozen=True)
 class Lesion:
-    """A connected piece of a mask (26 neighbours).
+    """A connected piece of a mask (26 neighbours), and the voxel that lies deepest in it.
 
-    Attributes:
-        point: voxel of the lesion that lies deepest in it.
-        diameter_mm: greatest distance of the centres of two of its voxels; axial_mm: of two in one axial slice.
+    `diameter_mm` is the greatest distance of the centres of two of its voxels; `axial_mm` of two in one axial slice.
     """
 
     volume_ml: float
@@ -39,11 +37,9 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Measure:
-    """One region or class of a label map.
+    """One region or class: its lesions are connected pieces larger than `SMALLEST_SCORED_MM3`, its specks the others.
 
-    Attributes:
-        lesions: connected pieces larger than `SMALLEST_SCORED_MM3`; specks: those up to it.
-        diameter_mm, axial_mm: the largest of all pieces; None where there are none.
+    The diameters are the largest of all pieces; None without any.
     """
 
     volume_ml: float
@@ -54,11 +50,7 @@ class Measure:
 
 
 def measure_label_map(label_map: NDArray[Any], spacing_mm: Sequence[float]) -> dict[str, Measure]:
-    """The regions WT, TC and ET, then the tumour classes by name.
-
-    Args:
-        label_map: (x, y, z) class indices, z along the patient.
-    """
+    """The regions WT, TC and ET, then the tumour classes by name, in (x, y, z) class indices, z along the patient."""
     tumour = label_map != BACKGROUND
     if tumour.any():
         label_map = label_map[bounding_box(tumour)]

@@ -17,7 +17,7 @@ from workflows.data.brain import grey_limits
 from workflows.files.prediction_names import OVERVIEW_FILE, report_name, thumbnail_name
 from workflows.pictures.colours import CLASS_COLOURS
 from workflows.report.page import Report, render
-from workflows.report.volumes import brain_box
+from workflows.report.volumes import extent_of_brain
 
 OPACITY = 0.55
 THUMBNAIL_MM_PER_PX = 1.5
@@ -27,7 +27,7 @@ def thumbnail(report: Report) -> NDArray[np.uint8]:
     """The axial slice with most tumour, else the middle one, as radiologists see it: (height, width, 3), square
     pixels of `THUMBNAIL_MM_PER_PX`.
     """
-    (x0, x1), (y0, y1), (z0, z1) = brain_box(report.scan.brain, report.scan.grid)
+    (x0, x1), (y0, y1), (z0, z1) = extent_of_brain(report.scan.brain, report.scan.grid)
     labels = report.labels
     per_slice = np.zeros(1) if labels is None else (labels != BACKGROUND).sum(axis=(0, 1))
     axial = int(per_slice.argmax()) if per_slice.any() else (z0 + z1) // 2
@@ -64,17 +64,13 @@ def write_thumbnail(report: Report, path: Path) -> None:
 
 
 def write_overview(output_dir: Path, volumes_file: Path) -> Path | None:
-    """Write `OUT/index.html` for what `volumes.csv` lists; None, and nothing written, for a single patient.
-
-    Args:
-        volumes_file: one row per patient: "case", and the volume in ml per region.
-    """
+    """Write `OUT/index.html` for the patients in `volumes.csv`; None, and nothing written, for a single patient."""
     with volumes_file.open(encoding="utf-8", newline="") as table:
         rows = [_row(row, output_dir) for row in csv.DictReader(table)]
     if len(rows) < 2:
         return None
     folder, out = output_dir.resolve().name, output_dir / OVERVIEW_FILE
-    page = render("overview.html", ("viewer.css",), (), rows=rows, regions=REGION_NAMES, folder=folder)
+    page = render("overview.html", rows=rows, regions=REGION_NAMES, folder=folder)
     write_whole(out, lambda path: path.write_text(page, encoding="utf-8", newline="\n"))
     return out
 

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from transforms.labels import CLASS_NAMES, ENHANCING, MODALITY_TITLES, NECROTIC_CORE, OEDEMA, REGION_NAMES, REGIONS
 from transforms.windows import in_own_slices
 from workflows.data.case import Case
+from workflows.files.text_files import filled_template
 from workflows.pictures.colours import CLASS_COLOURS, DISAGREEMENT_COLOURS, HEAT_COLOURS, Colour
 from workflows.report.findings import Lesion, measure_label_map
 from workflows.report.sources import Scan, slice_range_of
-from workflows.report.volumes import brain_box, pack_labels
+from workflows.report.volumes import extent_of_brain, pack_labels
 from workflows.report.warnings import UNCERTAIN_BELOW, Notice
 from workflows.scoring.lesions import SMALLEST_SCORED_MM3
 from workflows.scoring.score_case import SCORED, RegionScores
@@ -86,7 +86,6 @@ def render_page(report: Report) -> str:
     volumes |= {name: pack_labels(shown) for name, shown in (report.label_maps | masks).items() if shown is not None}
     return render(
         "report.html",
-        ("viewer.css",),
         SCRIPTS,
         report=report,
         created=time.strftime("%Y-%m-%d %H:%M"),
@@ -105,26 +104,17 @@ def render_page(report: Report) -> str:
     )
 
 
-def render(template: str, styles: Sequence[str], scripts: Sequence[str], **context: Any) -> str:
+def render(template: str, scripts: Sequence[str] = (), **context: Any) -> str:
     """Fill a template of `assets`; what is filled in is escaped."""
-    loader = FileSystemLoader(ASSETS)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    style = _colour_rules() + _asset(*styles)
-    script = _as_one_module(_asset(*scripts))
-    return environment.get_template(template).render(
-        style=style, script=script, style_digest=_digest(style), script_digest=_digest(script), **context
-    )
+    style = _colour_rules() + _asset("viewer.css")
+    # The page's policy forbids imports from files: the modules become one, so no two may declare the same name.
+    script = re.sub(r"^(import [^;]*;\n+|export )", "", _asset(*scripts), flags=re.MULTILINE)
+    digests = {"style_digest": _digest(style), "script_digest": _digest(script)}
+    return filled_template(ASSETS / template, style=style, script=script, **digests, **context)
 
 
 def _asset(*names: str) -> str:
     return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
-
-
-def _as_one_module(modules: str) -> str:
-    """The page's policy forbids imports from files: the modules become one, so no two may declare the same name."""
-    return re.sub(r"^(import [^;]*;\n+|export )", "", modules, flags=re.MULTILINE)
 
 
 def _digest(text: str) -> str:
@@ -153,7 +143,7 @@ def _settings(report: Report) -> dict[str, Any]:
     spacing, slice_range = report.scan.grid.spacing_mm[2], slice_range_of(report.record)
     return {
         **report.scan.grid.for_page(),
-        "box": brain_box(report.scan.brain, report.scan.grid),
+        "box": extent_of_brain(report.scan.brain, report.scan.grid),
         "start": _start(report),
         "modalities": [
             {"name": name, "title": MODALITY_TITLES[name], **{key: image[key] for key in INTENSITY_KEYS}}
@@ -176,7 +166,7 @@ def _start(report: Report) -> Sequence[int]:
     """The largest lesion, or the middle of the brain."""
     if lesions := report.jumps.get("lesion"):
         return lesions[0].point
-    return [(first + last) // 2 for first, last in brain_box(report.scan.brain, report.scan.grid)]
+    return [(first + last) // 2 for first, last in extent_of_brain(report.scan.brain, report.scan.grid)]
 
 
 def provenance(record: Mapping[str, Any]) -> list[tuple[str, str]]:

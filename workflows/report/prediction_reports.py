@@ -23,14 +23,12 @@ logger = logging.getLogger(__name__)
 class PredictionReports:
     """Attach it after `PredictionFiles`, whose records and table it reads.
 
-    What writes pages is imported with the first page, so that a prediction without reports starts sooner.
-
-    A patient whose report fails keeps the label map; the log says why, and the others go on.
+    What writes pages is imported with the first page, so that a prediction without reports starts sooner. A patient
+    whose report fails keeps the label map; the log says why, and the others go on.
 
     Args:
         data_dir: where the patients' images lie.
         modalities: those that the network reads; the report shows all there are.
-        enabled: False attaches nothing.
         background: where they are written, after the records.
         done: patients of an earlier run; a missing report is written now.
     """

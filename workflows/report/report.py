@@ -48,11 +48,7 @@ def report_folder(
 
 
 def make_report(case: Case, root: Path, prediction: Path | None = None, reference: Path | None = None) -> Report:
-    """Read, measure and compare.
-
-    Args:
-        root: a folder above the case's own, or that.
-    """
+    """Read, measure and compare; `root` is the case's folder or one above."""
     report = Report(case, sources.read_scan(case, case.modalities))
     grid = report.scan.grid
     if prediction:
@@ -96,9 +92,5 @@ def _add_findings(report: Report) -> None:
 
 
 def write_report(report: Report, out: Path) -> None:
-    """Write the page, whole or not at all.
-
-    Raises:
-        ConfigurationError: if it cannot be written.
-    """
+    """Write the page, whole or not at all; raises `ConfigurationError` if it cannot be written."""
     write_text(out, render_page(report))

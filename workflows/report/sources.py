@@ -56,11 +56,7 @@ class Scan:
 
 
 def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
-    """Read the modalities that can be read and lie on the grid of the first.
-
-    Raises:
-        DatasetError: if there is none.
-    """
+    """Read the modalities that can be read and lie on the grid of the first; `DatasetError` if there is none."""
     scan: Scan | None = None
     warnings: list[Notice] = []
     for modality in modalities:
@@ -130,10 +126,8 @@ def _classes_by_names(case: Case, summary: LabelSummary, grid: Grid, notices: li
 
 
 def read_uncertainty(prediction: Path, grid: Grid, record: Mapping[str, Any]) -> NDArray[np.uint8] | None:
-    """The entropy saved beside a label map, 0 to 1 as 0 to 255, (x, y, z); None where there is none.
+    """The entropy saved beside a label map, 0 to 1 as 0 to 255, (x, y, z); None where the record says there is none.
 
-    Args:
-        record: where it says that this prediction saved none, a file from an earlier one is left alone.
     Raises:
         DatasetError: if it belongs to another scan, or does not hold an entropy.
     """
@@ -151,7 +145,7 @@ def read_uncertainty(prediction: Path, grid: Grid, record: Mapping[str, Any]) ->
 
 
 def _beside(prediction: Path, name_of: Callable[[str], str]) -> Path | None:
-    """What was written beside `P1_seg.nii.gz`, named after its case P1; None where there is no such file."""
+    """What was written beside `P1_seg.nii.gz`, named after its case P1; None if there is no such file."""
     match = _SEGMENTATION_NAME.fullmatch(prediction.name)
     file = prediction.with_name(name_of(match["case"])) if match else None
     return file if file and file.is_file() else None

@@ -11,10 +11,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.boxes import bounding_box
 from transforms.geometry import same_place
 from workflows.data.brain import brain_mask, grey_limits
 from workflows.data.nifti_files import read_voxels
+from workflows.pictures.case_scene import brain_box
 
 BRAIN_MARGIN_MM = 6.0
 LEVELS = 2**16 - 1
@@ -26,7 +26,6 @@ class Grid:
     """Voxels turned to the axes closest to the patient's right, anterior and superior ("RAS"), and where they lie.
 
     Attributes:
-        shape: voxels to the right, to the front and upwards.
         affine: from those voxels to RAS millimetres.
         turn: nibabel's orientation of the file's axes, (3, 2): patient's axis, and 1 or -1 for against it.
     """
@@ -131,12 +130,7 @@ def _packed(content: bytes) -> str:
     return base64.b64encode(zlib.compress(content, COMPRESSION)).decode("ascii")
 
 
-def brain_box(brain: NDArray[np.bool_], grid: Grid) -> list[list[int]]:
+def extent_of_brain(brain: NDArray[np.bool_], grid: Grid) -> list[list[int]]:
     """First and last voxel along each axis of the box around a brain, with a margin; the whole volume without one."""
-    if not brain.any():
-        return [[0, size - 1] for size in grid.shape]
-    margins = [round(BRAIN_MARGIN_MM / spacing) for spacing in grid.spacing_mm]
-    return [
-        [max(0, part.start - margin), min(size, part.stop + margin) - 1]
-        for part, margin, size in zip(bounding_box(brain), margins, grid.shape, strict=True)
-    ]
+    box = brain_box(brain, [round(BRAIN_MARGIN_MM / spacing) for spacing in grid.spacing_mm])
+    return [[part.start, part.stop - 1] for part in box]

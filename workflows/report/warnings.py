@@ -74,10 +74,9 @@ def warn_of_rounding(images: Mapping[str, Mapping[str, Any]]) -> list[Notice]:
 def warn_of_prediction(
     prediction: NDArray[Any], grid: Grid, slice_range: Sequence[int] | None, uncertain: Mask | None
 ) -> list[Notice]:
-    """Where a prediction should not be trusted, or is empty.
+    """Where a prediction, (x, y, z) class indices, should not be trusted, or is empty.
 
     Args:
-        prediction: (x, y, z) class indices on `grid`.
         slice_range: first slice and the one after the last that the network was trained on, in slices of 1 mm from
             the bottom; None where unknown.
         uncertain: see `uncertain_voxels`; None where no probabilities were saved.
@@ -132,9 +131,5 @@ def _warn_of_uncertainty(tumour: Mask, uncertain: Mask, grid: Grid) -> list[Noti
 
 
 def uncertain_voxels(probabilities: NDArray[Any]) -> Mask:
-    """Where the most probable class is less probable than `UNCERTAIN_BELOW`.
-
-    Args:
-        probabilities: (x, y, z, classes).
-    """
+    """Where the most probable class of (x, y, z, classes) is less probable than `UNCERTAIN_BELOW`."""
     return np.asarray(probabilities.max(axis=-1) < UNCERTAIN_BELOW)

@@ -52,7 +52,8 @@ def false_positives(
         affine: (4, 4), voxel to mm; tells which axis runs from bottom to top.
         slice_range: first slice of the window and the one after the last, counted in slices of 1 mm from the bottom.
     """
-    predicted, true = (_from_the_bottom(labels != BACKGROUND, affine) for labels in (prediction, reference))
+    turn = nib.io_orientation(affine)  # to left–right, front–back and bottom–top, the last growing upwards
+    predicted, true = (nib.apply_orientation(labels != BACKGROUND, turn) for labels in (prediction, reference))
     each_ml = voxel_ml(affine)
     predicted_voxels, true_voxels = (np.count_nonzero(mask, axis=(0, 1)) for mask in (predicted, true))
     without = true_voxels == 0
@@ -70,11 +71,9 @@ def false_positives(
 
 
 def pooled(cases: Sequence[FalsePositives]) -> dict[str, float]:
-    """All cases together; a share of nothing is 0.
+    """All cases together: shares of all slices without tumour and of all true tumour, means of ml, counts of patients.
 
-    Returns:
-        `false_slice_share`: of all slices without tumour; `invented_ml` and `false_ml`: means per case;
-        `patients_without_tumour`, `false_alarms`: counts; `outside_window_share`: of all the reference's tumour.
+    A share of nothing is 0.
     """
 
     def total(name: str) -> float:
@@ -91,8 +90,3 @@ def pooled(cases: Sequence[FalsePositives]) -> dict[str, float]:
         "false_alarms": total("false_alarm"),
         "outside_window_share": share("outside_window_ml", total("tumour_ml")),
     }
-
-
-def _from_the_bottom(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The axes in the order left–right, front–back, bottom–top, the last growing upwards."""
-    return np.asarray(nib.apply_orientation(mask, nib.io_orientation(affine)))

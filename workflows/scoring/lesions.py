@@ -70,11 +70,10 @@ def match_lesions(reference: Mask, pieces: NDArray[np.int32]) -> tuple[NDArray[n
     tells lesions apart, joins those whose surroundings meet, and says which pieces touch them.
 
     Args:
-        reference: (H, W, D).
-        pieces: (H, W, D) number of the connected piece that a voxel of the prediction belongs to, else 0.
+        pieces: (H, W, D) numbers of the prediction's connected pieces, 0 in the background.
     Returns:
-        (H, W, D) number of the lesion that a voxel of the reference belongs to, else 0; and (N, 2) the pairs of a
-        lesion and a piece that touches its surroundings.
+        (H, W, D) numbers of the lesions, 0 in the background; and (N, 2) pairs of a lesion and a piece that touches
+        its surroundings.
     """
     lesions = np.zeros_like(pieces)
     if not reference.any():

@@ -53,8 +53,7 @@ def slice_sums(probabilities: Tensor, target: Tensor) -> Tensor:
     """The sums over each slice's pixels from which `study_scores` and `case_dice` are computed.
 
     Args:
-        probabilities: (B, classes, H, W), summing to 1 over the classes.
-        target: (B, classes, H, W), one-hot or soft.
+        probabilities, target: (B, classes, H, W), summing to 1 over the classes; the target is one-hot or soft.
     Returns:
         (B, len(SUM_NAMES)) float64.
     """

@@ -58,7 +58,7 @@ def score_case(
         prediction, reference: (H, W, D) class indices 0 to 3 on the same grid, enhancing tumour as 3.
         spacing_mm: edge lengths of a voxel along the array's axes.
         rules: the year whose penalty replaces an HD95 that one empty mask leaves undefined, see `EMPTY_HD95_MM`.
-        hd95: "brats" as the organisers compute it, "monai" as MONAI does, see `workflows.scoring.surface_distances`.
+        hd95: see `workflows.scoring.surface_distances`.
     Raises:
         ValueError: if the shapes differ or are not 3D, a value is not a class index, a spacing is not three lengths,
             or a name is unknown.

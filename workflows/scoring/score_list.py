@@ -43,15 +43,12 @@ class Score:
         name: its column in `per_case.csv` and its entry in `summary.json`.
         title: what a reader calls it, without the unit.
         meaning: one sentence for the JSON schema.
-        measure: computes it from the two masks of the region.
-        both_empty: its value where both masks are empty; None where `measure` gives it.
-        one_empty: its value where exactly one is, for all rules or by their year; None where `measure` gives it.
+        both_empty, one_empty: its value where both masks, or exactly one, are empty, for all rules or by their year;
+            None where `measure` gives it.
         unit: one of `UNITS`.
         better: which figures are better; None where neither are.
         over_cases: "statistics" (mean, median, quartiles, range, interval of the mean) or "sum", which is of integers.
-        table: which of `TABLES` shows it.
-        heading: of its column there; None for title and unit.
-        decimals: how many digits tables show after the point.
+        table: which of `TABLES` shows it, under `heading`, or else under title and unit.
         with_interval, with_median: whether its table shows these beside the mean.
         compared: by `brats-unet compare`, in a "table" or in the "file" alone; None where it is not.
         since: the second number of the `schema_version` that brought it; tables written before it lack its column.

@@ -31,11 +31,9 @@ FEW_CORNERS = 4096  # up to here each distance is looked up
 
 
 def hd95_mm(prediction: Mask, reference: Mask, spacing_mm: Sequence[float], definition: Definition = "brats") -> float:
-    """95 % Hausdorff distance of two masks, neither of them empty.
+    """95 % Hausdorff distance of two masks (H, W, D), neither of them empty.
 
     Args:
-        prediction, reference: (H, W, D).
-        spacing_mm: edge lengths of a voxel along the array's axes.
         definition: "brats" weighs the surface by area; "monai" counts surface voxels, as
             `monai.metrics.compute_hausdorff_distance(percentile=95)` does.
     Raises:
@@ -55,11 +53,10 @@ def hd95_mm(prediction: Mask, reference: Mask, spacing_mm: Sequence[float], defi
 class Surface:
     """The corners at which voxels of a mask meet voxels outside it, each with the area of the surface around it.
 
-    Args:
-        mask: (H, W, D), not empty; what lies beyond the array counts as outside.
+    The mask (H, W, D) is not empty; what lies beyond the array counts as outside.
+
     Attributes:
         corners: (N, 3) int32; the corner (i, j, k) is shared by the voxels i - 1 and i, j - 1 and j, k - 1 and k.
-        areas_mm2: (N,).
     """
 
     def __init__(self, mask: Mask, spacing_mm: Spacing) -> None:
@@ -84,10 +81,7 @@ class Surface:
 
 
 def hausdorff_mm(one: Surface, other: Surface, percent: float = PERCENT) -> float:
-    """The larger of the two directed distances within which `percent` of a surface's area lies of the other surface.
-
-    The direction that cannot be the larger one is not measured.
-    """
+    """The larger of the two directed distances within which `percent` of a surface's area lies of the other surface."""
     share = percent / 100
     pairs = [(source, target, _bounds(source, target, share)) for source, target in ((one, other), (other, one))]
     first, second = sorted(pairs, key=lambda pair: pair[2].lowest, reverse=True)
@@ -144,32 +138,10 @@ def surface_dice(one: Surface, other: Surface, tolerance_mm: float) -> float:
 
 
 def _beyond_mm2(source: Surface, target: Surface, tolerance_mm: float) -> float:
-    """The area of `source` farther than the tolerance from `target`.
-
-    Looks for a corner of `target` at every step that is short enough, the shortest first: it takes a third of the time
-    of looking up the distances in the KD-tree.
-    """
-    steps = _steps_within(tolerance_mm, source.spacing_mm)
-    reach = steps.max(axis=0)
-    low = np.minimum(source.corners.min(axis=0), target.corners.min(axis=0)) - reach
-    shape = np.maximum(source.corners.max(axis=0), target.corners.max(axis=0)) + reach + 1 - low
-    strides = np.array([shape[1] * shape[2], shape[2], 1])
-    is_target = np.zeros(int(shape.prod()), bool)
-    is_target[(target.corners - low) @ strides] = True
-    places, areas = (source.corners - low) @ strides, source.areas_mm2
-    for step in steps @ strides:
-        beyond = ~is_target[places + step]
-        places, areas = places[beyond], areas[beyond]
-    return float(areas.sum())
-
-
-def _steps_within(length_mm: float, spacing_mm: Figures) -> NDArray[np.int64]:
-    """The steps between corners that are no longer than `length_mm`, the shortest first, (N, 3)."""
-    most = (length_mm / spacing_mm).astype(int) + 1
-    steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in most), indexing="ij"), axis=-1).reshape(-1, 3)
-    lengths_mm = np.sqrt(((steps * spacing_mm) ** 2).sum(axis=1))
-    shortest_first = np.argsort(lengths_mm, kind="stable")
-    return steps[shortest_first[: np.count_nonzero(lengths_mm <= length_mm)]]
+    """The area of `source` farther than the tolerance from `target`."""
+    within_mm = tolerance_mm + 1e-9  # room for rounding; the tree looks no farther
+    distances_mm, _ = target.tree.query(source.corners * source.spacing_mm, distance_upper_bound=within_mm)
+    return float(source.areas_mm2[np.isinf(distances_mm)].sum())
 
 
 def _weighted_percentile(

@@ -1,25 +1,39 @@
-"""Several checkpoints whose class probabilities are averaged: which are meant, and do they read the same input."""
+"""Checkpoints: which are meant, and the settings that belong to them, read from the files beside them."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workflows.files.run_folder import MODEL
+from workflows.files.run_folder import MODEL, RUN_CONFIGURATION, TUNED_SETTINGS_FILE, json_beside
 from workflows.messages.errors import ConfigurationError
 from workflows.settings.bundle_files import bundle_root
+from workflows.settings.setting_checks import NONE
 
 logger = logging.getLogger(__name__)
 
+MODEL_CARD = "README.md"
+"""Lies beside weights that were shipped, and not in a run's folder."""
+OLD_CHANNELS = ("$len(@modalities)", "$len(@modalities) * (2 * @neighbours + 1)")
+"""How runs from before there were inputs counted them."""
+SETTINGS_OF_A_NETWORK = ("input", "network_def", "brain_only")
+"""What inference must take over from the training of the checkpoint it uses."""
+MODULES_OF_OURS = ("networks.unet", "networks.packed", "networks.slabs")
+INPUTS = ("transforms.inputs.BrainCube", "transforms.inputs.AxialWindow")
+TUNED_SETTINGS = (
+    *("smallest_component_mm3", "largest_component_only", "smallest_enhancing_mm3"),
+    *("expected_dice", "temperature"),
+)
+"""What `brats-unet tune` chose for a checkpoint, and the file beside it that says so."""
+
 
 def named_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
-    """The settings `checkpoint` and `more_checkpoints` for the files and folders that a person named.
+    """The settings `checkpoint` and `more_checkpoints` for files, and for all model.pt in and below folders by name.
 
-    Args:
-        paths: a folder stands for each model.pt in it and below it, in the order of their names.
     Raises:
         ConfigurationError: if a folder holds none.
     """
@@ -57,10 +71,6 @@ def _cases(split_file: Path, section: str) -> set[str]:
         return set()  # whoever reads the split for its cases says what is wrong with it
 
 
-MODEL_CARD = "README.md"
-"""Lies beside weights that were shipped, and not in a run's folder."""
-
-
 def default_checkpoint() -> str:
     """The weights shipped in the bundle."""
     return str(Path(bundle_root()) / "models" / "model.pt")
@@ -73,3 +83,64 @@ def check_checkpoint(checkpoint: str | Path) -> None:
             f"{checkpoint}: no such weights; name some by --checkpoint FILE, "
             "or train with  brats-unet train --dataset-dir DIR --out RUN  and use RUN/model.pt."
         )
+
+
+def settings_beside(checkpoint: str | Path, named: Collection[str] = ()) -> dict[str, Any]:
+    """The settings in `SETTINGS_OF_A_NETWORK` with which a run trained its checkpoint, and those in `TUNED_SETTINGS`
+    that were chosen for it, without those that the user has named; empty where the checkpoint is alone.
+
+    A configuration is code, and this one is read unasked: what came with a checkpoint from elsewhere must run nothing.
+
+    Raises:
+        ConfigurationError: naming a setting that would run code other than building a network of ours or of MONAI.
+    """
+    settings: dict[str, Any] = {}
+    for file, names in ((RUN_CONFIGURATION, SETTINGS_OF_A_NETWORK), (TUNED_SETTINGS_FILE, TUNED_SETTINGS)):
+        found = json_beside(checkpoint, file)
+        if file == RUN_CONFIGURATION and found and "input" not in found:
+            found = _with_input(found)
+        settings |= {name: found[name] for name in names if name in found and name not in named}
+    for name, value in settings.items():
+        if code := _code_in(value):
+            raise ConfigurationError(
+                f"{Path(checkpoint).parent}: {name} beside the weights holds the code {code[:100]!r}, which is not "
+                f"run unasked; if you trust it, give {name} in a configuration of your own by --config FILE."
+            )
+    return settings
+
+
+def _with_input(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run from before there were inputs, as it would be written now."""
+    from transforms.inputs import definition_of_old_settings
+
+    network = configuration.get("network_def")
+    if isinstance(network, Mapping) and network.get("in_channels") in OLD_CHANNELS:
+        network = {**network, "in_channels": "@in_channels"}
+    given = {**configuration, "input": definition_of_old_settings(configuration)}
+    return {**given, "network_def": network} if network is not None else given
+
+
+def _code_in(value: object) -> str | None:
+    """The first expression, macro or foreign class in a setting; None where there is none."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key == "_target_" and not (str(inner) in INPUTS or _is_network(inner)):
+                return str(inner)
+            if (key.startswith("_") and key != "_target_") or (key != "_target_" and _code_in(inner)):
+                return _code_in(inner) or str(key)
+        return None
+    if isinstance(value, list):
+        return next((code for code in map(_code_in, value) if code), None)
+    harmless = not isinstance(value, str) or value == NONE or not value.startswith(("$", "%"))
+    return None if harmless else str(value)
+
+
+def _is_network(target: object) -> bool:
+    from monai.networks import nets
+
+    if not isinstance(target, str):
+        return False
+    module, _, name = target.rpartition(".")
+    return module in MODULES_OF_OURS or (
+        module in ("", "monai.networks.nets") and inspect.isclass(vars(nets).get(name))
+    )

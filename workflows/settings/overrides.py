@@ -54,12 +54,10 @@ def monai_options() -> set[str]:
 
 
 def tracking_settings(tracking: Any) -> set[str]:
-    """The settings that MONAI adds to a configuration when it tracks a run.
+    """The settings that MONAI adds to a configuration for "mlflow", a file of tracking settings or its content.
 
-    Args:
-        tracking: "mlflow", a file of tracking settings or its content; None for none.
     Raises:
-        ConfigurationError: if it is something else.
+        ConfigurationError: if `tracking` is something else, and not None.
     """
     from monai.bundle import ConfigParser
     from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
@@ -79,10 +77,9 @@ def tracking_settings(tracking: Any) -> set[str]:
 def send_no_usage_data() -> None:
     """Switch off MLflow's telemetry, unless the user has set `MLFLOW_DISABLE_TELEMETRY=false`.
 
-    MLflow reports its use to its makers by default, but what this project does with patients' data concerns nobody
-    else. MONAI imports MLflow wherever that is installed, so this comes first. MLflow asks the environment again before
-    it notes an event: for MONAI's own command, which has imported it before any code of ours runs, this is early
-    enough.
+    MLflow by default reports its use to its makers, whom patients' data do not concern. MONAI imports it wherever it is
+    installed, in MONAI's own command before any code of ours runs. That is early enough, since MLflow asks the
+    environment again before it notes an event.
     """
     switch = os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", switch)  # the same for every program; MLflow obeys either of the two
@@ -121,8 +118,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
     """A misspelt setting, which MONAI would accept in silence, stops here with the nearest name.
 
-    Args:
-        names: ids such as "max_epochs" or "network_def#width"; the part before the first separator is checked.
+    Of ids such as "network_def#width" the part before the first separator is checked.
     """
     known = sorted(known)
     for name in names:
@@ -163,10 +159,9 @@ def check_settings() -> None:
 def running_workflow() -> ConfigWorkflow | None:
     """The MONAI workflow that is evaluating the expression from which this is called.
 
-    It is on the call stack, and in MONAI 1.6.1 nowhere else that an expression can see. `@` alone, the configuration as
-    a whole, is built before it is handed over, with the expression itself in it: MONAI refuses the circular reference.
-    `%` alone, a copy of the configuration, holds itself and is refused as well. `initialize` runs before code packed
-    beside `configs` can be imported, and a workflow class of our own would have to be named in every
+    In MONAI 1.6.1 an expression can find it on the call stack only. `@` or `%` alone, the whole configuration, holds
+    the expression itself, and MONAI refuses the circular reference. `initialize` runs before code packed beside
+    `configs` can be imported, and a workflow class of our own would have to be named in every
     `python -m monai.bundle run`.
     """
     from monai.bundle import ConfigWorkflow

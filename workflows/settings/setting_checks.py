@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 POSITIVE = (
     *("max_epochs", "val_interval", "learning_rate", "slices_per_step", "slices_per_batch", "temperature", "cache_gb"),
 )
-SHARES = ("look_again_from",)
 CHOICES: dict[str, tuple[Any, ...]] = {
     "et_label": (4, 3),
     "runtime": ("auto", "torch", "onnxruntime", "openvino", "openvino-bfloat16"),
@@ -41,12 +40,10 @@ def nearest(name: str, known: Iterable[str], otherwise: str, prefix: str = "") -
 
 
 def check_values(parser: ConfigParser, root: str | Path) -> None:
-    """Refuse settings of another type than the bundle's own, outside their range, or of an unknown network.
+    """Refuse settings of another type than in the bundle's files below `root`, out of range, or of an unknown network.
 
-    What is an expression or a reference is left to MONAI.
+    Expressions and references are left to MONAI.
 
-    Args:
-        root: the bundle's folder, whose files say what type a setting has.
     Raises:
         ConfigurationError: naming the setting and what it may be.
     """
@@ -60,10 +57,9 @@ def check_values(parser: ConfigParser, root: str | Path) -> None:
         value = settings.get(name)
         if isinstance(value, int | float) and not value > 0:
             raise ConfigurationError(f"{name} is {value!r}; it must be greater than 0.")
-    for name in SHARES:
-        value = settings.get(name)
-        if isinstance(value, int | float) and not 0 <= value <= 1:
-            raise ConfigurationError(f"{name} is {value!r}; it must be within 0 and 1.")
+    look_again_from = settings.get("look_again_from")
+    if isinstance(look_again_from, int | float) and not 0 <= look_again_from <= 1:
+        raise ConfigurationError(f"look_again_from is {look_again_from!r}; it must be within 0 and 1.")
     for name, choices in CHOICES.items():
         value = settings.get(name, choices[0])
         if _is_plain(value) and value not in choices:
@@ -145,12 +141,10 @@ def _checked_component(
 
 
 def refuse_lost_code(file: Path, configuration: Mapping[str, Any]) -> None:
-    """Refuse to continue a run whose configuration names code of ours that this version no longer has.
+    """Refuse to continue a run whose configuration, kept in `file`, names code of ours that is gone.
 
-    Args:
-        file: that holds the configuration, for the message.
     Raises:
-        ConfigurationError: naming the first module or object that is gone, and what the user can do instead.
+        ConfigurationError: naming it, and what the user can do instead.
     """
     for name in _named_code(configuration):
         if name.startswith(OUR_PACKAGES) and locate(name) is None:

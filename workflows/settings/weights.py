@@ -57,10 +57,7 @@ def _read_safetensors(checkpoint: str | Path, map_location: Any) -> dict[str, Te
 
 
 class LoadWeights:
-    """Loads the weights of `checkpoint` into `network` when an engine starts.
-
-    MONAI's `CheckpointLoader` does it for PyTorch's files only.
-    """
+    """Loads weights into a network when an engine starts; MONAI's `CheckpointLoader` reads PyTorch's files only."""
 
     def __init__(self, checkpoint: str | Path, network: nn.Module, map_location: Any = "cpu") -> None:
         self.checkpoint, self.network, self.map_location = checkpoint, network, map_location
@@ -91,11 +88,7 @@ def check_weights(network: Any, checkpoint: str | Path) -> None:
 
 
 def write_checkpoint(path: Path, content: Any) -> None:
-    """Save as PyTorch does, whole or not at all.
-
-    Raises:
-        OSError: saying what the system said; PyTorch writing to a file itself says no more than that it failed.
-    """
+    """Save as PyTorch does, whole or not at all. PyTorch itself would not say why it cannot write to a file."""
     in_memory = io.BytesIO()
     torch.save(content, in_memory)
     write_whole(path, lambda partial: partial.write_bytes(in_memory.getbuffer()))

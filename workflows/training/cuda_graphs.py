@@ -22,15 +22,14 @@ Form = tuple[Any, ...]
 class Replayed(nn.Module):
     """A module whose forward and backward pass on a GPU are recorded once and replayed from then on.
 
-    Recorded is the first call: a pass that was started one by one before it, and whose gradients are still held, can
-    break a recording. Calls with tensors of other shapes or types, as of an epoch's last batch, those without
-    gradients, and those that add to gradients of an earlier call reach the module as they are: a replay overwrites the
-    gradients, and the answer, of the one before. The recording calls the module four times and then sets back its
-    buffers, such as the running means of a normalisation, and the GPU's random numbers.
+    The first call is recorded: a pass before it whose gradients are still held can break a recording. Calls with
+    tensors of other shapes or types, such as an epoch's last batch, without gradients, or that add to gradients reach
+    the module as they are, since a replay overwrites the gradients and the answer of the one before. The recording
+    calls the module four times, and then restores its buffers and the GPU's random numbers.
 
     Args:
-        module: of tensors alone, without random decisions on the processor and without a need to wait for the GPU. One
-            that averages its gradients with other processes is never replayed: that happens outside of a recording.
+        module: takes tensors only, decides nothing at random on the processor, and needs no wait for the GPU. One that
+            averages its gradients with other processes is never replayed: that happens outside of a recording.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -100,7 +99,7 @@ def recording(module: nn.Module, samples: tuple[Tensor, ...], device: torch.devi
 
 
 class Holder(nn.Module):
-    """A module by another name: a recording takes the place of the forward method of the one that it is of."""
+    """Holds a module, since a recording replaces the forward method of what it records."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

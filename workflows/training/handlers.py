@@ -1,18 +1,14 @@
-"""What training reports and keeps: figures per case, CSV, checkpoints."""
+"""Handlers of training: figures per case, checkpoints, the learning rate, gradients."""
 
 from __future__ import annotations
 
-import logging
-import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint
-from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.engines import IterationEvents
 from monai.handlers import IgniteMetricHandler, LrScheduleHandler
 
@@ -20,12 +16,11 @@ from transforms.inputs import Input, shown_itself
 from transforms.regions import background_outside_brain
 from workflows.machine.ranks import is_first
 from workflows.messages.errors import ConfigurationError
+from workflows.monitoring.best_epoch import BestEpoch
 from workflows.scoring.pixel_sums import CaseSums, case_dice, training_scores
 from workflows.settings.weights import write_checkpoint
 from workflows.training.losses import finest
 from workflows.training_data.slice_dataset import WHOLE_STACK
-
-logger = logging.getLogger(__name__)
 
 
 class CaseScores(IgniteMetricHandler):
@@ -35,10 +30,9 @@ class CaseScores(IgniteMetricHandler):
     (cases, regions), in `engine.state.metric_details` under that name.
 
     Args:
-        prefix: put before the names, e.g. "val_".
+        prefix: of the names, e.g. "val_".
         brain_only: score what would be predicted if nothing outside the brain could be tumour.
-        input: what channels an image has.
-        first_case: the number among the cases of all ranks that this one's case 0 has.
+        first_case: the number of this rank's case 0 among the cases of all ranks.
     """
 
     def __init__(
@@ -79,83 +73,30 @@ class CaseScores(IgniteMetricHandler):
             raise ValueError(f"no figure is called {name!r}; there are {', '.join(engine.state.metrics)}.")
 
 
-class WholeFile(BaseSaveHandler):
-    """Ignite's place to save to: one file of a fixed name, complete at every moment.
-
-    MONAI's `CheckpointSaver` writes in place, and Ignite's `DiskSaver` removes the old file before the new one.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def __call__(self, checkpoint: Mapping[str, Any], *_: Any, **__: Any) -> None:
-        """Write the checkpoint; the first rank does it for all."""
-        if is_first():
-            write_checkpoint(self.path, checkpoint)
-
-    def remove(self, filename: str) -> None:
-        """Do nothing: the next checkpoint replaces the old one."""
-
-
 class SaveCheckpoint:
-    """Save objects at the end of an engine's epochs: of every one, or of those with the best figure so far.
+    """Save a network's weights, as every MONAI application reads them, at the end of an engine's epochs.
 
-    Args:
-        objects: by name; a single one is saved as its bare state, which every MONAI application reads.
-        score: the figure in `engine.state.metrics` that decides; None saves after every epoch.
-        lower_is_better: for a loss.
-        engine_name: under which the state of the engine it is attached to is saved too.
+    MONAI's `CheckpointSaver` writes in place, and Ignite's `DiskSaver` removes the old file before the new one. With
+    `best`, attached before, only the best epochs are saved.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        objects: Mapping[str, Any],
-        score: str | None = None,
-        lower_is_better: bool = False,
-        engine_name: str | None = None,
-    ) -> None:
-        self.path, self.objects = path, dict(objects)
-        self.score, self.sign = score, -1.0 if lower_is_better else 1.0
-        self.engine_name = engine_name
+    def __init__(self, path: str | Path, network: torch.nn.Module, best: BestEpoch | None = None) -> None:
+        self.path, self.network, self.best = Path(path), network, best
 
     def attach(self, engine: Engine) -> None:
-        """Save at the end of the engine's epochs."""
-        if self.engine_name:
-            self.objects[self.engine_name] = engine
-        self.checkpoint = Checkpoint(
-            to_save=self.objects,
-            save_handler=WholeFile(self.path),
-            score_function=self._signed_score if self.score else None,
-            score_name=self.score,
-            n_saved=1,
-        )
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.checkpoint)
+        """To the validator; where there is none, to the trainer."""
+        engine.add_event_handler(Events.STARTED, self._look_for_file)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
-    def state_dict(self) -> OrderedDict[str, Any]:
-        """The best figure so far."""
-        return self.checkpoint.state_dict()
+    def _look_for_file(self) -> None:
+        """Without the file of an earlier best epoch the next one is the best there is."""
+        if self.best and not self.path.exists():
+            self.best.forget()
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Without the file the next epoch's is the best there is."""
-        if Path(self.path).exists():
-            self.checkpoint.load_state_dict(state_dict)
-
-    def _signed_score(self, engine: Engine) -> float:
-        """The higher the better; NaN, which compares with nothing, counts as worse than any number."""
-        assert self.score is not None
-        score = self.sign * engine.state.metrics[self.score]
-        return -math.inf if math.isnan(score) else score
-
-
-def figure_to_maximise(figure: str, lower_is_better: bool = False) -> Callable[[Engine], float]:
-    """What early stopping follows: the higher, the better.
-
-    Args:
-        figure: its name in `engine.state.metrics`.
-    """
-    sign = -1.0 if lower_is_better else 1.0
-    return lambda engine: sign * engine.state.metrics[figure]
+    def __call__(self, engine: Engine) -> None:
+        """Write the file, whole or not at all; the first rank does it for all."""
+        if is_first() and (self.best is None or self.best.epoch == engine.state.epoch):
+            write_checkpoint(self.path, self.network.state_dict())
 
 
 def loss_of(output: Mapping[str, Any]) -> torch.Tensor:
@@ -169,18 +110,11 @@ def number_of_slices(output: Mapping[str, Any]) -> int:
     return len(output["pred"])
 
 
-def prediction_and_label(output: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Prediction and label in what an evaluator gives for a batch."""
-    return output["pred"], output["label"]
-
-
 class ScheduleByValidation(LrScheduleHandler):
-    """Steps a learning rate's schedule by a figure of the validation, after epochs that validated.
+    """Steps a learning rate's schedule by a figure of the validator, after epochs that validated.
 
     MONAI's would step after the others too, by the figure of an earlier epoch or by none.
 
-    Args:
-        validator: what validates before it, see `TrainingLog`.
     Raises:
         ConfigurationError: when it is attached, if there is nothing to validate on.
     """

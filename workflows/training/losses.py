@@ -12,11 +12,8 @@ from transforms.labels import NUM_CLASSES, REGIONS
 class RegionDiceCELoss(nn.Module):
     """Dice of WT, TC and ET over the batch plus cross-entropy of the classes.
 
-    A region's probability is the sum of its classes' softmax, so that the regions are nested whatever the network says,
-    and scores, post-processing and files stay those of classes.
-
-    Args:
-        lambda_ce: weight of the cross-entropy.
+    A region's probability is the sum of its classes' softmax, so the regions are nested whatever the network says, and
+    scores, post-processing and files stay those of classes. `lambda_ce` weighs the cross-entropy.
     """
 
     def __init__(self, lambda_ce: float = 1.0) -> None:
@@ -29,11 +26,7 @@ class RegionDiceCELoss(nn.Module):
         self.register_buffer("members", members, persistent=False)  # (regions, classes)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Mean over the batch.
-
-        Args:
-            logits, target: (B, classes, H, W); the target is one-hot or soft.
-        """
+        """Mean over the batch; both (B, classes, H, W), the target one-hot or soft."""
         cross_entropy = nn.functional.cross_entropy(logits, target)
         dice: Tensor = self.dice(self._regions(logits.softmax(dim=1)), self._regions(target))
         return dice + self.lambda_ce * cross_entropy
@@ -44,11 +37,8 @@ class RegionDiceCELoss(nn.Module):
 
 
 class DeeplySupervised(nn.Module):
-    """A loss of a network's answers at several of its levels, each half the weight of the one before (Lee et al. 2014,
-    arXiv:1409.5185); in evaluation a network has one answer, and this is the loss of that.
-
-    Args:
-        loss: of one answer.
+    """The loss of a network's answers at several of its levels, each with half the weight of the one before (Lee et al.
+    2014, arXiv:1409.5185); in evaluation a network has one answer, and this is the loss of that.
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -56,12 +46,8 @@ class DeeplySupervised(nn.Module):
         self.loss = DeepSupervisionLoss(loss)  # type: ignore[arg-type]  # any loss will do
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Weighted sum.
-
-        Args:
-            logits: (B, answers, classes, H, W), the finest first, as MONAI's DynUNet gives them in training; or one
-                answer (B, classes, H, W).
-            target: (B, classes, H, W).
+        """Weighted sum of the losses of (B, answers, classes, H, W), the finest first, as MONAI's DynUNet gives them in
+        training; or the loss of one answer, which has the target's shape (B, classes, H, W).
         """
         one = logits.ndim == target.ndim
         loss: Tensor = self.loss(logits if one else list(logits.unbind(dim=1)), target)

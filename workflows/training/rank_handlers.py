@@ -41,12 +41,8 @@ class _NoEvents:
 class SameEverywhere:
     """Every rank validates the same network and decides by the same figures, those of the first.
 
-    Statistics of a batch normalisation are a rank's own until they are shared; figures from gathered sums may differ in
-    their last digit on a GPU, and a rank that stopped early for it would leave the others waiting. Attach it to the
-    validator before all other handlers.
-
-    Args:
-        networks: whose buffers, which no gradient keeps the same, are to be those of the first rank.
+    Statistics of a batch normalisation are a rank's own until they are shared. Figures may differ in their last digit
+    on a GPU, and a rank that stopped early would leave the others waiting. Attach it to the validator as the first.
     """
 
     def __init__(self, *networks: torch.nn.Module) -> None:

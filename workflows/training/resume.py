@@ -25,22 +25,13 @@ PART_OF_THE_STATE = (
 """Settings whose effect is saved in `last.pt`: that would overwrite another value in silence, or not fit it."""
 
 
-def own_dataset_dir(run_dir: str) -> str | None:
-    """The data folder that a run was started with; None where there is no run yet."""
-    return run_configuration(Path(run_dir) / LAST).get("dataset_dir")
-
-
 def dataset_of_run(run_dir: str) -> str | Path:
     """The data folder of the run that is continued; of one that begins the generated data set."""
-    return own_dataset_dir(run_dir) or default_dataset()
+    return run_configuration(Path(run_dir) / LAST).get("dataset_dir") or default_dataset()
 
 
 def accept(resume: bool, run_dir: str, dataset_dir: str, split_file: str | None, network: Any, amp: bool) -> None:
-    """Compare the running configuration with the one the run was started with; say what has changed.
-
-    Args:
-        resume: whether a run is to be continued; nothing is done otherwise.
-        amp: whether the running one trains in bfloat16.
+    """To `resume` a run, compare the running configuration with the one it was started with; say what has changed.
 
     Raises:
         ConfigurationError: naming the settings that cannot be changed within a run, or the first layer that differs.
@@ -52,7 +43,9 @@ def accept(resume: bool, run_dir: str, dataset_dir: str, split_file: str | None,
         logger.info(f"{folder} holds no {LAST} yet: starting afresh")
         return
     before, now = run_configuration(folder / LAST), current_configuration()
-    _refuse_other_split(folder, split_file)
+    own = folder / RUN_SPLIT_FILE
+    if split_file and own.exists() and Path(split_file).read_bytes() != own.read_bytes():
+        raise ConfigurationError(f"{folder}: keeps its own split; leave --split out, or start a new run.")
     if before and now:
         resolved = {"dataset_dir": str(Path(dataset_dir).resolve()), "amp": amp}
         changes = differences(before, {**now, **resolved})
@@ -99,9 +92,3 @@ def _is_part_of_the_state(name: str, before: Mapping[str, Any]) -> bool:
         or name in PART_OF_THE_STATE
         or re.search(rf"@{re.escape(top)}(?![#:\w])", schedule) is not None
     )
-
-
-def _refuse_other_split(folder: Path, split_file: str | None) -> None:
-    own = folder / RUN_SPLIT_FILE
-    if split_file and own.exists() and Path(split_file).read_bytes() != own.read_bytes():
-        raise ConfigurationError(f"{folder}: keeps its own split; leave --split out, or start a new run.")

@@ -25,16 +25,14 @@ logger = logging.getLogger(__name__)
 class RunState:
     """Saves the state after every epoch, and within one when the run is asked to stop; continues from it.
 
-    No random state is saved: what a step draws follows from `seed` and the step's number, the order and the
-    augmentation of the slices from `seed`, epoch and batch (`SliceBatches`). Of several ranks the first saves for all,
-    and all continue from its file.
+    No random state is saved: what a step draws follows from `seed` and its number, the slices and their augmentation
+    from `seed`, epoch and batch (`SliceBatches`). The first rank saves for all, and all continue from its file.
 
     Attach it to the trainer before all other handlers: they find the epoch it continues from.
 
     Args:
         objects: by name, what has a `state_dict`.
         metrics: the trainer's; their sums are saved within an epoch.
-        resume: continue from the file where it exists.
         keep_settings: called once the configuration has turned out to fit the state.
     """
 
@@ -174,10 +172,8 @@ class RunState:
 
 
 def identity_handler(handler: Any) -> Any:
-    """The handler as it is, for a trainer's list of handlers in JSON.
-
-    MONAI 1.6.1 looks for the `ValidationHandler` in that list when it checks a bundle's properties, and reads the
-    `_target_` of every entry; a plain reference such as "@run_state" has none, and the check ends in a TypeError.
+    """The handler as it is: MONAI 1.6.1 checks the `_target_` of every entry in the trainer's list of handlers, and a
+    plain reference such as "@run_state" has none.
     """
     return handler
 
@@ -197,10 +193,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def _stateful(thing: Any) -> Any:
-    """What holds a thing's state: of MONAI's `EarlyStopHandler` the Ignite handler in it.
-
-    MONAI 1.6.1's has no `state_dict` of its own, and gives Ignite's no public name.
-    """
+    """What holds a thing's state: in MONAI 1.6.1's `EarlyStopHandler` Ignite's handler, which has no public name."""
     return thing._handler if isinstance(thing, EarlyStopHandler) else thing
 
 

@@ -46,8 +46,7 @@ choose on the validation cases, which can then be scored."""
 def train(variants: Iterable[str], overrides: Mapping[str, Any], resume: bool = False) -> None:
     """Run `train.json` with overlays and overrides, as `python -m monai.bundle run training` would.
 
-    Args:
-        resume: continue the run in `overrides["run_dir"]`, with its own configuration where nothing else is named.
+    With `resume` the run in `overrides["run_dir"]` continues, with its own configuration where nothing else is named.
     """
     from monai.bundle import ConfigParser
 
@@ -71,11 +70,7 @@ def new_run_dir() -> str:
 
 
 def outside_data(folder: str, dataset_dir: str) -> str:
-    """The folder, for what MONAI writes before a run's first step.
-
-    Raises:
-        ConfigurationError: if it lies in the data folder.
-    """
+    """The folder, for what MONAI writes before a run's first step; `ConfigurationError` if the data lie there."""
     check_outputs([Path(folder) / "any"], [dataset_dir])
     return folder
 
@@ -92,7 +87,6 @@ def begin_run(
 
     Args:
         resume: continue what the folder holds; its configuration is kept until the state turns out to fit the new one.
-        amp: see `save_configuration`.
     Raises:
         ConfigurationError: if the folder holds another run, or `cache_dir` lies in the data folder.
     """
@@ -126,11 +120,9 @@ def _claim(folder: Path, dataset_dir: str, resume: bool, amp: bool | None) -> No
 
 
 def save_configuration(run_dir: str | Path, dataset_dir: str, amp: bool | None = None) -> None:
-    """Keep what the running workflow was configured with as the run's `config.json`.
+    """Keep the running workflow's configuration as the run's `config.json`.
 
-    Args:
-        amp: whether it trains in bfloat16, which the default leaves to the machine: wherever the run is continued, it
-            goes on in the same way.
+    `amp` by default depends on the machine; it is saved, so that the run continues the same way on another one.
     """
     folder = Path(run_dir)
     if configuration := current_configuration():
@@ -176,25 +168,22 @@ def check_window(datalist: Mapping[str, Any], input: Input) -> None:
     Raises:
         DatasetError: naming the first case whose volume the window leaves.
     """
+
+    def check(slice_range: Sequence[int]) -> None:
+        for case in chain.from_iterable(datalist[section] for section in SECTIONS):
+            depth, spacing_mm = axial_slices(case["image"][0])
+            try:
+                slice_window(slice_range, spacing_mm, depth)
+            except ValueError as error:
+                raise DatasetError(f"{case['case']}: {error}") from error
+
     if slice_range := input.slice_range:
-        cases = [case for section in SECTIONS for case in datalist[section]]
-        from_first(lambda: _check_windows(cases, slice_range))
-
-
-def _check_windows(cases: Sequence[Mapping[str, Any]], slice_range: Sequence[int]) -> None:
-    for case in cases:
-        depth, spacing_mm = axial_slices(case["image"][0])
-        try:
-            slice_window(slice_range, spacing_mm, depth)
-        except ValueError as error:
-            raise DatasetError(f"{case['case']}: {error}") from error
+        from_first(lambda: check(slice_range))
 
 
 def end_run(run_dir: str, state: RunState, validated: bool = True) -> None:
     """Draw the run's curves and say where the results are.
 
-    Args:
-        validated: whether there were cases to choose the best epoch by.
     Raises:
         SystemExit: with the signal's status, if the run was asked to stop.
     """

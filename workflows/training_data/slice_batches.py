@@ -1,4 +1,4 @@
-"""Which of the cached slices make a batch."""
+"""Which of the cached slices make a batch: slices of all patients mixed, or slabs of consecutive ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Sampler
 
 from workflows.machine.seeds import draw_seed
-from workflows.messages.errors import ConfigurationError
+from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.training_data.slice_dataset import CASES_MIXED_WHEN_UNCACHED, SeededBatch, SliceDataset
 
 
@@ -23,8 +23,8 @@ class SliceBatches(Sampler[list[int]]):
         seed: the order of epoch n and the augmentation of its batches follow from `seed` and n alone.
         tumour_free_share: at most this share of an epoch's slices is without tumour, others being drawn anew in every
             epoch; None for every slice once in every epoch. Not for one patient per batch.
-        agree: gives the slices, or patients, of an epoch when told how many there are; what it asks for beyond them is
-            drawn again. Ranks agree on the `largest` of their numbers, and so take equally many steps.
+        agree: gives the slices, or patients, of an epoch when told how many there are; what is more is drawn again.
+            Ranks agree on the `largest` of their numbers, and so take equally many steps.
     """
 
     def __init__(
@@ -121,3 +121,54 @@ class SliceBatches(Sampler[list[int]]):
         if not self.shuffle:
             return list(items)
         return [items[index] for index in torch.randperm(len(items), generator=generator).tolist()]
+
+
+class SlabBatches(SliceBatches):
+    """Which slabs make a batch: `slab` consecutive slices of one patient each, one slab after the other.
+
+    An epoch has as many slabs of a patient as cover the stack, each with a random start; a slice at the stack's end is
+    shown less often than one in its middle. The slabs of all patients are mixed. Other arguments: see `SliceBatches`.
+
+    Raises:
+        ConfigurationError: if the batch is no whole number of slabs, or single slices are to be left out.
+        DatasetError: naming the first patient with fewer slices than a slab.
+    """
+
+    def __init__(
+        self,
+        dataset: SliceDataset,
+        slices_per_batch: int | None,
+        shuffle: bool = True,
+        seed: int = 0,
+        tumour_free_share: float | None = None,
+        slab: int = 32,
+        agree: Callable[[int], int] = int,
+    ) -> None:
+        if not slices_per_batch or slices_per_batch % slab:
+            raise ConfigurationError(
+                f"slices_per_step is {slices_per_batch}; in slabs of {slab} slices it takes {slab}, {2 * slab}, …"
+            )
+        if tumour_free_share is not None:
+            raise ConfigurationError("tumour_free_share leaves out single slices, but slabs are whole; set it to None.")
+        for name, slices in zip(dataset.names, dataset.slices_per_case, strict=True):
+            if slices < slab:
+                raise DatasetError(
+                    f"{name}: has {slices} slices to train on, fewer than a slab of {slab}; "
+                    "name a smaller one by --network_def#slab, or widen slice_range."
+                )
+        super().__init__(dataset, slices_per_batch, shuffle, seed)
+        self.slab = slab
+        self.per_epoch = agree(slab * sum(map(self._slabs_of, range(len(dataset.slices_per_case)))))
+
+    def _drawn(self, cases: Sequence[int], _left_out: Collection[int], generator: torch.Generator) -> list[int]:
+        starts = [start for case in cases for start in self._starts(case, generator)]
+        return [start + place for start in self._permuted(starts, generator) for place in range(self.slab)]
+
+    def _slabs_of(self, case: int) -> int:
+        return -(-self.dataset.slices_per_case[case] // self.slab)
+
+    def _starts(self, case: int, generator: torch.Generator) -> list[int]:
+        """The first slices of a patient's slabs, by the data set's numbers."""
+        places = self.dataset.slices_per_case[case] - self.slab + 1
+        drawn = torch.randint(places, (self._slabs_of(case),), generator=generator)
+        return (drawn + self.dataset.first_slice[case]).tolist()

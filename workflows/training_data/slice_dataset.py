@@ -75,20 +75,16 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
     """The slices of many patients as one data set; the patients are preprocessed once and kept in memory.
 
     Args:
-        data: one dictionary per patient, as `transform` takes it.
         transform: ends in {"image": (slices, C, H, W) float16, "label": (slices, 1 or more, H, W) uint8}; with
             `input.neighbours` it gives that many more images than labels on either side, and what is cached stays one
             copy of each slice.
-        input: what a network is shown of these slices: of a cube those with any brain along its planes, of a window
-            all that `transform` gives.
-        whole_stack: of a cube too, all axial slices and no others.
+        input: of a cube the slices with any brain along its planes are shown, of a window all that `transform` gives.
+        whole_stack: show all axial slices of a cube, and no others.
         expected_bytes_per_case: see `transforms.inputs.bytes_per_case`; decides how many patients fit in memory.
-        augmentation: applied to whole batches.
-        device: keeps the preprocessed patients, if they fit there, and is where batches are put together: on a GPU
-            nothing is copied to it while it trains.
-        workers: threads that fill the cache.
-        cache_dir: keep the preprocessed patients in this folder too, see `StoredCases`; None for in memory alone.
-        cache_gb: what that folder may hold.
+        augmentation: of whole batches.
+        device: keeps the preprocessed patients, if they fit there, and puts batches together.
+        cache_dir, cache_gb: keep the preprocessed patients in this folder too, see `StoredCases`; None for in memory
+            alone.
     """
 
     def __init__(  # noqa: PLR0913  # the bundle gives each by name
@@ -100,7 +96,6 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
         expected_bytes_per_case: int = 0,
         augmentation: Callable[..., Any] | None = None,
         device: torch.device | str = "cpu",
-        workers: int = 2,
         cache_dir: str | Path | None = None,
         cache_gb: float = 20,
     ) -> None:
@@ -115,7 +110,7 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
             stored or transform,
             device=device,
             cache_rate=rate,
-            num_workers=workers,
+            num_workers=2,
             progress=sys.stderr.isatty() and is_first(),
             copy_cache=False,
         )
@@ -149,7 +144,7 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
         return [self.first_slice[case] + n for n, place in enumerate(self.places[case]) if place not in with_tumour]
 
     def locate(self, index: int) -> tuple[int, int]:
-        """The patient, and the number among the patient's slices, of the data set's slice `index`."""
+        """The patient, and the number among the patient's slices, of slice `index`."""
         if not 0 <= index < len(self):
             raise IndexError(f"no slice {index} among {len(self)}")  # which also ends a loop over the data set
         case = bisect_right(self.first_slice, index) - 1
@@ -166,7 +161,7 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
             numbers and the slices' numbers among the patient's.
         """
         numbers = [self.locate(index) for index in indices]
-        image, label = self._whole_stack(numbers) or self._gathered(numbers)
+        image, label = self._gathered(numbers)
         batch = {
             "image": image,
             "label": label,
@@ -178,17 +173,6 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
                 self.augmentation.set_random_state(seed=indices.seed)
             batch = {key: plain(value) for key, value in self.augmentation(batch).items()}
         return batch
-
-    def _whole_stack(self, numbers: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor] | None:
-        """Images and labels of one patient's slices in their order, as a batch of the study has them: they lie in
-        memory as they are wanted. None for any other batch.
-        """
-        case, slices, input = numbers[0][0], self.slices_per_case[numbers[0][0]], self.input
-        if self.planes or input.neighbours or input.mirrored or numbers != [(case, number) for number in range(slices)]:
-            return None
-        patient = self.case(case)
-        # Copies, since whoever gets the batch may change it.
-        return patient["image"].to(torch.float32, copy=True), patient["label"].clone()
 
     def _gathered(self, numbers: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """Images and labels of slices from anywhere."""

@@ -1,8 +1,8 @@
 """Preprocessed cases on disk, for the next run to start from.
 
-MONAI's `PersistentDataset` and its relatives do not serve here: a case is known by its files' names, so that a changed
-scan goes unseen; a file that is cut short ends the run, and one with a changed byte is believed, since `torch.load`
-compares no checksum; and it is written to a temporary folder elsewhere, from where moving may be copying.
+MONAI's `PersistentDataset` does not serve here: it knows a case by its files' names, so a changed scan goes unseen; a
+file that is cut short ends the run, and one with a changed byte is believed; and it writes to a temporary folder
+elsewhere, from where moving may be copying.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ _READING = (
 class StoredCases(Transform):
     """A chain whose results are kept in a folder, one file per case, and are read from there the next time.
 
-    A file is named after all that its content follows from, see `settings_key` and `files_key`; so nothing in it is
-    ever out of date. What has not been used for longest is removed where the folder would become too large.
+    A file is named after all that its content follows from, see `settings_key` and `files_key`, and so is never out of
+    date. What has not been used for longest is removed where the folder would become too large.
 
     Args:
         chain: gives tensors under the names in `STORED`; whatever else it gives is left out.
@@ -175,9 +175,7 @@ def files_key(data: Mapping[str, Any]) -> str:
 
 
 def packed(case: Mapping[str, Tensor]) -> bytes:
-    """A case's tensors as a file of NumPy's `.npz`: numbers with a checksum, not compressed, since unpacking would take
-    longer than reading.
-    """
+    """A case as NumPy's `.npz`, with a checksum; not compressed, since unpacking takes longer than reading."""
     content = io.BytesIO()
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in case.items()}
     np.savez(content, **arrays)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from networks.packed import PackedUNet
 from tests.support import TINY_SETTINGS, Run
 from workflows.settings.bundle_files import config_files
-from workflows.training import mixed_precision
+from workflows.training import fast_paths
 from workflows.training.cuda_graphs import ReplayingInferer
-from workflows.training.mixed_precision import Bfloat16Inferer, inferer, is_fast_on
+from workflows.training.fast_paths import Bfloat16Inferer, bfloat16_is_fast_on
 from workflows.training.train import train
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -38,7 +38,7 @@ class Watched(nn.Module):
 def test_the_network_computes_in_bfloat16_and_the_loss_gets_float32():
     torch.manual_seed(0)
     network, slices = Watched(PackedUNet(2, width=4).eval()), torch.randn(2, 2, 64, 64)
-    rounded, exact = Bfloat16Inferer()(slices, network), inferer(False, "cpu")(slices, network)
+    rounded, exact = Bfloat16Inferer()(slices, network), SimpleInferer()(slices, network)
     assert network.types == [torch.bfloat16, torch.float32]
     assert rounded.dtype is torch.float32 and not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, atol=0.05 * exact.abs().max().item(), rtol=0)
@@ -59,28 +59,28 @@ def test_weights_and_their_gradients_stay_in_float32():
 @pytest.mark.skipif(not CPUINFO.is_file(), reason="the kernel does not say what instructions the processor has")
 def test_it_is_used_where_the_processor_says_it_has_the_instructions():
     flags = next((line for line in CPUINFO.read_text().splitlines() if line.startswith("flags")), "").split()
-    assert is_fast_on("cpu") == ("avx512_bf16" in flags or "amx_bf16" in flags)
+    assert bfloat16_is_fast_on("cpu") == ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
 @pytest.mark.parametrize(("known", "fast"), [({}, False), ({"avx512_bf16": False}, False), ({"amx_bf16": True}, True)])
 def test_other_processors(known: dict[str, bool], fast: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
-    assert is_fast_on("cpu") is fast
+    assert bfloat16_is_fast_on("cpu") is fast
 
 
 def test_an_older_torch_that_does_not_say_computes_in_float32(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert not is_fast_on("cpu")
+    assert not bfloat16_is_fast_on("cpu")
 
 
 @pytest.mark.parametrize(("device", "fast"), [("cuda:0", True), ("mps", False)])
 def test_other_devices(device: str, fast: bool):
-    assert is_fast_on(device) is fast
+    assert bfloat16_is_fast_on(device) is fast
 
 
 def computed(monkeypatch: pytest.MonkeyPatch, *overlays: str, device: str = "cpu") -> dict[str, object]:
     """What train.json makes of a device with instructions for bfloat16."""
-    monkeypatch.setattr(mixed_precision, "is_fast_on", lambda device: True)
+    monkeypatch.setattr(fast_paths, "bfloat16_is_fast_on", lambda device: True)
     parser = ConfigParser()
     parser.read_config(config_files("train", overlays))
     parser["device"] = device
