@@ -138,9 +138,9 @@ def explore(
     workers: Workers = None,
 ) -> None:
     """Draw a data set, or single cases, on one page for a browser."""
-    from workflows.data.oriented import Plane
     from workflows.explore.explore import explore as run_explore
     from workflows.explore.sections import View
+    from workflows.image_files.oriented import Plane
 
     window, drawn = _slice_range(slice_range), tuple(_modalities(modalities))
     view = View(tuple(case or ()), Plane(plane), slice_index, window, drawn, caption)
@@ -167,12 +167,12 @@ def split(
     labels: Labels = None,
 ) -> None:
     """Divide the labelled cases by patient into training, validation and testing."""
-    from workflows.data.datalist import SECTIONS
     from workflows.data.find_cases import find_cases
-    from workflows.data.other_splits import adopt_split
-    from workflows.data.split import SplitPlan, make_split
     from workflows.files.json_files import write_json
     from workflows.files.outputs import check_outputs
+    from workflows.splits.datalist import SECTIONS
+    from workflows.splits.other_splits import adopt_split
+    from workflows.splits.split import SplitPlan, make_split
 
     if other and (stratify or folds or test_ids or all_cases):
         raise BadParameter("takes what the file says; only --fold belongs to it.", param_hint="--from")

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from transforms.labels import REGIONS, STUDY_MODALITIES
-from workflows.data.datalist import read_datalist
-from workflows.data.nifti_files import load_image
 from workflows.evaluation.evaluate_checkpoint import run_evaluation
 from workflows.evaluation.output_files import SCORES_FILE, SUMMARY_FILE
 from workflows.evaluation.tune import run_tuning
 from workflows.files.prediction_names import VOLUMES_FILE, map_name, report_name
 from workflows.files.run_folder import CURVES, MODEL, TUNED_SETTINGS_FILE
+from workflows.image_files.nifti_files import load_image
 from workflows.phantom.phantom import generate_dataset
 from workflows.pictures.prediction_picture import draw_prediction
 from workflows.prediction.predict import predict
+from workflows.splits.datalist import read_datalist
 from workflows.training.train import train
 
 CASES = 12

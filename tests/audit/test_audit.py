@@ -16,8 +16,8 @@ from rich.console import Console
 from workflows.audit.case_checks import CaseRecord, share_outside
 from workflows.audit.dataset_checks import Audit, audit_dataset
 from workflows.audit.table import print_table
-from workflows.data.brain import brain_mask
 from workflows.data.reading import Reading
+from workflows.image_files.brain import brain_mask
 from workflows.messages.errors import DatasetError
 
 SHAPE = (24, 24, 20)

@@ -27,7 +27,7 @@ if __name__ == "__main__":  # from a clone, installed or not
 
 from workflows.audit.case_checks import check_case
 from workflows.data.case import Case
-from workflows.data.nifti_files import load_image, read_volume
+from workflows.image_files.nifti_files import load_image, read_volume
 from workflows.messages.errors import DatasetError
 
 LIMIT_SECONDS = 2.0

@@ -24,8 +24,8 @@ from tests.data.faults import FAULTS, Fault, Patient, make_faults, remove, witho
 from tests.support import REPOSITORY, Started, start
 from workflows.data.find_cases import find_cases
 from workflows.data.reader import CaseReader
-from workflows.data.split import obtain_datalist
 from workflows.messages.errors import DatasetError, printable
+from workflows.splits.split import obtain_datalist
 
 DOCUMENT = REPOSITORY / "docs" / "faults.md"
 BEGIN, END = "<!-- faults: written by tests/data/test_faults.py -->\n", "<!-- end of faults -->\n"

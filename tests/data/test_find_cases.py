@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from transforms.labels import ENHANCING, NECROTIC_CORE, OEDEMA
-from workflows.data import nifti_files
 from workflows.data.case import Case, load_entry
 from workflows.data.convention_of_cases import decide_label_convention
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, DECATHLON, LabelConvention
-from workflows.data.nifti_files import load_image, read_voxels
+from workflows.image_files import nifti_files
 from workflows.image_files.file_content import MAX_VOXELS
+from workflows.image_files.nifti_files import load_image, read_voxels
 from workflows.messages.errors import DatasetError
 
 SHAPE = (8, 9, 10)
@@ -457,6 +457,6 @@ def test_the_limit_leaves_room_for_a_case_of_four_channels() -> None:
 
 
 def test_start_up_needs_neither_torch_nor_monai() -> None:
-    modules = "workflows.data.find_cases, workflows.audit.dataset_checks, workflows.audit.table, workflows.data.split"
+    modules = "workflows.data.find_cases, workflows.audit.dataset_checks, workflows.audit.table, workflows.splits.split"
     check = f"import sys, {modules}; sys.exit(bool({{'torch', 'monai'}} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", check], check=True, cwd=Path(__file__).parents[2])

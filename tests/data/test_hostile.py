@@ -18,14 +18,14 @@ import torch
 from networks.unet import UNet2D
 from tests.support import REPOSITORY, Run, Started
 from workflows.data.case import check_case_id
-from workflows.data.datalist import read_datalist
 from workflows.data.find_cases import find_cases
-from workflows.data.nifti_files import load_image
+from workflows.image_files.nifti_files import load_image
 from workflows.messages.errors import ConfigurationError, DatasetError, printable
 from workflows.pack import pack_bundle
 from workflows.settings.checkpoints import settings_beside
 from workflows.settings.overrides import literal_path
 from workflows.settings.weights import read_weights
+from workflows.splits.datalist import read_datalist
 
 Command = Callable[..., Started]
 AXIAL = "transforms.inputs.AxialWindow"

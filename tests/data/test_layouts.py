@@ -17,12 +17,12 @@ from transforms.labels import REGIONS
 from workflows.audit.dataset_checks import audit_dataset
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import BRATS_TO_2022
-from workflows.data.nifti_files import load_image, read_voxels
-from workflows.data.oriented import as_classes
 from workflows.data.reading import Reading
-from workflows.data.split import make_split
+from workflows.image_files.nifti_files import load_image, read_voxels
+from workflows.image_files.oriented import as_classes
 from workflows.messages.errors import DatasetError
 from workflows.scoring.per_case_csv import read_rows
+from workflows.splits.split import make_split
 
 SIZE = (24, 24, 30)
 

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from tests.support import Run, Started
-from workflows.data.oriented import Plane
 from workflows.evaluation.prediction_figures import (
     SLICES_APART,
     SliceFigures,
@@ -22,6 +21,7 @@ from workflows.evaluation.prediction_figures import (
     save_slice,
     worst_slices,
 )
+from workflows.image_files.oriented import Plane
 from workflows.messages.errors import ConfigurationError
 
 Command = Callable[..., Started]

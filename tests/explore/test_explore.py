@@ -16,8 +16,8 @@ from PIL import Image
 from tests.support import REPOSITORY, Head, Started, WritePatient, listing, start
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import BRATS_TO_2022
-from workflows.data.oriented import Plane
 from workflows.explore.sections import Picture, Section, folder_name, write_page
+from workflows.image_files.oriented import Plane
 from workflows.messages.text_tables import TextTable
 from workflows.pictures.case_scene import load_scene
 from workflows.pictures.colours import CLASS_COLOURS, WINDOW_COLOUR

@@ -14,7 +14,7 @@ import pytest
 from tests.audit.test_audit import REAL_TUMOUR_VOXELS
 from tests.support import LPS, Head, WritePatient
 from workflows.audit.case_checks import share_outside
-from workflows.data import oriented
+from workflows.data import case_images
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import BRATS_TO_2022
 from workflows.explore.data_in_words import case_lines, narrowest_window, share_of_class, windows_table
@@ -77,8 +77,8 @@ def test_a_4d_file_is_read_once_and_gives_the_same_numbers(
     write_patient()
     write_decathlon(tmp_path / "decathlon", head)
     opened: list[Any] = []
-    load = oriented.load_image
-    monkeypatch.setattr(oriented, "load_image", lambda path: opened.append(path) or load(path))
+    load = case_images.load_image
+    monkeypatch.setattr(case_images, "load_image", lambda path: opened.append(path) or load(path))
     (one,) = survey(tmp_path / "P1").cases
     assert len(opened) == 3
     found = survey(tmp_path / "decathlon")

@@ -17,8 +17,8 @@ from tests.support import Run, Started
 from transforms.inputs import AxialWindow
 from transforms.pipelines import training_preprocessing
 from workflows.data.find_cases import find_cases
-from workflows.data.nifti_files import axial_slices, check_geometry, load_image, read_voxels
 from workflows.data.reader import CaseReader
+from workflows.image_files.nifti_files import axial_slices, check_geometry, load_image, read_voxels
 from workflows.messages.errors import DatasetError
 from workflows.prediction.predict import predict
 

@@ -15,11 +15,11 @@ from tests.support import LPS, Head, Started, WritePatient
 from transforms.geometry import placed
 from transforms.inputs import AxialWindow
 from transforms.pipelines import training_preprocessing
+from workflows.data.case_images import load_label_map
 from workflows.data.find_cases import find_cases
-from workflows.data.nifti_files import load_image, read_voxels
-from workflows.data.oriented import load_label_map
 from workflows.data.reader import CaseReader
 from workflows.evaluation.evaluate_folders import score_folders
+from workflows.image_files.nifti_files import load_image, read_voxels
 from workflows.image_files.segments import Segmentation
 from workflows.messages.errors import DatasetError
 from workflows.report.report import make_report

@@ -217,7 +217,7 @@ def test_another_version_of_a_library_or_of_the_format_has_another_key(monkeypat
 
 
 @pytest.mark.parametrize(
-    "file", ["transforms/geometry.py", "workflows/data/nifti_files.py", "workflows/image_files/itk_files.py"]
+    "file", ["transforms/geometry.py", "workflows/image_files/nifti_files.py", "workflows/image_files/itk_files.py"]
 )
 def test_a_changed_line_of_code_has_another_key_wherever_the_code_lies(
     file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from transforms.geometry import axial_axis, same_place, voxel_ml
 from transforms.labels import STUDY_MODALITIES
 from transforms.windows import STUDY_WINDOW, in_own_slices
-from workflows.data.brain import brain_mask, faces
 from workflows.data.case import Case, check_case_id, load_entry
+from workflows.data.case_images import load_label_map
 from workflows.data.label_conventions import summarise_labels
-from workflows.data.nifti_files import check_geometry, digest_of, format_shape, load_image, read_volume
-from workflows.data.oriented import load_label_map, turned_like
+from workflows.image_files.brain import brain_mask, faces
+from workflows.image_files.nifti_files import check_geometry, digest_of, format_shape, load_image, read_volume
+from workflows.image_files.oriented import turned_like
 from workflows.messages.errors import DatasetError
 
 LARGEST_BRAIN_ML = 2200

@@ -17,11 +17,11 @@ from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.file_names import DATALIST_LABEL
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import LabelConvention
-from workflows.data.patients import look_alikes, patients_of
 from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.json_files import write_json
 from workflows.machine.processes import in_processes
 from workflows.messages.errors import DatasetError
+from workflows.splits.patients import look_alikes, patients_of
 
 TUMOUR_CLASSES = range(1, NUM_CLASSES)
 

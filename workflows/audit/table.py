@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from workflows.audit.case_checks import CaseRecord
 from workflows.audit.dataset_checks import Audit
 from workflows.data.file_names import DATALIST_LABEL
-from workflows.data.nifti_files import format_shape
+from workflows.image_files.nifti_files import format_shape
 from workflows.messages.errors import printable
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from typing import Any
 
 from transforms.labels import STUDY_MODALITIES
 from workflows.comparing.network_tables import TABLES, network_row, print_table, write_tables
-from workflows.data.split import STUDY_SPLIT, obtain_datalist
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import MODEL, RUN_SPLIT_FILE
@@ -22,6 +21,7 @@ from workflows.machine.processes import in_own_process
 from workflows.messages.errors import BratsError, ConfigurationError
 from workflows.settings.bundle_files import bundle_root, config_files, known_settings
 from workflows.settings.overrides import refuse_unknown
+from workflows.splits.split import STUDY_SPLIT, obtain_datalist
 from workflows.training.train import LAST_EPOCH, train
 
 warnings.filterwarnings("ignore", message="parsing config_file")  # in the networks' processes too

@@ -1,1 +1,1 @@
-"""Finds, reads and checks cases and their labels, and splits them for training."""
+"""Finds and reads cases, and decides what their labels mean."""

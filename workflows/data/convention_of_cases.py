@@ -20,7 +20,7 @@ from workflows.data.label_conventions import (
     LabelSummary,
     summarise_labels,
 )
-from workflows.data.nifti_files import load_image, read_voxels
+from workflows.image_files.nifti_files import load_image, read_voxels
 from workflows.machine.processes import allowed_processors
 from workflows.messages.errors import DatasetError
 from workflows.messages.progress import track

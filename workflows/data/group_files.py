@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transforms.labels import SEGMENTATION_SUFFIX
 from workflows.data.file_names import SESSION_FOLDER, NamedFile, is_numbering, is_part_of_case
-from workflows.data.nifti_files import is_own_map
+from workflows.image_files.nifti_files import is_own_map
 
 _ONLY_MAPS = {SEGMENTATION_SUFFIX}
 

@@ -22,7 +22,7 @@ from transforms.labels import (
     NECROTIC_CORE,
     OEDEMA,
 )
-from workflows.data.nifti_files import digest_of, load_image, read_voxels
+from workflows.image_files.nifti_files import digest_of, load_image, read_voxels
 from workflows.messages.errors import ConfigurationError, DatasetError
 
 MAX_LABEL_VALUES = 256

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from transforms.checks import CUT, FILES
 from transforms.geometry import same_place
-from workflows.data.nifti_files import check_geometry, format_shape, load_image, read_volume
-from workflows.data.oriented import turned_like
+from workflows.image_files.nifti_files import check_geometry, format_shape, load_image, read_volume
+from workflows.image_files.oriented import turned_like
 from workflows.image_files.segments import Segmentation
 from workflows.messages.errors import DatasetError
 

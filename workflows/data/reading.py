@@ -19,7 +19,7 @@ class Reading:
             `workflows.data.file_patterns`; by default the names of public data sets are known.
         labels: what the values in the label maps mean: the name of a convention, or "1=oedema,2=core,3=enhancing"; by
             default names, `dataset.json` and contents decide.
-        patient: a regular expression that finds the patient in a case's id or path, see `workflows.data.patients`; by
+        patient: a regular expression that finds the patient in a case's id or path, see `workflows.splits.patients`; by
             default known schemes of ids and folders do.
     Raises:
         ConfigurationError: if one of them is not understood.

@@ -25,7 +25,6 @@ from transforms.regions import background_outside_brain
 from transforms.slices import AXIAL_ORIENTATION, StackSlicesd, plain, spacing_mm
 from transforms.soft_labels import expand_labels
 from transforms.windows import slice_window
-from workflows.data.datalist import SECTIONS, read_datalist, samples
 from workflows.data.label_conventions import convention_named
 from workflows.evaluation.output_files import SCORE_FILES, report_scores
 from workflows.evaluation.study_computed import case_sums, study_figures, study_table, tumour_accuracy
@@ -38,6 +37,7 @@ from workflows.scoring.false_positives import FalsePositives, false_positives, p
 from workflows.scoring.per_case_csv import rows_of_case
 from workflows.scoring.pixel_sums import region_dice
 from workflows.settings.checkpoints import check_checkpoint, warn_of_trained_cases
+from workflows.splits.datalist import SECTIONS, read_datalist, samples
 
 logger = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ from transforms.files import WRITTEN_BY
 from transforms.geometry import same_place
 from transforms.windows import STUDY_WINDOW
 from workflows.data.label_conventions import summarise_labels
-from workflows.data.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
-from workflows.data.oriented import as_classes, turned_like
 from workflows.evaluation.conventions_of_sides import PREDICTION, REFERENCE, Meaning, decide_sides
 from workflows.evaluation.exchanged_classes import confusion, exchanged
 from workflows.evaluation.find_label_maps import LabelMapFolder
 from workflows.evaluation.output_files import SCORE_FILES, report_scores
 from workflows.files.outputs import check_outputs
+from workflows.image_files.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
+from workflows.image_files.oriented import as_classes, turned_like
 from workflows.image_files.segments import on_common_grid
 from workflows.machine.processes import in_processes
 from workflows.messages.errors import DatasetError

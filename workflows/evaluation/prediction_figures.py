@@ -20,11 +20,11 @@ from skimage.feature import peak_local_max
 from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND, CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
 from transforms.slices import AXIAL_ORIENTATION
-from workflows.data.brain import grey_limits
-from workflows.data.oriented import Plane, pixel_aspect, read_oriented, upright
 from workflows.evaluation.evaluate_checkpoint import run_evaluation
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import MODEL
+from workflows.image_files.brain import grey_limits
+from workflows.image_files.oriented import Plane, pixel_aspect, read_oriented, upright
 from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.pictures.case_scene import brain_box
 from workflows.pictures.drawing import add_legend, class_patches, mark_edges, save, scan_figure, show_scan

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from transforms.labels import CLASS_NAMES, MODALITY_TITLES
-from workflows.data.oriented import Plane
 from workflows.explore.survey import PROJECTION_PX, QUANTILES, Z_SCORE_EDGES, CaseSurvey, DatasetSurvey
+from workflows.image_files.oriented import Plane
 from workflows.pictures.drawing import WINDOW_RGB, chart_figure, class_rgb, mark_edges, plain
 
 RAW_BINS = 80

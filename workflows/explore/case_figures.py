@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skimage.util import montage
 
 from transforms.labels import MODALITY_TITLES, NUM_CLASSES
-from workflows.data.oriented import Plane, upright
+from workflows.image_files.oriented import Plane, upright
 from workflows.pictures.case_scene import CaseScene
 from workflows.pictures.drawing import (
     WINDOW_RGB,

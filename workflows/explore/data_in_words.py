@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from transforms.labels import CLASS_NAMES
 from transforms.windows import STUDY_WINDOW
 from workflows.data.label_conventions import LabelConvention
-from workflows.data.nifti_files import format_shape
 from workflows.explore.survey import CaseSurvey, DatasetSurvey
+from workflows.image_files.nifti_files import format_shape
 from workflows.messages.text_tables import TextTable
 
 

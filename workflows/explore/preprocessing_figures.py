@@ -16,10 +16,10 @@ from transforms.inputs import AxialWindow
 from transforms.labels import CLASS_NAMES, MODALITY_TITLES, NUM_CLASSES
 from transforms.pipelines import preprocessing
 from transforms.soft_labels import SoftLabelsd, expand_labels
-from workflows.data.brain import grey_limits
-from workflows.data.oriented import pixel_aspect, upright
 from workflows.data.reader import CaseReader
 from workflows.explore.case_figures import PANEL_IN, panels
+from workflows.image_files.brain import grey_limits
+from workflows.image_files.oriented import pixel_aspect, upright
 from workflows.pictures.case_scene import CaseScene
 from workflows.pictures.drawing import add_legend, class_patches, mark_edges, scan_figure, show_scan
 

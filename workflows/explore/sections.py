@@ -15,10 +15,10 @@ from transforms.labels import MODALITIES
 from transforms.windows import STUDY_WINDOW
 from workflows.data.case import Case
 from workflows.data.label_conventions import LabelConvention
-from workflows.data.oriented import Plane
 from workflows.explore.data_in_words import case_lines, cases_table, dataset_lines, windows_table
 from workflows.explore.survey import CaseSurvey, DatasetSurvey
 from workflows.files.text_files import filled_template, write_text
+from workflows.image_files.oriented import Plane
 from workflows.messages.progress import track
 from workflows.messages.text_tables import TextTable
 

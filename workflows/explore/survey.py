@@ -15,12 +15,13 @@ from transforms.boxes import bounding_box, corners
 from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND, CLASS_NAMES
 from transforms.windows import in_own_slices
-from workflows.data.brain import brain_mask
 from workflows.data.case import Case
+from workflows.data.case_images import load_label_map, read_modalities
 from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.label_conventions import LabelConvention, summarise_labels
-from workflows.data.nifti_files import format_shape, read_voxels
-from workflows.data.oriented import load_label_map, oriented, read_modalities
+from workflows.image_files.brain import brain_mask
+from workflows.image_files.nifti_files import format_shape, read_voxels
+from workflows.image_files.oriented import oriented
 from workflows.machine.processes import in_processes
 from workflows.messages.errors import DatasetError
 

@@ -1,1 +1,1 @@
-"""Reads files of voxels that are not NIfTI, and refuses by name what is no image."""
+"""Reads files of voxels: NIfTI, MetaImage, NRRD; refuses by name what is no image, and turns volumes."""

@@ -22,8 +22,8 @@ from torch.utils.tensorboard.summary import hparams
 from transforms.inputs import Input, shown_itself, slice_shape
 from transforms.labels import CLASS_NAMES, NUM_CLASSES, REGIONS
 from transforms.regions import background_outside_brain
-from workflows.data.brain import grey_limits
 from workflows.files.run_folder import RUN_CONFIGURATION, run_configuration
+from workflows.image_files.brain import grey_limits
 from workflows.monitoring.best_epoch import BestEpoch
 from workflows.pictures.colours import CLASS_COLOURS
 from workflows.pictures.drawing import OVERLAY_OPACITY, class_rgb

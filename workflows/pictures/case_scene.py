@@ -12,20 +12,12 @@ from numpy.typing import NDArray
 
 from transforms.boxes import Box, bounding_box, widened
 from transforms.windows import in_own_slices
-from workflows.data.brain import brain_mask, grey_limits
 from workflows.data.case import Case
+from workflows.data.case_images import load_label_map, read_modalities
 from workflows.data.label_conventions import LabelConvention
-from workflows.data.nifti_files import format_shape
-from workflows.data.oriented import (
-    OrientedVolume,
-    Plane,
-    as_classes,
-    load_label_map,
-    oriented,
-    pixel_aspect,
-    read_modalities,
-    upright,
-)
+from workflows.image_files.brain import brain_mask, grey_limits
+from workflows.image_files.nifti_files import format_shape
+from workflows.image_files.oriented import OrientedVolume, Plane, as_classes, oriented, pixel_aspect, upright
 from workflows.messages.errors import DatasetError
 
 MARGIN_MM = 6

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from transforms.files import PNG_METADATA
 from transforms.labels import CLASS_NAMES
-from workflows.data.oriented import Plane
 from workflows.files.text_files import write_or_refuse
+from workflows.image_files.oriented import Plane
 from workflows.pictures.colours import BACKGROUND_COLOUR, CLASS_COLOURS, WINDOW_COLOUR, Colour
 
 OVERLAY_OPACITY = 0.6

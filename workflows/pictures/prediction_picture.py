@@ -10,10 +10,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transforms.labels import ENHANCING, MODALITY_TITLES
-from workflows.data.brain import brain_mask, grey_limits
+from workflows.data.case_images import load_label_map
 from workflows.data.convention_of_cases import decide_label_convention
 from workflows.data.find_cases import find_cases
-from workflows.data.oriented import Plane, as_classes, load_label_map, oriented, read_oriented, upright
+from workflows.image_files.brain import brain_mask, grey_limits
+from workflows.image_files.oriented import Plane, as_classes, oriented, read_oriented, upright
 from workflows.messages.errors import DatasetError
 from workflows.pictures.case_scene import brain_box
 from workflows.pictures.drawing import add_legend, class_patches, save, scan_figure, show_scan

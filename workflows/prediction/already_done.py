@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from transforms.files import sha256_of
-from workflows.data.nifti_files import split_channel
 from workflows.files.prediction_names import map_name, record_name
+from workflows.image_files.nifti_files import split_channel
 
 DECIDING = ("inputs", "checkpoint_sha256", "averaged_with", "settings", "labels", "bundle_version")
 """What a record must have in common with the one that would be written now."""

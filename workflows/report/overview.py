@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from transforms.files import WRITTEN_BY, write_whole
 from transforms.labels import BACKGROUND, REGION_NAMES, REGIONS
-from workflows.data.brain import grey_limits
 from workflows.files.prediction_names import OVERVIEW_FILE, report_name, thumbnail_name
+from workflows.image_files.brain import grey_limits
 from workflows.pictures.colours import CLASS_COLOURS
 from workflows.report.page import Report, render
 from workflows.report.volumes import extent_of_brain

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND, CLASS_NAMES, ENHANCING_IN_FILES_TO_2022, MODALITY_TITLES, NUM_CLASSES
-from workflows.data.brain import brain_mask
 from workflows.data.case import Case
 from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.label_conventions import (
@@ -25,9 +24,10 @@ from workflows.data.label_conventions import (
     LabelSummary,
     summarise_labels,
 )
-from workflows.data.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
-from workflows.data.oriented import as_classes
 from workflows.files.prediction_names import PROBABILITIES, UNCERTAINTY, map_name, record_name
+from workflows.image_files.brain import brain_mask
+from workflows.image_files.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
+from workflows.image_files.oriented import as_classes
 from workflows.image_files.segments import on_grid
 from workflows.messages.errors import DatasetError
 from workflows.report.volumes import Grid, pack_image

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.geometry import same_place
-from workflows.data.brain import brain_mask, grey_limits
-from workflows.data.nifti_files import read_voxels
+from workflows.image_files.brain import brain_mask, grey_limits
+from workflows.image_files.nifti_files import read_voxels
 from workflows.pictures.case_scene import brain_box
 
 BRAIN_MARGIN_MM = 6.0

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 from transforms.files import remove_partial, write_whole
 from transforms.labels import NUM_CLASSES
 from transforms.windows import slice_window
-from workflows.data.datalist import SECTIONS, samples
 from workflows.data.label_conventions import convention_named
-from workflows.data.nifti_files import axial_slices
 from workflows.data.reading import BY_NAMES, Reading
-from workflows.data.split import obtain_datalist
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import CURVES, LAST, LOG, MODEL, RUN_CONFIGURATION, RUN_SPLIT_FILE, run_configuration
+from workflows.image_files.nifti_files import axial_slices
 from workflows.machine.allocation import keep_freed_memory, spare_collector_the_imports
 from workflows.machine.ranks import continue_command, from_first, is_first, wait_for_all
 from workflows.machine.stopping import exit_status
@@ -29,6 +27,8 @@ from workflows.messages.errors import ConfigurationError, DatasetError
 from workflows.settings.bundle_files import config_files
 from workflows.settings.overrides import refuse_misspelt, run_workflow, running_workflow
 from workflows.settings.setting_checks import NONE, refuse_lost_code
+from workflows.splits.datalist import SECTIONS, samples
+from workflows.splits.split import obtain_datalist
 
 if TYPE_CHECKING:
     from transforms.inputs import Input

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from transforms.files import sha256_of, write_whole
 from transforms.slices import plain
-from workflows.data.nifti_files import split_channel
+from workflows.image_files.nifti_files import split_channel
 from workflows.messages.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ IN_USE_S = 3600
 _OURS = re.compile(r"(\.\d+\.partial\.)?[0-9a-f]{16}-[0-9a-f]{32}\.case\.npz")
 _CODE = Path(__file__).resolve().parents[2]
 _READING = (
-    *("workflows/data/reader.py", "workflows/data/nifti_files.py", "workflows/image_files/file_content.py"),
+    *("workflows/data/reader.py", "workflows/image_files/nifti_files.py", "workflows/image_files/file_content.py"),
     *("workflows/image_files/itk_files.py", "workflows/image_files/segments.py"),
 )
 

@@ -13,14 +13,14 @@ import pytest
 
 from tests.support import Started
 from transforms.labels import STUDY_MODALITIES
-from workflows.data import split as splitting
 from workflows.data.case import Case, FoundDataset
-from workflows.data.datalist import SECTIONS, read_datalist, samples
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import BRATS_TO_2022, LabelSummary
-from workflows.data.split import SplitPlan, make_split, obtain_datalist
 from workflows.files.json_files import write_json
 from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.splits import split as splitting
+from workflows.splits.datalist import SECTIONS, read_datalist, samples
+from workflows.splits.split import SplitPlan, make_split, obtain_datalist
 
 SHAPE = (4, 4, 4)
 

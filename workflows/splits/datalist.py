@@ -11,7 +11,7 @@ from transforms.labels import MODALITIES
 from workflows.data.case import path_below
 from workflows.data.file_names import DATALIST_LABEL
 from workflows.data.label_conventions import convention_named
-from workflows.data.nifti_files import split_channel
+from workflows.image_files.nifti_files import split_channel
 from workflows.messages.errors import ConfigurationError, DatasetError
 
 SECTIONS = ("training", "validation", "testing")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support import Started
-from workflows.data.datalist import read_datalist
 from workflows.data.find_cases import find_cases
-from workflows.data.other_splits import adopt_split
-from workflows.data.split import make_split
 from workflows.messages.errors import BratsError, DatasetError
+from workflows.splits.datalist import read_datalist
+from workflows.splits.other_splits import adopt_split
+from workflows.splits.split import make_split
 
 CASES = [f"BraTS20_Training_00{number}" for number in (1, 2, 3)]
 NNUNET = [{"train": CASES[:2], "val": CASES[2:]}, {"train": CASES[1:], "val": CASES[:1]}]

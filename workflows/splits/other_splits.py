@@ -9,9 +9,9 @@ from typing import Any
 from transforms.labels import STUDY_MODALITIES
 from workflows.data.case import FoundDataset, path_below
 from workflows.data.convention_of_cases import decide_label_convention
-from workflows.data.datalist import is_split_of_others, read_split_file
-from workflows.data.split import section_of, usable_cases
 from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.splits.datalist import is_split_of_others, read_split_file
+from workflows.splits.split import section_of, usable_cases
 
 Names = Mapping[str, Sequence[str]]
 """The cases of each section, by id or by one of their files."""

@@ -19,14 +19,14 @@ from transforms.files import write_whole
 from transforms.labels import STUDY_MODALITIES
 from workflows.data.case import Case, FoundDataset, load_entry
 from workflows.data.convention_of_cases import label_convention_of, survey_labels
-from workflows.data.datalist import ALL_CASES, SECTIONS, read_datalist
 from workflows.data.find_cases import find_cases
-from workflows.data.patients import look_alikes, patients_of
 from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import RUN_SPLIT_FILE
 from workflows.messages.errors import ConfigurationError, DatasetError, printable
+from workflows.splits.datalist import ALL_CASES, SECTIONS, read_datalist
+from workflows.splits.patients import look_alikes, patients_of
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import REPOSITORY
-from workflows.data import split as splitting
 from workflows.data.case import Case, FoundDataset
-from workflows.data.datalist import SECTIONS
 from workflows.data.label_conventions import BRATS_TO_2022, LabelSummary
-from workflows.data.patients import PATIENTS_BY_DATA_SET, look_alikes, patient_of, patients_of
-from workflows.data.split import SplitPlan, make_split
 from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.splits import split as splitting
+from workflows.splits.datalist import SECTIONS
+from workflows.splits.patients import PATIENTS_BY_DATA_SET, look_alikes, patient_of, patients_of
+from workflows.splits.split import SplitPlan, make_split
 
 DOCUMENT = REPOSITORY / "docs" / "how-to" / "patients.md"
 

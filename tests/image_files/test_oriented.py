@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from workflows.data.oriented import OrientedVolume, Plane, oriented, pixel_aspect, upright
+from workflows.image_files.oriented import OrientedVolume, Plane, oriented, pixel_aspect, upright
 
 RAS_SHAPE = (6, 8, 10)
 MARKS = {

@@ -1,0 +1,1 @@
+"""Divides cases by patient into sections for training, validation and testing."""
