@@ -86,6 +86,16 @@ def _spoilt(values: dict[int, float]) -> Callable[[np.ndarray], np.ndarray]:
     return spoil
 
 
+def _turned(what: str) -> Callable[[Patient], None]:
+    """One file in RAS, where the others are in LPS."""
+
+    def turn(patient: Patient) -> None:
+        image = nib.as_closest_canonical(patient.image(what))
+        patient.save(what, np.asarray(image.dataobj), image.affine)
+
+    return turn
+
+
 def _swap_orientation(image: nib.Nifti1Image) -> nib.Nifti1Image:
     orientation = nib.orientations
     there = orientation.ornt_transform(nib.io_orientation(image.affine), orientation.axcodes2ornt(("A", "I", "R")))
@@ -250,6 +260,14 @@ FAULTS = (
         says="affine",
     ),
     Fault("turned_axes", "all images stored along other axes, flipped", lambda p: p.each(_swap_orientation), ""),
+    Fault("turned_labels", "only the label map along other axes", _turned("seg"), ""),
+    Fault("turned_image", "only T1ce along other axes", _turned("t1ce"), ""),
+    Fault(
+        "two_micrometres",
+        "an origin 2 µm beside the others",
+        lambda p: p.save("seg", np.asarray(p.image("seg").dataobj), p.image("seg").affine + np.eye(4, k=3) * 0.002),
+        "",
+    ),
     Fault("thick_slices", "anisotropic voxels, slices of 4 mm", lambda p: p.each(_thick_slices), ""),
     Fault("no_volume", "an affine that spans no volume", _without_volume, says="does not describe a volume"),
     Fault("nan", "NaN in one voxel", lambda p: p.change("t1ce", _spoilt({99: np.nan})), says="1 voxels are not finite"),
@@ -288,6 +306,9 @@ FAULTS = (
     ),
     Fault(
         "whole_floats", "labels as floats, 1.0 2.0 4.0", lambda p: p.change("seg", lambda v: v.astype(np.float32)), ""
+    ),
+    Fault(
+        "near_labels", "labels 0.9999, 1.9998 and 3.9996", lambda p: p.change("seg", lambda v: v * np.float32(0.9999)), ""
     ),
     Fault(
         "half_labels", "labels 0.5, 1, 2", lambda p: p.change("seg", lambda v: v / np.float32(2)), "audit train", "0.5"

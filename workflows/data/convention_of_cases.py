@@ -20,6 +20,7 @@ from workflows.data.label_conventions import (
     LabelSummary,
     summarise_labels,
 )
+from workflows.image_files.itk_files import names_classes
 from workflows.image_files.nifti_files import load_image, read_voxels
 from workflows.machine.processes import allowed_processors
 from workflows.messages.errors import DatasetError
@@ -41,6 +42,10 @@ def _from_2023(labels: Labels) -> LabelConvention | None:
     if 4 not in labels:
         return BRATS_FROM_2023
     return AFTER_TREATMENT if 3 in labels else None
+
+
+def _from_2023_with_cavity(labels: Labels) -> LabelConvention:
+    return AFTER_TREATMENT if 4 in labels else BRATS_FROM_2023  # what named segments are read as
 
 
 def _paediatric(labels: Labels) -> LabelConvention | None:
@@ -128,6 +133,8 @@ def named_decision(case: Case) -> Decision:
 
     Label maps without images, named after cases of BraTS to 2022, may come from nnU-Net, which orders them otherwise.
     """
+    if case.segmentation and names_classes(case.segmentation):
+        return _from_2023_with_cavity
     text = " ".join([case.id, *(file.name for file in case.images.values())])
     decision = next((decision for pattern, decision in NAMED if pattern.search(text)), _unknown)
     return _unknown if decision is _to_2022 and not case.images else decision

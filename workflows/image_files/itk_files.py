@@ -22,10 +22,11 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from workflows.image_files.file_content import opened, refuse_cut, refuse_no_image, refuse_shape
-from workflows.image_files.segments import Segmentation, label_map_of, segments_in
+from workflows.image_files.segments import Segmentation, label_map_of, meaning_of, segments_in
 from workflows.messages.errors import DatasetError
 
 ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
+SEGMENTATION_ENDING = ".seg.nrrd"
 HEADER_BYTES = 2**20
 ZLIB_OR_GZIP = 47
 """For `zlib.decompressobj`, which then tells the two apart: MetaImage has the one, NRRD the other."""
@@ -116,6 +117,17 @@ def itk_grid(file: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """Shape and affine of an image, from its header alone."""
     header = _read_header(file)
     return header.shape, header.affine
+
+
+def names_classes(file: Path) -> bool:
+    """Whether a file is a segmentation of 3D Slicer whose segments are all called after classes."""
+    if not file.name.lower().endswith(SEGMENTATION_ENDING):
+        return False
+    try:
+        segments = segments_in(_read_header(file).fields, file)
+    except DatasetError:
+        return False
+    return bool(segments) and all(meaning_of(segment.name) for segment in segments)
 
 
 def read_itk_file(file: Path) -> nib.Nifti1Image:

@@ -98,7 +98,7 @@ def _order(meaning: tuple[int, bool]) -> tuple[bool, bool]:
 
 def _labels(segments: Sequence[Segment], file: Path) -> list[tuple[int, bool]]:
     """The label of each segment, and whether it is a region."""
-    found = [_meaning(segment.name) for segment in segments]
+    found = [meaning_of(segment.name) for segment in segments]
     known = [meaning for meaning in found if meaning]
     if len(known) == len(segments):
         if any(region for _, region in known) and not {NECROTIC_CORE, ENHANCING} <= {label for label, _ in known}:
@@ -112,7 +112,8 @@ def _labels(segments: Sequence[Segment], file: Path) -> list[tuple[int, bool]]:
     return [(segment.value, False) for segment in segments]
 
 
-def _meaning(name: str) -> tuple[int, bool] | None:
+def meaning_of(name: str) -> tuple[int, bool] | None:
+    """The label of a segment of this name, and whether it is a region; None where the name says nothing."""
     words = name.replace("_", " ").lower()
     return next(((label, region) for pattern, label, region in MEANINGS if re.search(pattern, words)), None)
 
