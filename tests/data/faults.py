@@ -308,7 +308,10 @@ FAULTS = (
         "whole_floats", "labels as floats, 1.0 2.0 4.0", lambda p: p.change("seg", lambda v: v.astype(np.float32)), ""
     ),
     Fault(
-        "near_labels", "labels 0.9999, 1.9998 and 3.9996", lambda p: p.change("seg", lambda v: v * np.float32(0.9999)), ""
+        "near_labels",
+        "labels 0.9999, 1.9998 and 3.9996",
+        lambda p: p.change("seg", lambda v: v * np.float32(0.9999)),
+        "",
     ),
     Fault(
         "half_labels", "labels 0.5, 1, 2", lambda p: p.change("seg", lambda v: v / np.float32(2)), "audit train", "0.5"

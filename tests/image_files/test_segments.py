@@ -19,6 +19,7 @@ from workflows.data.case_images import load_label_map
 from workflows.data.find_cases import find_cases
 from workflows.data.reader import CaseReader
 from workflows.evaluation.evaluate_folders import score_folders
+from workflows.evaluation.find_label_maps import find_label_maps
 from workflows.image_files.nifti_files import load_image, read_voxels
 from workflows.image_files.segments import Segmentation
 from workflows.messages.errors import DatasetError
@@ -164,7 +165,7 @@ def test_a_case_with_a_cut_segmentation_is_found_audited_reported_and_trained_on
     assert case.id == "P1"
     assert isinstance(load_image(case.segmentation or patient), Segmentation)
     assert np.array_equal(read_voxels(load_label_map(case)), expected)
-    ended = command("audit", patient, "--slice-range", "0:40", "--workers", 1)
+    ended = command("audit", patient, "--slice-range", "0:40", "--list", "--workers", 1)
     assert ended.status == 0 and "P1.seg.nrrd" in ended.stdout, ended.stdout
     reference = make_report(case, patient).reference
     assert reference is not None and np.array_equal(reference[::-1, ::-1], expected)
@@ -187,7 +188,10 @@ def test_a_cut_segmentation_as_prediction_or_reference_has_the_scores_of_the_who
     moved = np.roll(head["seg"], 1, axis=0)
     save(other / "P1.seg.nrrd", moved[4:40, 10:45, 4:38], CLASSES, (4, 10, 4))
     for predictions, references in ((cut, whole), (whole, cut)):
-        assert {row["dice"] for row in score_folders(predictions, references, workers=1).rows} == {1.0}
+        assert {
+            row["dice"]
+            for row in score_folders(find_label_maps(predictions), find_label_maps(references), workers=1).rows
+        } == {1.0}
     beside = [score_folders(*pair, workers=1).rows for pair in ((cut, other), (other, cut), (whole, other))]
     for row, turned, same in zip(*beside, strict=True):
         assert row["dice"] == turned["dice"] == same["dice"] < 1
@@ -196,7 +200,7 @@ def test_a_cut_segmentation_as_prediction_or_reference_has_the_scores_of_the_who
 
 def test_a_segmentation_of_another_patient_is_refused_in_one_line(patient: Path, command: Callable[..., Started]):
     save(patient / "P1.seg.nrrd", in_columns(0, 1, 2, 4), CLASSES, (100, 0, 0))
-    ended = command("audit", patient, "--slice-range", "0:40", "--workers", 1)
+    ended = command("audit", patient, "--slice-range", "0:40", "--list", "--workers", 1)
     assert ended.status == 1
     assert "12 labelled voxels lie outside the images; save it in 3D Slicer" in " ".join(ended.stdout.split())
 

@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE, OEDEMA
 from workflows.data.case import Case, path_below
 from workflows.data.file_names import DATASET_FILE, IMAGE_FILE, MODALITY_OF_SUFFIX
-from workflows.data.label_conventions import DECATHLON, LabelConvention, convention_of
+from workflows.data.label_conventions import DECATHLON, RESECTION_CAVITY, LabelConvention, convention_of
+from workflows.image_files.class_names import CAVITY, meaning_of
 from workflows.messages.errors import DatasetError
-
-RESECTION_CAVITY = "resection cavity"
-_WORDS = (
-    (r"background|^bg$", BACKGROUND),
-    (r"cavity|^rc$", BACKGROUND),
-    (r"non[ _-]?enh|necro|cyst|^(?:ncr|nec|net|netc|nenc|ncr[/_ ]?net|cc)$", NECROTIC_CORE),
-    (r"o?edema|snfh|flair|infiltrat|^ed$", OEDEMA),
-    (r"enhanc|active|^(?:et|at|gd)$", ENHANCING),
-)
-"""What a label is called, in lower case, and its class; the first that fits holds."""
-_REGIONS = (
-    (r"non[ _-]?enh|cavity|o?edema|necro", None),  # no region of BraTS
-    (r"enhanc|^et$", ENHANCING),
-    (r"core|^tc$", NECROTIC_CORE),
-    (r"whole|complete|^wt$", OEDEMA),
-)
-"""What a region is called, and the class of the values that lie in it and in no smaller region."""
 
 
 def listed_cases(folder: Path) -> list[Case] | None:
@@ -120,12 +104,12 @@ def _channels(stated: object, source: Path) -> tuple[str, ...]:
 def _convention(stated: object, source: Path) -> LabelConvention:
     """What `labels` describes: {"1": "edema", …} (Decathlon), {"edema": 1, …} or {"whole tumor": [1, 2, 3], …}."""
     try:
-        named = [(name, values) for name, values in _by_name(cast(Mapping[str, object], stated))]
+        named = list(_by_name(cast(Mapping[str, object], stated)))
         if any(isinstance(values, list) for _, values in named):
             return convention_of(_classes_of_regions(named))
-        classes = {int(cast(int, value)): _class_called(name) for name, value in named}
-        cavities = {int(cast(int, value)): RESECTION_CAVITY for name, value in named if "cavity" in name}
-        return convention_of(classes, cavities)
+        meanings = {int(cast(int, value)): _class_called(name) for name, value in named}
+        names = {value: RESECTION_CAVITY for value, index in meanings.items() if index == CAVITY}
+        return convention_of({value: _without_cavity(index) for value, index in meanings.items()}, names)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(
             f"{source}: 'labels' is not understood: {stated!r}; say what they mean by  --labels."
@@ -135,33 +119,31 @@ def _convention(stated: object, source: Path) -> LabelConvention:
 def _by_name(stated: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for key, value in stated.items():
         name, number = (value, key) if str(key).strip().isdigit() else (key, value)
-        yield str(name).strip().lower(), number
+        yield str(name), number
 
 
 def _class_called(name: str) -> int:
-    for pattern, index in _WORDS:
-        if re.search(pattern, name):
-            return index
-    raise KeyError(name)
+    meaning = meaning_of(name)
+    if meaning is None or meaning.is_region:
+        raise KeyError(name)
+    return meaning.label
 
 
-def _classes_of_regions(named: list[tuple[str, object]]) -> dict[int, int]:
+def _without_cavity(index: int) -> int:
+    return BACKGROUND if index == CAVITY else index
+
+
+def _classes_of_regions(named: Sequence[tuple[str, object]]) -> dict[int, int]:
     """The class of each value: that of the smallest region that holds it."""
     held: dict[int, tuple[int, int]] = {}
     for name, values in named:
-        if _is_background(name):
-            continue
-        index = next(index for pattern, index in (*_REGIONS, (r"", None)) if re.search(pattern, name))
-        if index is None:
+        meaning = meaning_of(name)
+        if meaning is None or not (meaning.is_region or meaning.label in (ENHANCING, BACKGROUND)):
             raise KeyError(name)
         members = [int(value) for value in (values if isinstance(values, list) else [cast(int, values)])]
-        for value in members:
-            held[value] = min(held.get(value, (len(members) + 1, index)), (len(members), index))
+        for value in members if meaning.label != BACKGROUND else ():
+            held[value] = min(held.get(value, (len(members) + 1, 0)), (len(members), meaning.label))
     classes = {value: index for value, (_, index) in held.items()}
     if set(classes.values()) != {NECROTIC_CORE, OEDEMA, ENHANCING}:
         raise ValueError("the regions do not tell three classes apart")
     return classes
-
-
-def _is_background(name: str) -> bool:
-    return re.search(_WORDS[0][0], name) is not None

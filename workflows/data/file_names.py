@@ -40,7 +40,9 @@ NOT_TUMOUR = re.compile(
 
 MODALITY_OF_SUFFIX = {suffix: modality for modality, suffixes in MODALITY_SUFFIXES.items() for suffix in suffixes}
 
-EXTENSIONS = (".nii", ".nii.gz", ".nii.gz.gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".seg.nrrd")
+SLICER_ENDING = ".seg.nrrd"
+"""Of a segmentation of 3D Slicer, whatever else its name says."""
+EXTENSIONS = (".nii", ".nii.gz", ".nii.gz.gz", ".mha", ".mhd", ".nrrd", ".nhdr", SLICER_ENDING)
 """In order of preference where a folder holds one image twice: the least packed is read fastest."""
 
 DATALIST_LABEL = "label"
@@ -116,6 +118,10 @@ class NamedFile:
         if match := _BRATS_2013.fullmatch(stem):
             kind = MODALITY_OF_SUFFIX.get(match["suffix"].lower(), SEGMENTATION_SUFFIX)
             return cls(kind, "", 0, packing, True, match["suffix"].lower())
+        if file["extension"].lower() == SLICER_ENDING and not _SEGMENTATION.fullmatch(stem):
+            drawn_on = _IMAGE.fullmatch(stem)
+            case = (drawn_on["case"] or "") if drawn_on else stem
+            return cls(SEGMENTATION_SUFFIX, _case_id(case), 0, packing, True, SEGMENTATION_SUFFIX)
         if match := _IMAGE.fullmatch(stem):
             return cls._image(match, packing)
         if match := _SEGMENTATION.fullmatch(stem):

@@ -26,6 +26,8 @@ from workflows.image_files.nifti_files import digest_of, load_image, read_voxels
 from workflows.messages.errors import ConfigurationError, DatasetError
 
 MAX_LABEL_VALUES = 256
+RESECTION_CAVITY = "resection cavity"
+"""Counted as background, since the network knows no such class."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ AFTER_TREATMENT = LabelConvention(
     "brats-after-treatment",
     "BraTS after treatment (from 2024 on), enhancing tumour is 3, the resection cavity 4 counts as background",
     {**BRATS_FROM_2023.classes, 4: BACKGROUND},
-    {4: "resection cavity"},
+    {4: RESECTION_CAVITY},
 )
 PAEDIATRIC = LabelConvention(
     "brats-peds",

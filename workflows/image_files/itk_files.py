@@ -21,8 +21,9 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from workflows.image_files.class_names import meaning_of
 from workflows.image_files.file_content import opened, refuse_cut, refuse_no_image, refuse_shape
-from workflows.image_files.segments import Segmentation, label_map_of, meaning_of, segments_in
+from workflows.image_files.segments import Segmentation, label_map_of, segments_in
 from workflows.messages.errors import DatasetError
 
 ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")

@@ -16,23 +16,10 @@ from numpy.typing import NDArray
 
 from transforms.geometry import placed
 from transforms.labels import BACKGROUND, ENHANCING, NECROTIC_CORE, OEDEMA
+from workflows.image_files.class_names import Meaning, meaning_of
 from workflows.image_files.file_content import refuse_shape
 from workflows.messages.errors import DatasetError
 
-CAVITY = 4
-REGION = True
-MEANINGS = (
-    (r"background", BACKGROUND, False),
-    (r"edema|\bed\b|\bsnfh\b|flair hyper", OEDEMA, False),
-    (r"necro|non.*enh|\bncr\b|\bnetc?\b", NECROTIC_CORE, False),
-    (r"enhanc|\bet\b", ENHANCING, False),
-    (r"cavity|\brc\b", CAVITY, False),
-    (r"tumou?r core|\btc\b", NECROTIC_CORE, REGION),
-    (r"whole tumou?r|\bwt\b", OEDEMA, REGION),
-)
-"""What the name of a segment means, by the first pattern found in it: a label as in BraTS from 2023 on, which classes
-have as their index; and whether other segments may lie in it.
-"""
 KNOWN = "necrosis, edema, enhancing tumor, resection cavity, or the regions TC and WT"
 
 
@@ -67,7 +54,7 @@ def segments_in(fields: Mapping[str, str], file: Path) -> list[Segment]:
 def label_map_of(layers: NDArray[Any], segments: Sequence[Segment], file: Path) -> NDArray[np.uint8]:
     """One label map from the layers of a segmentation.
 
-    Segments that are named after classes get the labels of `MEANINGS`, whatever their values; others keep their values.
+    Segments that are named after classes get the class's index, a cavity 4, whatever their values; others keep theirs.
 
     Args:
         layers: (x, y, z, layers).
@@ -90,13 +77,13 @@ def label_map_of(layers: NDArray[Any], segments: Sequence[Segment], file: Path) 
     return label_map
 
 
-def _order(meaning: tuple[int, bool]) -> tuple[bool, bool]:
+def _order(meaning: Meaning) -> tuple[bool, bool]:
     """Regions first, the whole tumour before its core."""
     label, region = meaning
     return not region, label != OEDEMA
 
 
-def _labels(segments: Sequence[Segment], file: Path) -> list[tuple[int, bool]]:
+def _labels(segments: Sequence[Segment], file: Path) -> list[Meaning]:
     """The label of each segment, and whether it is a region."""
     found = [meaning_of(segment.name) for segment in segments]
     known = [meaning for meaning in found if meaning]
@@ -109,13 +96,7 @@ def _labels(segments: Sequence[Segment], file: Path) -> list[tuple[int, bool]]:
         raise DatasetError(f"{file}: the segments {strange} are no known classes; call each of them {KNOWN}.")
     if len({segment.value for segment in segments}) < len(segments) or max(s.value for s in segments) > 255:
         raise DatasetError(f"{file}: nothing tells the segments {strange} apart; call each of them {KNOWN}.")
-    return [(segment.value, False) for segment in segments]
-
-
-def meaning_of(name: str) -> tuple[int, bool] | None:
-    """The label of a segment of this name, and whether it is a region; None where the name says nothing."""
-    words = name.replace("_", " ").lower()
-    return next(((label, region) for pattern, label, region in MEANINGS if re.search(pattern, words)), None)
+    return [Meaning(segment.value) for segment in segments]
 
 
 def _refuse_strangers(layers: NDArray[Any], segments: Sequence[Segment], whose: Sequence[int], file: Path) -> None:

@@ -47,7 +47,11 @@ _OURS = re.compile(r"(\.\d+\.partial\.)?[0-9a-f]{16}-[0-9a-f]{32}\.case\.npz")
 _CODE = Path(__file__).resolve().parents[2]
 _READING = (
     *("workflows/data/reader.py", "workflows/image_files/nifti_files.py", "workflows/image_files/file_content.py"),
-    *("workflows/image_files/itk_files.py", "workflows/image_files/segments.py"),
+    *(
+        "workflows/image_files/itk_files.py",
+        "workflows/image_files/segments.py",
+        "workflows/image_files/class_names.py",
+    ),
 )
 
 
