@@ -192,7 +192,7 @@ def test_a_cut_segmentation_as_prediction_or_reference_has_the_scores_of_the_who
             row["dice"]
             for row in score_folders(find_label_maps(predictions), find_label_maps(references), workers=1).rows
         } == {1.0}
-    beside = [score_folders(*pair, workers=1).rows for pair in ((cut, other), (other, cut), (whole, other))]
+    beside = [score_folders(*map(find_label_maps, pair), workers=1).rows for pair in ((cut, other), (other, cut), (whole, other))]
     for row, turned, same in zip(*beside, strict=True):
         assert row["dice"] == turned["dice"] == same["dice"] < 1
         assert row["hd95_mm"] == turned["hd95_mm"] == same["hd95_mm"] == 1
