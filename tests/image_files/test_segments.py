@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -187,12 +188,13 @@ def test_a_cut_segmentation_as_prediction_or_reference_has_the_scores_of_the_who
     (patient / "P1.seg.nrrd").rename(cut / "P1.seg.nrrd")
     moved = np.roll(head["seg"], 1, axis=0)
     save(other / "P1.seg.nrrd", moved[4:40, 10:45, 4:38], CLASSES, (4, 10, 4))
+
+    def scored(predictions: Path, references: Path) -> list[dict[str, Any]]:
+        return score_folders(find_label_maps(predictions), find_label_maps(references), workers=1).rows
+
     for predictions, references in ((cut, whole), (whole, cut)):
-        assert {
-            row["dice"]
-            for row in score_folders(find_label_maps(predictions), find_label_maps(references), workers=1).rows
-        } == {1.0}
-    beside = [score_folders(*map(find_label_maps, pair), workers=1).rows for pair in ((cut, other), (other, cut), (whole, other))]
+        assert {row["dice"] for row in scored(predictions, references)} == {1.0}
+    beside = [scored(*pair) for pair in ((cut, other), (other, cut), (whole, other))]
     for row, turned, same in zip(*beside, strict=True):
         assert row["dice"] == turned["dice"] == same["dice"] < 1
         assert row["hd95_mm"] == turned["hd95_mm"] == same["hd95_mm"] == 1
