@@ -10,34 +10,50 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, NormalizeIntensity, NormalizeIntensityd, RandomizableTransform
 from torch import Tensor
 
+from transforms.background import find_background
 from transforms.boxes import box_around
+from transforms.labels import MODALITY_TITLES
 from transforms.slices import plain, spacing_mm
 from transforms.windows import slice_window
 
-
-def border_values(image: Tensor) -> Tensor:
-    """The background value of each channel: the median over the faces of the volume.
-
-    Args:
-        image: (C, H, W, D).
-    Returns:
-        (C,); zero for scans as BraTS publishes them, something else for copies that were z-scored.
-    """
-    faces = [image.select(axis, index).flatten(1) for axis in (1, 2, 3) for index in (0, -1)]
-    return torch.cat(faces, dim=1).median(dim=1).values
+UNUSUAL = "unusual"
+"""Under this key a sample says in lines what is unusual about its images."""
 
 
 class ZeroBackgroundd(MapTransform):
-    """Shift each channel so that its background is zero, which tells brain from background from here on."""
+    """Shift each channel so that its background is zero, which tells brain from background from here on.
+
+    What else counts as background, see `transforms.background`, becomes zero too, and is said under `UNUSUAL`.
+
+    Args:
+        names: of the channels, for what is said.
+    """
+
+    def __init__(self, keys: KeysCollection, names: Sequence[str] = ()) -> None:
+        super().__init__(keys)
+        self.names = [MODALITY_TITLES.get(name, name) for name in names]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Shift the images (C, H, W, D)."""
-        shifted = dict(data)
+        """Shift the images (C, H, W, D); one of a background of zero alone is handed on as it is."""
+        shifted: dict[Hashable, Any] = dict(data)
+        said: list[str] = []
         for key in self.key_iterator(data):
-            values = border_values(data[key])
-            if bool(values.any()):
-                shifted[key] = data[key] - values.reshape(-1, 1, 1, 1)
-        return shifted
+            image = data[key]
+            channels = plain(image).cpu().numpy()
+            found = [find_background(channel) for channel in channels]
+            levels = torch.tensor([background.level for background in found], dtype=image.dtype, device=image.device)
+            if bool(levels.any()):
+                shifted[key] = image - levels.reshape(-1, 1, 1, 1)
+            for number, (background, channel) in enumerate(zip(found, channels, strict=True)):
+                if not background.is_one_value:
+                    said += [f"{self._name(number)}: {words}" for words in background.in_words(channel)]
+                    brain = torch.from_numpy(background.brain_in(channel)).to(image.device)
+                    shifted[key] = shifted[key].clone() if shifted[key] is image else shifted[key]
+                    shifted[key][number].masked_fill_(~brain, 0)
+        return {**shifted, UNUSUAL: "\n".join(said)}
+
+    def _name(self, number: int) -> str:
+        return self.names[number] if number < len(self.names) else f"channel {number}"
 
 
 class _NormalizeAlike(NormalizeIntensity):

@@ -35,7 +35,7 @@ from transforms.crop import BOX_END, BOX_START, BackgroundIsTheRestd, CropToBrai
 from transforms.decision import BestExpectedDiced
 from transforms.files import PROBABILITIES, UNCERTAINTY
 from transforms.inputs import Input, fit_image, fit_label
-from transforms.intensity import RandGainOffsetd, ZeroBackgroundd
+from transforms.intensity import UNUSUAL, RandGainOffsetd, ZeroBackgroundd
 from transforms.label_map_files import SaveCased
 from transforms.labels import ENHANCING, SEGMENTATION_SUFFIX
 from transforms.regions import AnySignald, BackgroundOutsideBraind, MostProbableClassd
@@ -59,7 +59,7 @@ def preprocessing(input: Input, reader: ImageReader | None = None) -> Compose:
             *_load("image", reader),
             RequireSignald(keys="image"),
             Orientationd(keys="image", axcodes=AXIAL_ORIENTATION, labels=None),
-            ZeroBackgroundd(keys="image"),
+            ZeroBackgroundd("image", input.modalities),
             *fit_image(input),
             # Rounded as in the training cache, so that a network sees the same values there and here.
             CastToTyped(keys="image", dtype=torch.float16),
@@ -95,7 +95,7 @@ def training_preprocessing(
             *input.selection_steps("image", input.neighbours),
             CastToTyped(keys="image", dtype=torch.float16),
             StackSlicesd(keys="image"),
-            DeleteItemsd(keys=(BOX_START, BOX_END)),
+            DeleteItemsd(keys=(BOX_START, BOX_END, UNUSUAL)),
         ]
     ).flatten()  # a chain within a chain counts as random, and nothing after it would be cached
     return chain

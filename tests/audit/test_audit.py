@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from transforms.background import Background, find_background
 from workflows.audit.case_checks import CaseRecord, share_outside
 from workflows.audit.dataset_checks import Audit, audit_dataset
 from workflows.audit.table import print_table
@@ -273,13 +274,13 @@ def test_a_mixture_of_3_and_4_is_an_error_and_the_fewer_cases_are_unusable(tmp_p
 def test_a_surprise_in_one_case_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_case(tmp_path, "P1")
     write_case(tmp_path, "P2")
-    real = brain_mask
+    real = find_background
 
-    def surprise(voxels: np.ndarray) -> np.ndarray:
-        monkeypatch.setattr("workflows.audit.case_checks.brain_mask", real)
+    def surprise(voxels: np.ndarray) -> Background:
+        monkeypatch.setattr("workflows.audit.case_checks.find_background", real)
         raise MemoryError("no room")
 
-    monkeypatch.setattr("workflows.audit.case_checks.brain_mask", surprise)
+    monkeypatch.setattr("workflows.audit.case_checks.find_background", surprise)
     first, second = audit(tmp_path).cases
     assert first.problems == ["cannot be checked (MemoryError: no room)"]
     assert second.problems == []
@@ -356,14 +357,23 @@ def test_a_head_with_skull_is_warned_of(tmp_path: Path) -> None:
     for modality in ("flair", "t1ce", "seg"):
         file = folder / f"big_{modality}.nii.gz"
         write_image(file, np.asarray(nib.load(file).dataobj), LPS @ np.diag([12, 12, 10, 1]))  # 3.1 litres
-    noisy = brain(1) + np.random.default_rng(0).integers(0, 9, SHAPE, dtype=np.int16)
-    write_case(tmp_path, "noisy", flair=noisy)
     write_case(tmp_path, "sound")
     looks = "looks as if the skull were not stripped"
     warnings = {record.id: record.warnings for record in audit(tmp_path).cases}
     assert f"flair, t1ce: {looks}" in warnings["big"]
-    assert warnings["noisy"] == [f"flair: {looks}"]
     assert warnings["sound"] == []
+
+
+def test_noise_around_the_brain_and_broken_voxels_are_warned_of_and_no_brain(tmp_path: Path) -> None:
+    noisy = brain(1) + np.random.default_rng(0).integers(0, 9, SHAPE, dtype=np.int16)
+    broken = brain(2).astype(np.float32)
+    broken[0, 0, :3] = 1e9
+    write_case(tmp_path, "P1", flair=noisy, t1ce=broken)
+    record = only_record(tmp_path)
+    assert record.warnings == [
+        "flair: the background is not one value; what is within 17.8 of 0 is taken for it",
+        "t1ce: 1e+09 is far beyond its intensities; 3 such voxels are taken for background",
+    ]
 
 
 def test_unregistered_modalities_are_warned_of(tmp_path: Path) -> None:

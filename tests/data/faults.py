@@ -114,6 +114,11 @@ def _z_score(voxels: np.ndarray) -> np.ndarray:
     return ((voxels - voxels.mean()) / voxels.std()).astype(np.float32)
 
 
+def _ring(voxels: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, 1e-3, voxels.shape)
+    return np.where(voxels == 0, noise, voxels).astype(np.float32)
+
+
 def _gzip_twice(patient: Patient) -> None:
     content = patient.file("flair").read_bytes()
     patient.file("flair").unlink()
@@ -282,6 +287,15 @@ FAULTS = (
     ),
     Fault("all_zero", "every voxel 0", lambda p: p.change("flair", np.zeros_like), says="every voxel is 0"),
     Fault("z_scored", "a z-scored copy, background not zero", lambda p: p.change("flair", _z_score), ""),
+    Fault("air_1024", "air at -1024", lambda p: p.change("flair", lambda v: np.where(v == 0, -1024, v)), ""),
+    Fault("ringing", "ringing of 0.001 around the brain", lambda p: p.change("flair", _ring), "", "is not one value"),
+    Fault(
+        "hot_voxel",
+        "one voxel of 1e9",
+        lambda p: p.change("t1ce", _spoilt({99: 1e9})),
+        "",
+        "far beyond its intensities",
+    ),
     Fault("complex", "complex voxels", lambda p: p.change("flair", lambda v: v.astype(np.complex64)), says="complex"),
     Fault("rgb", "coloured voxels", _rgb, says="colours"),
     Fault("huge_header", "a header of 30000³ voxels", _huge(nib.Nifti1Header, *[30000] * 3), says="more than any scan"),

@@ -193,6 +193,12 @@ def test_the_prediction_of_many_finishes_the_good_and_lists_the_bad(table: Table
     assert "Traceback" not in table.predicted.stdout + table.predicted.stderr
 
 
+def test_predict_says_of_which_case_which_image_has_unusual_intensities(table: Table):
+    said = table.predicted.stdout
+    assert said.count(": the background is not one value") == 1 and "ringing: FLAIR: the background" in said
+    assert said.count("far beyond its intensities") == 1 and "hot_voxel: T1ce: 1e+09 is far beyond" in said
+
+
 def test_what_is_written_is_whole_and_nothing_else(table: Table):
     good = {fault.name or fault.id for fault in FAULTS if "predict" not in fault.refused_by} | {"two_patients"}
     tables = {"volumes.csv", "index.html", "colours_3d_slicer.ctbl", "colours_itk_snap.label"}

@@ -12,7 +12,6 @@ from transforms.intensity import (
     RandGainOffsetd,
     ZeroBackgroundd,
     ZScoreInBraind,
-    border_values,
 )
 
 
@@ -21,10 +20,6 @@ def box(background: tuple[float, float], brain: tuple[float, float], spacing: fl
     values = torch.tensor(background).reshape(2, 1, 1, 1).expand(2, 10, 10, 12).clone()
     values[:, 3:7, 3:7] = torch.tensor(brain).reshape(2, 1, 1, 1)
     return MetaTensor(values, affine=np.diag([-1.0, -1.0, spacing, 1.0]))
-
-
-def test_the_background_is_the_median_of_the_faces_of_each_modality_though_the_brain_reaches_a_face():
-    torch.testing.assert_close(border_values(box((-0.75, 3.0), (1.0, 9.0))).as_tensor(), torch.tensor([-0.75, 3.0]))
 
 
 def test_a_background_of_minus_three_quarters_is_shifted_to_zero_and_the_brain_with_it():

@@ -13,13 +13,13 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.background import faces, find_background
 from transforms.geometry import axial_axis, same_place, voxel_ml
 from transforms.labels import STUDY_MODALITIES
 from transforms.windows import STUDY_WINDOW, in_own_slices
 from workflows.data.case import Case, check_case_id, load_entry
 from workflows.data.case_images import load_label_map
 from workflows.data.label_conventions import summarise_labels
-from workflows.image_files.brain import brain_mask, faces
 from workflows.image_files.nifti_files import check_geometry, digest_of, format_shape, load_image, read_volume
 from workflows.image_files.oriented import turned_like
 from workflows.messages.errors import DatasetError
@@ -133,7 +133,9 @@ def _read_scans(case: Case, modalities: Sequence[str], record: CaseRecord) -> It
             yield _Scan(modality, image)
         else:
             record.digests[modality] = digest_of(voxels.astype(np.float32))
-            yield _Scan(modality, image, brain_mask(voxels))
+            background = find_background(voxels)
+            record.warnings += [f"{modality}: {words}" for words in background.in_words(voxels)]
+            yield _Scan(modality, image, background.brain_in(voxels))
 
 
 def _on_the_grid_of(first: nib.Nifti1Image, image: nib.Nifti1Image) -> nib.Nifti1Image:

@@ -7,22 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.background import find_background
+
 GREY_PERCENTILES = (1.0, 99.5)
 """Of a scan's brain, shown as black and white at first."""
 
 
 def brain_mask(voxels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where an image differs from its background, the value that is most frequent on the faces of the volume.
-
-    The background of a z-scored copy is not zero.
-    """
-    values, counts = np.unique(faces(voxels), return_counts=True)
-    return np.asarray(voxels != values[counts.argmax()])
-
-
-def faces(volume: NDArray[Any]) -> NDArray[Any]:
-    """The voxels on the outside of a volume, in one row."""
-    return np.concatenate([volume.take(end, axis).ravel() for axis in range(volume.ndim) for end in (0, -1)])
+    """Where an image shows brain, see `transforms.background`."""
+    return find_background(voxels).brain_in(voxels)
 
 
 def grey_limits(brain: NDArray[Any], percentiles: tuple[float, float] = GREY_PERCENTILES) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader, list_data_collate
 from torch.utils.data import Dataset
 
+from transforms.intensity import UNUSUAL
 from workflows.data.case import Case, check_case_id
 from workflows.machine.background import Background
 from workflows.machine.ranks import gathered, is_first, joined, number_of_ranks
@@ -91,6 +92,7 @@ class UsableCases(DataLoader):
                 self.background.submit(partial(logger.warning, f"left out: {fault.message}"))
             self.faults += faults
             if batch is not None:
+                self._say_what_is_unusual(batch)
                 yield from held
                 held = [batch]
         if not held and number_of_ranks() == 1:
@@ -98,6 +100,11 @@ class UsableCases(DataLoader):
         elif not held and self.engine is not None:
             self.engine.terminate()  # its end is where the other ranks wait to put all cases together
         yield from held
+
+    def _say_what_is_unusual(self, batch: Mapping[str, Any]) -> None:
+        for case, said in zip(batch["case"], batch.get(UNUSUAL, ()), strict=False):
+            for line in said.splitlines():
+                self.background.submit(partial(logger.warning, printable(f"{case}: {line}")))
 
     def _ahead(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Read one batch further than is asked for: with that in use and that held back, three patients at most."""

@@ -11,8 +11,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.background import find_background
 from transforms.geometry import same_place
-from workflows.image_files.brain import brain_mask, grey_limits
+from workflows.image_files.brain import grey_limits
 from workflows.image_files.nifti_files import read_voxels
 from workflows.pictures.case_scene import brain_box
 
@@ -77,7 +78,7 @@ def pack_image(image: nib.Nifti1Image, grid: Grid) -> tuple[dict[str, Any], NDAr
     """One modality as 16-bit levels, and its voxels along the grid's axes.
 
     Integers that span less than 2¹⁶ are kept exactly, and so are scaled ones; other values are rounded to the nearest
-    of 2¹⁶ levels between their extremes. What is not finite becomes 0.
+    of 2¹⁶ levels between their extremes. What is not finite becomes 0; broken voxels are cut to what an image may hold.
 
     Returns:
         "data" as `pack_levels` gives it, "low" and "step": an intensity is low + step × level; "window": the
@@ -86,10 +87,12 @@ def pack_image(image: nib.Nifti1Image, grid: Grid) -> tuple[dict[str, Any], NDAr
     voxels = grid.turned(read_voxels(image))
     if voxels.dtype.kind == "f":
         voxels = np.nan_to_num(voxels, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(voxels.min()), float(voxels.max())
-    step, exact = _step(voxels, low, high, getattr(image.dataobj, "slope", None))
-    levels = np.rint((voxels - low) / step).astype(np.uint16)
-    window = grey_limits(voxels[brain_mask(voxels)][::7])
+    background = find_background(voxels)
+    window = grey_limits(voxels[background.brain_in(voxels)][::7])
+    shown = voxels if background.is_one_value else np.clip(voxels, background.above, background.below)
+    low, high = float(shown.min()), float(shown.max())
+    step, exact = _step(shown, low, high, getattr(image.dataobj, "slope", None))
+    levels = np.rint((shown - low) / step).astype(np.uint16)
     packed = {"data": pack_levels(levels), "low": low, "step": step, "exact": exact, "window": list(window)}
     return packed, voxels
 
