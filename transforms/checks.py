@@ -53,7 +53,7 @@ class KnownLabelsd(MapTransform):
         self.values = sorted(values)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Look at every voxel; a map whose values all lie within `LABEL_TOLERANCE` of whole numbers is rounded."""
+        """Look at every voxel; values within `LABEL_TOLERANCE` of whole numbers are rounded."""
         sample = dict(data)
         for key in self.key_iterator(data):
             label_map = sample[key] = _rounded(data[key])
@@ -72,7 +72,7 @@ def _rounded(label_map: torch.Tensor) -> torch.Tensor:
     if not label_map.is_floating_point():
         return label_map
     whole = label_map.round()
-    return whole if bool((whole - label_map).abs().max() <= LABEL_TOLERANCE) else label_map
+    return torch.where((whole - label_map).abs() <= LABEL_TOLERANCE, whole, label_map)
 
 
 class PlaceSegmentationd(MapTransform):

@@ -45,9 +45,14 @@ def voxel_ml(voxel: ArrayLike) -> float:
 def same_place(affine: ArrayLike, other: ArrayLike) -> bool:
     """Whether two affines (4, 4) put voxels of equal indices at the same place, to a tenth of a voxel."""
     one, two = np.asarray(affine, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    edge_mm = float(nib.affines.voxel_sizes(one).min())
     same_axes = np.allclose(one[:3, :3], two[:3, :3], atol=AXIS_TOLERANCE_MM, rtol=0)
-    return bool(same_axes and np.allclose(one[:3, 3], two[:3, 3], atol=SAME_VOXEL * edge_mm, rtol=0))
+    apart = one[:3, :3].T @ (two - one)[:3, 3]  # along each axis, times the edge there
+    return bool(same_axes and (np.abs(apart) <= SAME_VOXEL * nib.affines.voxel_sizes(one) ** 2).all())
+
+
+def is_identity(affine: ArrayLike) -> bool:
+    """Whether an affine (4, 4) is what programs write that do not know where the voxels lie; ITK's axes are LPS."""
+    return any(np.array_equal(np.asarray(affine), np.diag([sign, sign, 1, 1])) for sign in (1, -1))
 
 
 def placed(voxels: NDArray[Any], affine: ArrayLike, shape: Sequence[int], onto: ArrayLike) -> NDArray[Any]:

@@ -18,7 +18,7 @@ BACKGROUND, NECROTIC_CORE, OEDEMA, ENHANCING = 0, 1, 2, 3
 ENHANCING_IN_FILES_TO_2022 = 4
 ENHANCING_IN_FILES_FROM_2023 = 3
 
-LABEL_TOLERANCE = 1e-3
+LABEL_TOLERANCE = 1.001e-3  # a thousandth, as float32 holds it
 """Within which a value in a file counts as the whole number beside it: programs that resample leave 0.9999."""
 
 CLASS_NAMES = ("background", "necrotic core", "oedema", "enhancing tumour")

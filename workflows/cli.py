@@ -430,11 +430,14 @@ def report(
     ] = None,
     files: Files = None,
     labels: Labels = None,
+    ignore_affine: Annotated[
+        bool, Option("--ignore-affine", help="Take these label maps voxel by voxel, wherever their headers place them.")
+    ] = False,
 ) -> None:
     """Write one page to scroll through a patient in a browser."""
     from workflows.report.report import report_folder
 
-    typer.echo(report_folder(folder, out, prediction, reference, _reading(files, labels)))
+    typer.echo(report_folder(folder, out, prediction, reference, _reading(files, labels), ignore_affine))
 
 
 @app.command(context_settings=HYPHENS_AND_UNDERSCORES, rich_help_panel=PREDICTION)

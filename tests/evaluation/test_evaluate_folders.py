@@ -317,7 +317,7 @@ def test_every_mismatch_is_one_line_and_skip_bad_scores_the_rest(
         "both: the prediction holds the labels 3 and 4; enhancing tumour is one of them.",
         f"extra: no reference in {references}.",
         "flipped: different affines: the prediction's axes run RPS from (0, 0, 0) mm; "
-        "the reference's axes run LPS from (0, 0, 0) mm.",
+        "the reference's axes run LPS from (0, 0, 0) mm; the reference's is an identity matrix, which says nothing; ",
         "half: the prediction holds label 0.5; known are 0, 1, 2, 3, 4.",
         "large: the prediction has 14×12×12 voxels, the reference 12×12×12.",
         f"missing: no prediction in {predictions}.",
@@ -343,7 +343,7 @@ def test_maps_turned_either_way_or_a_tenth_of_a_voxel_beside_are_on_one_grid(
     shape[3:9, 4:8, 2:7], shape[4:7, 5:7, 3:5] = 2, 1
     shape[5, 5, 3] = 4
     near = affine.copy()
-    near[:3, 3] = 0.09
+    near[:3, 3] = 0.09, 0.18, -0.27  # of edges of 1, 2 and 3 mm
     true = nib.Nifti1Image(shape, affine)
     permuted = true.as_reoriented(np.array([[2, 1], [0, -1], [1, 1]]))
     for case, prediction, reference in (
@@ -375,6 +375,24 @@ def test_an_identity_matrix_for_an_affine_is_refused_with_the_way_out(
     assert rows["A", "WT"]["dice"] == 1 and rows["B", "WT"]["dice"] == pytest.approx(5 / 6)
 
 
+@pytest.mark.parametrize("affine", [np.eye(4), LPS, None], ids=["identity", "identity of ITK", "no orientation"])
+def test_with_ignore_affine_the_side_whose_header_says_something_gives_the_millimetres(
+    affine: np.ndarray | None, evaluate: Callable[..., Started], folders: tuple[Path, Path], tmp_path: Path
+):
+    stated = np.diag([-2.0, -2.0, 3.0, 1.0])
+    stated[:3, 3] = (0, 239, 5)
+    for case, prediction, reference in (("A", affine, stated), ("B", stated, affine), ("C", stated, stated)):
+        nib.save(nib.Nifti1Image(tumour(shift=1), prediction), folders[0] / f"{case}.nii.gz")
+        nib.save(nib.Nifti1Image(tumour(), reference), folders[1] / case / f"{case}_seg.nii.gz")
+    lines = problems_of(evaluate())
+    assert len(lines) == 2 and all(line.endswith("say so by --ignore-affine.") for line in lines)
+    assert evaluate("--ignore-affine").status == 0
+    for row in read_rows(tmp_path / "out" / "per_case.csv"):
+        if row["region"] == "WT":
+            assert row["dice"] == pytest.approx(5 / 6) and row["hd95_mm"] == 2  # one voxel along the first axis
+            assert row["volume_ml"] == row["reference_ml"] == pytest.approx(216 * 12 / 1000)
+
+
 def test_labels_beside_whole_numbers_are_rounded_and_others_named_as_they_are(
     evaluate: Callable[..., Started], folders: tuple[Path, Path]
 ):
@@ -383,6 +401,9 @@ def test_labels_beside_whole_numbers_are_rounded_and_others_named_as_they_are(
     save(tumour() * np.float32(1.002), folders[0] / "A.nii.gz")
     (line,) = problems_of(evaluate())
     assert line.startswith("A: the prediction holds label 1.002, 2.004, 4.008; known are 0, 1, 2, 3, 4.")
+    save(np.where(tumour() == 1, 0.9985, tumour() * 1.0000001), folders[0] / "A.nii.gz")
+    (line,) = problems_of(evaluate())
+    assert line.startswith("A: the prediction holds label 0.9985; known are 0, 1, 2, 3, 4.")  # and no 2
 
 
 def test_the_header_of_the_refusal_counts_and_names_the_way_out(

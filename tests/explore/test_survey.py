@@ -108,6 +108,18 @@ def test_the_brains_box_and_the_tumours_centre_lie_where_they_were_drawn(write_p
     assert case.tumour_centre == pytest.approx([14.5 / 37, 20.5 / 37, 20.5 / 37])  # the tumour's is (19, 27, 21)
 
 
+def test_a_label_map_along_other_axes_is_turned(write_patient: WritePatient, tmp_path: Path):
+    write_patient("P1")
+    turned = nib.load(tmp_path / "P1" / "P1_seg.nii.gz").as_reoriented(np.array([[2, 1], [0, -1], [1, 1]]))
+    before, after = [], []
+    for found in (before, after):
+        (case,) = survey(tmp_path).cases
+        assert case.tumour_centre is not None
+        found += [*case.tumour_centre, *case.label_voxels.items()]
+        nib.save(turned, tmp_path / "P1" / "P1_seg.nii.gz")
+    assert before == after
+
+
 def test_a_broken_case_is_named_and_the_others_are_read(write_patient: WritePatient, tmp_path: Path):
     write_patient("P1")
     write_patient("P2")

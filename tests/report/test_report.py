@@ -340,6 +340,22 @@ def test_a_label_map_stored_along_other_axes_than_its_images_lies_where_it_belon
     assert np.array_equal(one, two)
 
 
+@pytest.mark.parametrize("affine", [np.eye(4), None], ids=["identity", "no orientation"])
+def test_a_label_map_whose_header_says_no_place_is_shown_with_ignore_affine_alone(
+    affine: np.ndarray | None, tmp_path: Path, command: Callable[..., Started]
+):
+    patient, out = write_lopsided(tmp_path, "PIR"), tmp_path / "r.html"
+    case = find_cases(patient.folder).cases[0]
+    true = make_report(case, patient.folder, patient.prediction).prediction
+    nib.save(nib.Nifti1Image(np.asarray(nib.load(patient.prediction).dataobj), affine), patient.prediction)
+    options = ("report", patient.folder, "--prediction", patient.prediction, "--out", out)
+    ended = command(*options)
+    assert ended.status == 1 and "say so by --ignore-affine" in ended.stderr
+    assert command(*options, "--ignore-affine").status == 0
+    placed = make_report(case, patient.folder, patient.prediction, ignore_affine=True).prediction
+    assert np.array_equal(placed, true)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [

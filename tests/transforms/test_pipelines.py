@@ -87,7 +87,7 @@ def test_z_scores_of_the_brain_have_mean_0_and_deviation_1_in_each_modality(writ
 
 def test_z_scores_are_cut_at_5_on_both_sides(write_patient: WritePatient, head: Head):
     flair = head["flair"].copy()
-    flair[20, 20, 20], flair[21, 20, 20] = 9000, -9000
+    flair[20, 20, 20], flair[21, 20, 20] = 4000, -4000
     image = image_chain()(write_patient(flair=flair))["image"]
     assert image[0, 20, 20, 20] == 5 and image[0, 21, 20, 20] == -5
     assert image.abs().max() == 5
@@ -209,6 +209,10 @@ def test_labels_that_resampling_left_beside_whole_numbers_are_rounded(write_pati
     with pytest.raises(RuntimeError) as error:  # MONAI's, which names the transform
         training_chain()(far)
     assert "holds the label 0.99, 1.98" in str(error.value.__cause__)
+    one_far = head["seg"] * np.float32(1.0000001) + np.float32(0.25) * (head["seg"] == 2)
+    with pytest.raises(RuntimeError) as error:
+        training_chain()(write_patient("one_far", seg=one_far.astype(np.float32)))
+    assert "holds the label 2.25; " in str(error.value.__cause__)
 
 
 def test_a_label_map_is_loaded_on_its_own_grid(write_patient: WritePatient, head: Head):

@@ -20,7 +20,14 @@ from transforms.windows import STUDY_WINDOW, in_own_slices
 from workflows.data.case import Case, check_case_id, load_entry
 from workflows.data.case_images import load_label_map
 from workflows.data.label_conventions import summarise_labels
-from workflows.image_files.nifti_files import check_geometry, digest_of, format_shape, load_image, read_volume
+from workflows.image_files.nifti_files import (
+    check_geometry,
+    digest_of,
+    format_shape,
+    load_image,
+    read_volume,
+    states_no_orientation,
+)
 from workflows.image_files.oriented import turned_like
 from workflows.messages.errors import DatasetError
 
@@ -215,17 +222,13 @@ def _check_grids(scans: Sequence[_Scan], slice_range: tuple[int, int], record: C
     if in_own_slices(slice_range, slice_mm)[1] > record.shape[axial]:
         height = f"{record.shape[axial]} slices of {slice_mm:g} mm"
         record.warnings.append(f"the slices in use, {slice_range[0]}–{slice_range[1] - 1}, reach beyond its {height}")
-    if any(_states_no_orientation(scan.image) for scan in scans):
+    if any(states_no_orientation(scan.image) for scan in scans):
         record.warnings.append("a header states no orientation (sform_code and qform_code are 0)")
 
 
 def _why(*scans: _Scan) -> str:
-    mute = [scan.what for scan in scans if _states_no_orientation(scan.image)]
+    mute = [scan.what for scan in scans if states_no_orientation(scan.image)]
     return f": {' and '.join(mute)} states none (sform_code and qform_code are 0)" if mute else ""
-
-
-def _states_no_orientation(image: nib.Nifti1Image) -> bool:
-    return int(image.header["sform_code"]) == 0 and int(image.header["qform_code"]) == 0
 
 
 def _check_brains(scans: Sequence[_Scan], record: CaseRecord) -> None:

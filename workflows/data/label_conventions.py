@@ -164,17 +164,19 @@ class LabelSummary:
 
 
 def summarise_labels(label_map: NDArray[Any], file: Path) -> LabelSummary:
-    """Count the values of a label map of any shape and type.
+    """Count the values of a label map of any shape and type; those within `LABEL_TOLERANCE` of whole ones as these.
 
     Args:
         file: where it was read, for the message.
     Raises:
         DatasetError: if it holds so many different values that it must be an image.
     """
+    if label_map.dtype.kind == "f":
+        whole = np.rint(label_map)
+        label_map = np.where(np.abs(whole - label_map) <= LABEL_TOLERANCE, whole, label_map)
     with np.errstate(invalid="ignore"):
-        small = np.rint(label_map).astype(np.uint8) if label_map.dtype.kind == "f" else label_map.astype(np.uint8)
-        whole = np.array_equal(small, label_map) or float(np.abs(small - label_map).max()) <= LABEL_TOLERANCE
-    if not whole:
+        small = label_map.astype(np.uint8)
+    if not np.array_equal(small, label_map):
         values, counts = np.unique(label_map, return_counts=True)
         if len(values) > MAX_LABEL_VALUES:
             raise DatasetError(f"{file}: holds {len(values)} different values: an image, not a label map.")

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.files import WRITTEN_BY
-from transforms.geometry import same_place
 from transforms.windows import STUDY_WINDOW
 from workflows.data.label_conventions import summarise_labels
 from workflows.evaluation.conventions_of_sides import PREDICTION, REFERENCE, Meaning, decide_sides
@@ -22,9 +21,10 @@ from workflows.evaluation.exchanged_classes import confusion, exchanged
 from workflows.evaluation.find_label_maps import LabelMapFolder
 from workflows.evaluation.output_files import SCORE_FILES, report_scores
 from workflows.files.outputs import check_outputs
-from workflows.image_files.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
+from workflows.image_files.nifti_files import load_image, read_voxels
 from workflows.image_files.oriented import as_classes, turned_like
 from workflows.image_files.segments import on_common_grid
+from workflows.image_files.two_maps import of_one_affine, why_apart
 from workflows.machine.processes import in_processes
 from workflows.messages.errors import DatasetError
 from workflows.scoring.false_positives import FalsePositives, false_positives
@@ -185,48 +185,18 @@ def check_pair(pair: Pair) -> Pair:
             problems.append(f"{side} {error}".removesuffix("."))
     if len(values) == len(pair.files):
         try:
-            problems += _wrong_grids(on_common_grid(images, pair.files), pair.ignore_affine)
+            problems.append(why_apart(_on_common_grid(images, pair)))
         except DatasetError as error:
             problems.append(str(error).removesuffix("."))
     ours = tuple(
         side for side, image in images.items() if image.header["descrip"].item().startswith(WRITTEN_BY.encode())
     )
-    return replace(pair, values=values, ours=ours, problem="; ".join(problems))
+    return replace(pair, values=values, ours=ours, problem="; ".join(filter(None, problems)))
 
 
-def _wrong_grids(images: Mapping[str, nib.Nifti1Image], ignore_affine: bool) -> list[str]:
-    for side, image in images.items():
-        if not describes_a_volume(image.affine):
-            return [f"the {side}'s affine does not describe a volume"]
-    prediction, reference = _along_one_grid(images, ignore_affine), images[REFERENCE]
-    if prediction.shape != reference.shape:
-        voxels = f"{format_shape(prediction.shape)} voxels, the reference {format_shape(reference.shape)}"
-        return [f"the prediction has {voxels}"]
-    if same_place(prediction.affine, reference.affine):
-        return []
-    problem = f"different affines: {'; '.join(_placed(side, image) for side, image in images.items())}"
-    if images[PREDICTION].shape != reference.shape:
-        return [problem]
-    mute = [side for side, image in images.items() if np.array_equal(image.affine, np.eye(4))]
-    if len(mute) == 1:
-        way_out = "if the voxels of both are in one order, say so by --ignore-affine"
-        problem += f"; the {mute[0]}'s is an identity matrix, which says nothing; {way_out}"
-    return [problem]
-
-
-def _along_one_grid(images: Mapping[str, nib.Nifti1Image], ignore_affine: bool) -> nib.Nifti1Image:
-    """The prediction with its voxels in the order of the reference's."""
-    prediction, reference = images[PREDICTION], images[REFERENCE]
-    if ignore_affine:
-        return nib.Nifti1Image(prediction.dataobj, reference.affine, prediction.header)
-    return turned_like(prediction, reference)
-
-
-def _placed(side: str, image: nib.Nifti1Image) -> str:
-    axes = "".join(nib.orientations.aff2axcodes(image.affine))
-    origin = ", ".join(f"{place:g}" for place in image.affine[:3, 3] + 0.0)  # -0.0 reads oddly
-    unstated = not int(image.header["sform_code"]) and not int(image.header["qform_code"])
-    return f"the {side}'s axes run {axes} from ({origin}) mm{', its header states no orientation' if unstated else ''}"
+def _on_common_grid(images: Mapping[str, nib.Nifti1Image], pair: Pair) -> Mapping[str, nib.Nifti1Image]:
+    common = on_common_grid(images, pair.files)
+    return of_one_affine(common) if pair.ignore_affine else common
 
 
 def _refusal(problems: Mapping[str, str], good: int) -> str:
@@ -243,9 +213,9 @@ def score_pair(
     Args:
         classes: class index by value, by side.
     """
-    images = on_common_grid({side: load_image(file) for side, file in pair.files.items()}, pair.files)
-    images[PREDICTION] = _along_one_grid(images, pair.ignore_affine)
-    label_maps = {side: as_classes(read_voxels(image), classes[side]) for side, image in images.items()}
+    images = _on_common_grid({side: load_image(file) for side, file in pair.files.items()}, pair)
+    along_one = {side: turned_like(image, images[REFERENCE]) for side, image in images.items()}
+    label_maps = {side: as_classes(read_voxels(image), classes[side]) for side, image in along_one.items()}
     both, affine = (label_maps[PREDICTION], label_maps[REFERENCE]), images[REFERENCE].affine
     spacing_mm = [float(edge) for edge in nib.affines.voxel_sizes(affine)]
     rows = rows_of_case(pair.case, *both, spacing_mm, rules, hd95)

@@ -21,7 +21,7 @@ from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.label_conventions import LabelConvention, summarise_labels
 from workflows.image_files.brain import brain_mask
 from workflows.image_files.nifti_files import format_shape, read_voxels
-from workflows.image_files.oriented import oriented
+from workflows.image_files.oriented import oriented, turned_like
 from workflows.machine.processes import in_processes
 from workflows.messages.errors import DatasetError
 
@@ -174,9 +174,12 @@ def survey_case(case: Case, modalities: Sequence[str]) -> CaseSurvey:
 
 def _survey(case: Case, modalities: Sequence[str]) -> CaseSurvey:
     survey = CaseSurvey(case.id, labelled=case.segmentation is not None)
-    labels = _survey_labels(case, survey) if case.segmentation else None
+    first = load_label_map(case) if case.segmentation else None
+    labels = _survey_labels(case, first, survey) if first else None
     head: NDArray[np.bool_] | None = None
-    for modality, image in read_modalities(case, modalities):
+    for modality, read in read_modalities(case, modalities):
+        image = turned_like(read, first) if first else read
+        first = first or image
         _note_geometry(survey, image, modality)
         volume = oriented(image)
         voxels = volume.voxels
@@ -203,9 +206,8 @@ def _note_geometry(survey: CaseSurvey, image: nib.Nifti1Image, what: str) -> Non
     survey.orientation = "".join(str(code) for code in nib.orientations.aff2axcodes(image.affine))
 
 
-def _survey_labels(case: Case, survey: CaseSurvey) -> NDArray[Any]:
+def _survey_labels(case: Case, image: nib.Nifti1Image, survey: CaseSurvey) -> NDArray[Any]:
     assert case.segmentation is not None
-    image = load_label_map(case)
     if image.ndim != 3:
         raise DatasetError(f"{case.segmentation}: has {image.ndim} axes; one volume per file is expected.")
     _note_geometry(survey, image, "the label map")

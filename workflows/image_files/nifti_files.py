@@ -20,7 +20,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from transforms.files import DESCRIPTION, WRITTEN_BY
-from transforms.geometry import axial_axis
+from transforms.geometry import axial_axis, is_identity
 from workflows.image_files.file_content import (
     FastGzipFile,
     format_shape,
@@ -128,6 +128,16 @@ def describes_a_volume(affine: NDArray[Any]) -> bool:
         return False
     axes = affine[:3, :3] / sizes
     return bool(abs(np.linalg.det(axes)) > 1e-3 and np.isfinite(nib.orientations.io_orientation(affine)).all())
+
+
+def states_no_orientation(image: nib.Nifti1Image) -> bool:
+    """Whether the affine was made up from the voxels' size, since the header has none."""
+    return int(image.header["sform_code"]) == 0 and int(image.header["qform_code"]) == 0
+
+
+def says_no_place(image: nib.Nifti1Image) -> bool:
+    """Whether the affine says nothing of where the voxels lie."""
+    return is_identity(image.affine) or states_no_orientation(image)
 
 
 def check_geometry(image: nib.Nifti1Image, file: str | Path) -> None:

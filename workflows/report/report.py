@@ -27,12 +27,14 @@ def report_folder(
     prediction: Path | None = None,
     reference: Path | None = None,
     reading: Reading = BY_NAMES,
+    ignore_affine: bool = False,
 ) -> Path:
     """Write the report of the one case in a folder.
 
     Args:
         prediction: label map on the images' grid; what lies beside it (record, probabilities, uncertainty) is used too.
         reference: label map to compare with; the case's own segmentation if not given and there is one.
+        ignore_affine: see `sources.read_label_map`.
     Raises:
         DatasetError: if the folder does not hold one case, or a file does not belong to it.
         ConfigurationError: if `out` is no .html name, lies in `folder`, is somebody else's file or cannot be written.
@@ -43,22 +45,28 @@ def report_folder(
     if len(cases) != 1:
         raise DatasetError(f"{folder}: holds {len(cases)} cases; name one patient's folder.")
     check_outputs([out], [folder])
-    write_report(make_report(cases[0], folder, prediction, reference), out)
+    write_report(make_report(cases[0], folder, prediction, reference, ignore_affine), out)
     return out
 
 
-def make_report(case: Case, root: Path, prediction: Path | None = None, reference: Path | None = None) -> Report:
+def make_report(
+    case: Case,
+    root: Path,
+    prediction: Path | None = None,
+    reference: Path | None = None,
+    ignore_affine: bool = False,
+) -> Report:
     """Read, measure and compare; `root` is the case's folder or one above."""
     report = Report(case, sources.read_scan(case, case.modalities))
     grid = report.scan.grid
     if prediction:
         report.record = sources.read_record(prediction)
         classes = sources.classes_of(report.record)
-        report.prediction = sources.read_label_map(prediction, case, grid, classes, report.warnings)
+        report.prediction = sources.read_label_map(prediction, case, grid, classes, report.warnings, ignore_affine)
         report.uncertain = sources.read_uncertain(prediction, grid)
         report.uncertainty = sources.read_uncertainty(prediction, grid, report.record)
     if reference:
-        report.reference = sources.read_label_map(reference, case, grid, None, report.warnings)
+        report.reference = sources.read_label_map(reference, case, grid, None, report.warnings, ignore_affine)
     elif case.segmentation:  # nobody asked for it: where it cannot be used, the report does without and says so
         try:
             report.reference = sources.read_label_map(case.segmentation, case, grid, None, report.warnings)

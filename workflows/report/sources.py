@@ -26,7 +26,7 @@ from workflows.data.label_conventions import (
 )
 from workflows.files.prediction_names import PROBABILITIES, UNCERTAINTY, map_name, record_name
 from workflows.image_files.brain import brain_mask
-from workflows.image_files.nifti_files import describes_a_volume, format_shape, load_image, read_voxels
+from workflows.image_files.nifti_files import describes_a_volume, format_shape, load_image, read_voxels, says_no_place
 from workflows.image_files.oriented import as_classes
 from workflows.image_files.segments import on_grid
 from workflows.messages.errors import DatasetError
@@ -86,22 +86,32 @@ def read_scan(case: Case, modalities: Sequence[str]) -> Scan:
 
 
 def read_label_map(
-    file: Path, case: Case, grid: Grid, classes: Mapping[int, int] | None, notices: list[Notice]
+    file: Path,
+    case: Case,
+    grid: Grid,
+    classes: Mapping[int, int] | None,
+    notices: list[Notice],
+    ignore_affine: bool = False,
 ) -> NDArray[np.uint8]:
     """A label map as class indices (x, y, z) on the grid of the case's images.
 
     Args:
         classes: class index by value in the file; None decides it by the case's names and the values.
         notices: receives what the reader must know of the labels.
+        ignore_affine: its voxels are in the order of those of the images' files, whatever its affine says.
     Raises:
         DatasetError: if it lies on another grid, or holds values that are no labels.
     """
     image = on_grid(load_image(file), grid.shape, grid.affine, file)
+    mute = says_no_place(image)
+    if ignore_affine:
+        image = grid.of_file(image)
     if image.ndim != 3 or not Grid.of(image).agrees(grid):
-        raise DatasetError(
-            f"{file}: lies on another grid than the images of {case.id} ({format_shape(image.shape)} voxels); "
-            "a report needs the label map that belongs to these images."
-        )
+        way_out = "a report needs the label map that belongs to these images"
+        if mute:
+            way_out = "its header says no place; if its voxels are in their order, say so by --ignore-affine"
+        size = f"({format_shape(image.shape)} voxels)"
+        raise DatasetError(f"{file}: lies on another grid than the images of {case.id} {size}; {way_out}.")
     voxels = read_voxels(image)
     summary = summarise_labels(voxels, file)
     meant = dict(classes) if classes else dict(_classes_by_names(case, summary, grid, notices))

@@ -43,6 +43,11 @@ class Grid:
         x, y, z = (int(shape[axis]) for axis in np.argsort(turn[:, 0]))
         return cls((x, y, z), image.affine @ nib.orientations.inv_ornt_aff(turn, shape), turn)
 
+    def of_file(self, image: nib.Nifti1Image) -> nib.Nifti1Image:
+        """Another image whose voxels are in the order of the file's, with the affine of that."""
+        way = nib.orientations.inv_ornt_aff(self.turn, image.shape[:3])
+        return nib.Nifti1Image(image.dataobj, self.affine @ np.linalg.inv(way), image.header)
+
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Edge lengths of a voxel to the right, to the front and upwards."""
