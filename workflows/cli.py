@@ -184,7 +184,7 @@ def split(
     )
     reading = _reading(files, labels, patient)
     found = find_cases(folder, names, reading)
-    made = adopt_split(other, found, fold, names) if other else make_split(found, plan, names)
+    made = adopt_split(other, found, fold, names, patient) if other else make_split(found, plan, names)
     made |= reading.stated()
     write_json(made, out)
     sizes = {section: len(made[section]) for section in SECTIONS}

@@ -107,7 +107,7 @@ def _thick_slices(image: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def _ten_slices(image: nib.Nifti1Image) -> nib.Nifti1Image:
-    return image.slicer[:, :, 34:44]
+    return image.slicer[:, :, 48:58]
 
 
 def _z_score(voxels: np.ndarray) -> np.ndarray:

@@ -157,6 +157,14 @@ def test_bids_names_with_entities_and_a_segmentation_among_the_derivatives(tmp_p
     assert found.images["t1ce"].name.endswith("run-1_T1w.nii.gz") and found.segmentation
 
 
+@pytest.mark.parametrize("case", ["no_tumour", "P1_seg", "tumor_mask_7"])
+def test_an_id_may_end_in_a_word_of_the_suffixes(tmp_path: Path, case: str) -> None:
+    names = with_ends(f"{case}/{case}_*.nii.gz", "flair", "t1ce", "t1", "t2", "seg")
+    Layout(names).write(tmp_path, PATIENTS[:1])
+    (found,) = find_cases(tmp_path).cases
+    assert (found.id, found.notes) == (case, ()) and found.segmentation == tmp_path / case / f"{case}_seg.nii.gz"
+
+
 def test_the_difference_of_two_images_is_neither(tmp_path: Path) -> None:
     LAYOUTS["ucsf-alptdg"].write(tmp_path, PATIENTS[:1])
     PATIENTS[1].write("t1", tmp_path / "100001" / "100001_time1_t1ce-t1.nii.gz", TO_2022)

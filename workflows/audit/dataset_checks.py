@@ -13,7 +13,7 @@ from transforms.labels import CLASS_NAMES, NUM_CLASSES, STUDY_MODALITIES
 from transforms.windows import STUDY_WINDOW
 from workflows.audit.case_checks import CaseRecord, check_case
 from workflows.data.case import Case
-from workflows.data.convention_of_cases import label_convention_of
+from workflows.data.convention_of_cases import LABELS_IN_USE, label_convention_of
 from workflows.data.file_names import DATALIST_LABEL
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import LabelConvention
@@ -149,15 +149,16 @@ def _decide_convention(
 def _judge_labels(record: CaseRecord, convention: LabelConvention | None) -> None:
     """Complete a record by what the label values mean."""
     found = record.label_values
-    allowed = set(convention.classes) if convention else set()
+    allowed = set(convention.classes) if convention else {0, *LABELS_IN_USE}
     if DATALIST_LABEL not in record.files or not found:
         return
     record.voxels = {f"{value:g}": found[value] for value in sorted(found)}
-    if convention is None:
-        return
     if wrong := sorted(set(found) - allowed):
         named = ", ".join(f"{value:g}" for value in wrong[:5])
-        record.problems.append(f"label map: {named} is no label of {convention.title}")
+        of_what = convention.title if convention else "any known convention"
+        record.problems.append(f"label map: {named} is no label of {of_what}")
+    if convention is None:
+        return
     held = {convention.class_of(value) for value, voxels in found.items() if voxels}
     record.empty_classes = [CLASS_NAMES[index] for index in TUMOUR_CLASSES if index not in held]
     if len(record.empty_classes) == len(TUMOUR_CLASSES):

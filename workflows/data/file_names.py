@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Self
 
 from transforms.labels import MODALITIES, SEGMENTATION_SUFFIX
@@ -146,6 +147,18 @@ class NamedFile:
         if before.lower() in MODALITY_OF_SUFFIX:  # ct1_seg_mask: drawn on that image
             before, rank = "", rank + 1
         return cls(SEGMENTATION_SUFFIX, _case_id(before), rank, packing, suffix in SEGMENTATION_SUFFIXES, suffix)
+
+    def of_case(self, name: str, ids: Collection[str]) -> Self:
+        """The same, with the first of these ids that the name begins with: no_tumour_seg belongs to no_tumour."""
+        match = IMAGE_FILE.fullmatch(name)
+        if match is None or self.kind != SEGMENTATION_SUFFIX or self.case in ids:
+            return self
+        for number, suffix in enumerate(ALL_MASK_SUFFIXES):
+            for case_id in ids:
+                if re.fullmatch(rf"{re.escape(case_id)}[_.-]{suffix}", match["stem"], re.IGNORECASE):
+                    sure = suffix in SEGMENTATION_SUFFIXES
+                    return replace(self, case=case_id, rank=2 * number, sure=sure, suffix=suffix)
+        return self
 
 
 def _case_id(before: str) -> str:

@@ -49,6 +49,8 @@ def _case_folder(folder: Path, root: Path) -> Path:
 
 
 def _in_one_folder(folder: Path, found: Sequence[tuple[Path, NamedFile]], root: Path) -> list[CaseFiles]:
+    of_images = {named.case for _, named in found if named.case and named.kind != SEGMENTATION_SUFFIX}
+    found = [(file, named.of_case(file.name, of_images)) for file, named in found]
     ids = {named.case for _, named in found}
     each_kind_once = len({named.kind for _, named in found}) == len(found)
     numbered = all(is_numbering(case) for case in ids if case)
