@@ -26,7 +26,7 @@ from workflows.data.oriented import Plane, pixel_aspect, read_oriented, upright
 from workflows.evaluation.evaluate_checkpoint import run_evaluation
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import MODEL
-from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.messages.errors import ConfigurationError, DatasetError, not_a_folder
 from workflows.pictures.drawing import add_legend, class_patches, mark_edges, save, scan_figure, show_scan
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ def draw_figures(run: Path, variants: Sequence[str], overrides: Mapping[str, Any
     Args:
         overrides: settings of `inference.json`, `evaluate.json` and `figures.json`; None leaves the default.
     """
+    if run.is_file():
+        raise ConfigurationError(f"{run}: {not_a_folder(run)}")
     given = {name: value for name, value in overrides.items() if value is not None}
     check_outputs(Path(str(given.get("output_dir", "figures"))).glob("[0-9][0-9]_*.png"))
     run_evaluation(["figures", *variants], {"checkpoint": str(run / MODEL), **given})
