@@ -244,13 +244,53 @@ def test_a_terminal_of_another_encoding_shows_what_it_can(encoding: str, phantom
     assert b"Traceback" not in ended.stderr and "BraTS20_Training_001" in ended.stdout.decode(encoding)
 
 
-def test_a_file_where_a_folder_is_wanted_is_called_a_file(phantom_dir: Path, tmp_path: Path, command: Command):
-    image, label_map = (next(phantom_dir.glob(f"*_001/*_{kind}.nii.gz")) for kind in ("flair", "seg"))
+def test_a_file_where_a_folder_is_read_is_called_a_file(tiny_run: Run, tmp_path: Path, command: Command):
+    image, label_map = (next(tiny_run.data.glob(f"*_001/*_{kind}.nii.gz")) for kind in ("flair", "seg"))
+    out = ("--out", tmp_path / "out")
     for asked in (
         ("audit", image),
+        ("explore", image, *out),
         ("split", image, "--out", tmp_path / "split.json"),
-        ("predict", image, "--out", tmp_path / "out"),
-        ("evaluate", "--predictions", label_map, "--references", label_map, "--out", tmp_path / "scores"),
+        ("predict", image, *out),
+        ("evaluate", "--predictions", label_map, "--references", label_map, *out),
+        ("evaluate", "--checkpoint", tiny_run.checkpoint, "--dataset-dir", image, *out),
+        ("report", image, "--out", tmp_path / "page.html"),
+        ("curves", tiny_run.checkpoint),
+        ("figures", tiny_run.checkpoint, *out),
     ):
-        assert one_line(command(*asked)).endswith("is a file; name the folder that it lies in.")
+        assert one_line(command(*asked)).endswith("is a file; name the folder that it lies in."), asked
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_where_a_folder_is_written_is_called_a_file(tiny_run: Run, tmp_path: Path, command: Command):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for asked in (
+        ("phantom", file),
+        ("audit", tiny_run.data, "--workers", 1, "--out", file / "audit.json"),
+        ("explore", tiny_run.data, "--out", file),
+        ("train", "--dataset-dir", tiny_run.data, "--out", file),
+        ("train", "--dataset-dir", tiny_run.data, "--out", tmp_path / "run", "--cache-dir", file / "cache"),
+        ("predict", tiny_run.data, "--out", file),
+        ("evaluate", "--predictions", tiny_run.data, "--references", tiny_run.data, "--out", file / "scores"),
+        ("compare-networks", "--dataset-dir", tiny_run.data, "--out", file),
+        ("pack", file / "bundle.zip", "--checkpoint", tiny_run.checkpoint),
+        ("demo", "--out", file),
+    ):
+        message = one_line(command(*asked))
+        assert "is a file" in message or "in a file" in message or "a file is in the way" in message, (asked, message)
+    assert file.read_text() == "mine"
+
+
+def test_a_folder_where_a_file_is_wanted_is_called_a_folder(tiny_run: Run, tmp_path: Path, command: Command):
+    (tmp_path / "page.html").mkdir()
+    patient = next(tiny_run.data.glob("*_001"))
+    for asked in (
+        ("split", tiny_run.data, "--out", tmp_path / "page.html"),
+        ("split", tiny_run.data, "--from", tmp_path, "--out", tmp_path / "split.json"),
+        ("train", "--dataset-dir", tiny_run.data, "--split", tmp_path, "--out", tmp_path / "run"),
+        ("report", patient, "--out", tmp_path / "page.html"),
+        ("report", patient, "--prediction", tmp_path, "--out", tmp_path / "other.html"),
+        ("pack", tmp_path / "bundle.zip", "--checkpoint", tmp_path),
+    ):
+        assert "is a folder" in one_line(command(*asked)), asked

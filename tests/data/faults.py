@@ -372,7 +372,7 @@ FAULTS = (
     Fault(
         "dead_link", "a symbolic link to nothing", _link("/nowhere/t1ce.nii.gz"), says="a link that leads to no file"
     ),
-    Fault("pipe", "a pipe with the name of an image", _pipe, says="no such file"),
+    Fault("pipe", "a pipe with the name of an image", _pipe, says="not a file"),
     Fault("twice_packed", "gzipped twice", _gzip_twice, ""),
     Fault("unpacked", "not packed though it ends in .gz", _unpack, ""),
     Fault("metaimage", "all files as .mha", _with_itk(".mha", ("flair", "t1ce", "seg")), ""),

@@ -447,7 +447,11 @@ def test_a_fourth_axis_of_one_with_an_affine_of_nan_is_refused(
 def test_a_missing_file_a_folder_and_a_missing_channel_are_named(tmp_path: Path) -> None:
     (tmp_path / "folder.nii").mkdir()
     write_image(tmp_path / "a.nii")
-    for name, message in {"b.nii": "no such file", "folder.nii": "no such file", "a.nii#1": "has no channel 1"}.items():
+    for name, message in {
+        "b.nii": "no such file",
+        "folder.nii": "is a folder or device, not a file",
+        "a.nii#1": "has no channel 1",
+    }.items():
         with pytest.raises(DatasetError, match=message):
             load_image(tmp_path / name)
 

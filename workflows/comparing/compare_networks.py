@@ -18,7 +18,7 @@ from workflows.files.json_files import write_json
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import MODEL, RUN_SPLIT_FILE
 from workflows.machine.processes import in_own_process
-from workflows.messages.errors import BratsError, ConfigurationError
+from workflows.messages.errors import BratsError, ConfigurationError, not_a_file
 from workflows.settings.bundle_files import bundle_root, config_files, known_settings
 from workflows.settings.overrides import refuse_unknown
 from workflows.splits.split import STUDY_SPLIT, obtain_datalist
@@ -154,7 +154,7 @@ def _check(conditions: Conditions) -> None:
 def _keep_split(dataset_dir: Path, split_file: Path | None, out: Path, conditions: Conditions) -> None:
     own, overrides = out / RUN_SPLIT_FILE, conditions.overrides
     if split_file and not split_file.is_file():
-        raise ConfigurationError(f"{split_file}: no such file; make one by  brats-unet split.")
+        raise ConfigurationError(f"{split_file}: {not_a_file(split_file)[:-1]}; make one by  brats-unet split.")
     if split_file and own.exists() and own.read_bytes() != split_file.read_bytes():
         raise ConfigurationError(f"{out}: holds a comparison on another split; name another --out.")
     modalities = overrides.get("input#modalities", STUDY_MODALITIES)

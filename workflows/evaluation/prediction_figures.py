@@ -25,7 +25,7 @@ from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import MODEL
 from workflows.image_files.brain import grey_limits
 from workflows.image_files.oriented import Plane, pixel_aspect, read_oriented, upright
-from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.messages.errors import ConfigurationError, DatasetError, not_a_folder
 from workflows.pictures.case_scene import brain_box
 from workflows.pictures.drawing import add_legend, class_patches, mark_edges, save, scan_figure, show_scan
 
@@ -39,6 +39,8 @@ PROBABILITY_COLOURMAP = "magma"
 
 def draw_figures(run: Path, variants: Sequence[str], overrides: Mapping[str, Any]) -> None:
     """Predict test cases of a run by the bundle's inference, and draw them; an override of None leaves the default."""
+    if run.is_file():
+        raise ConfigurationError(f"{run}: {not_a_folder(run)}")
     given = {name: value for name, value in overrides.items() if value is not None}
     check_outputs(Path(str(given.get("output_dir", "figures"))).glob("[0-9][0-9]_*.png"))
     run_evaluation(["figures", *variants], {"checkpoint": str(run / MODEL), **given})

@@ -37,10 +37,14 @@ def check_outputs(files: Iterable[Path], data: Iterable[Path | str] = (), settin
     read = {identity for root in data for identity in _folders_in(Path(root))}
     for folder in dict.fromkeys(file.parent for file in files):
         real = Path(os.path.realpath(folder))  # works for a circle of links too
+        named = f"{setting} {folder}".strip()
+        if any(map(os.path.isfile, (real, *real.parents))):
+            raise ConfigurationError(f"{named}: is or lies in a file; name a folder to write to.")
         if any(_identity(place) in read for place in (real, *real.parents)):
-            named = f"{setting} {folder}".strip()
             raise ConfigurationError(f"{named}: lies in the data folder, which is never written to; name another.")
     for file in files:
+        if file.is_dir():
+            raise ConfigurationError(f"{file}: is a folder; name a file to write to.")
         if not is_ours(file):
             raise ConfigurationError(
                 f"{file}: brats-unet did not write this file, or it was changed since, and does not replace it; "

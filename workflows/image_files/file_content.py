@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from workflows.messages.errors import DatasetError
+from workflows.messages.errors import DatasetError, not_a_file
 
 FastGzipFile: type[gzip.GzipFile] = gzip.GzipFile
 FastGzipError: type[Exception] = zlib.error
@@ -53,7 +53,7 @@ def opened(file: Path, gzip_file: type[gzip.GzipFile]) -> Iterator[tuple[BinaryI
 def _why_no_file(file: Path) -> str:
     if file.is_symlink():
         return f"{file}: is a link that leads to no file; fetch what it stands for, or mend the link."
-    return f"{file}: no such file." if not file.exists() else f"{file}: no such file: a folder or device has that name."
+    return f"{file}: {not_a_file(file)}"
 
 
 def _unpacked(raw: io.BufferedReader, gzip_file: type[gzip.GzipFile]) -> tuple[BinaryIO, int]:

@@ -25,9 +25,17 @@ class ConfigurationError(BratsError):
 DISK_ERRORS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room for it"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "allow access to it, or name another place"),
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "a file is in the way of a folder; name another place"
+    ),
     **dict.fromkeys((errno.ENOENT, errno.ENOTCONN, errno.ESTALE, errno.EIO), "see that its disk is there"),
 }
 """What a person can do about errors of the operating system, by their number."""
+
+
+def not_a_file(path: Path) -> str:
+    """What is wrong with a path that should be a file."""
+    return "is a folder or device, not a file; name a file in it." if path.exists() else "no such file."
 
 
 def not_a_folder(path: Path) -> str:

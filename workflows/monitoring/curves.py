@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from transforms.labels import REGION_NAMES, REGIONS
 from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import CURVES, LOG, run_configuration
-from workflows.messages.errors import ConfigurationError
+from workflows.messages.errors import ConfigurationError, not_a_folder
 from workflows.pictures.drawing import plain, save
 
 PANELS = {
@@ -54,6 +54,8 @@ def read_log(log: Path) -> list[dict[str, float]]:
     Raises:
         ConfigurationError: if it is missing, holds no epoch, or a line is no row of figures.
     """
+    if log.parent.is_file():
+        raise ConfigurationError(f"{log.parent}: {not_a_folder(log.parent)}")
     if not log.is_file():
         raise ConfigurationError(f"{log}: no such file; name the folder of a run, as  brats-unet train --out RUN.")
     with log.open(newline="", errors="replace") as file:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workflows.files.run_folder import MODEL, RUN_CONFIGURATION, TUNED_SETTINGS_FILE, json_beside
-from workflows.messages.errors import ConfigurationError
+from workflows.messages.errors import ConfigurationError, not_a_file
 from workflows.settings.bundle_files import bundle_root
 from workflows.settings.setting_checks import NONE
 
@@ -78,6 +78,8 @@ def default_checkpoint() -> str:
 
 def check_checkpoint(checkpoint: str | Path) -> None:
     """Raises `ConfigurationError` in one line where the weights are missing."""
+    if Path(checkpoint).is_dir():
+        raise ConfigurationError(f"{checkpoint}: {not_a_file(Path(checkpoint))}")
     if not Path(checkpoint).is_file():
         raise ConfigurationError(
             f"{checkpoint}: no such weights; name some by --checkpoint FILE, "

@@ -12,7 +12,7 @@ from workflows.data.case import path_below
 from workflows.data.file_names import DATALIST_LABEL
 from workflows.data.label_conventions import convention_named
 from workflows.image_files.nifti_files import split_channel
-from workflows.messages.errors import ConfigurationError, DatasetError
+from workflows.messages.errors import ConfigurationError, DatasetError, not_a_file, not_a_folder
 
 SECTIONS = ("training", "validation", "testing")
 ALL_CASES = "all_cases"
@@ -31,6 +31,8 @@ def read_datalist(path: Path | str, dataset_dir: Path | str, section: str | None
     """
     path, dataset_dir = Path(path), Path(dataset_dir)
     content = read_split_file(path)
+    if not dataset_dir.is_dir():
+        raise DatasetError(f"{dataset_dir}: {not_a_folder(dataset_dir)}")
     if is_split_of_others(content):
         lacks = "no list 'training'" if isinstance(content, list) else "entries without 'case'"
         way_out = "turn it into a datalist by  brats-unet split DATA --from FILE --fold 0 --out SPLIT.json"
@@ -63,6 +65,8 @@ def read_split_file(path: Path) -> Any:
     Raises:
         DatasetError: if there is none, or it cannot be read.
     """
+    if path.is_dir():
+        raise DatasetError(f"{path}: {not_a_file(path)}")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -116,7 +120,7 @@ def _checked_entry(item: object, where: str, dataset_dir: Path, must_exist: bool
     for key in keys:
         path = path_below(dataset_dir.absolute(), item[key], f"{where}: {name}")
         if must_exist and not split_channel(path)[0].is_file():
-            raise DatasetError(f"{where}: {name}: no such file: {path}.")
+            raise DatasetError(f"{where}: {name}: {path}: {not_a_file(split_channel(path)[0])}")
         entry[key] = str(path)
     return entry
 
