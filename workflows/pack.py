@@ -77,5 +77,5 @@ def _weights(checkpoint: Path) -> bytes:
 
 
 def _configured(file: Path, settings: dict[str, object]) -> bytes:
-    configuration = json.loads(file.read_text())
+    configuration = json.loads(file.read_text(encoding="utf-8"))
     return (json.dumps({**configuration, **settings}, indent=4, ensure_ascii=False) + "\n").encode()

@@ -55,7 +55,7 @@ def peak_memory() -> dict[str, float]:
 def _peak_kib() -> float:
     """Linux's `ru_maxrss` would begin with what the parent held when it started this process."""
     status = Path("/proc/self/status")
-    if status.is_file() and (peak := re.search(r"^VmHWM:\s+(\d+)", status.read_text(), re.MULTILINE)):
+    if status.is_file() and (peak := re.search(r"^VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"), re.MULTILINE)):
         return float(peak[1])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / 1024 if sys.platform == "darwin" else float(most)  # macOS counts bytes

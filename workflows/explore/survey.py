@@ -16,7 +16,7 @@ from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND, CLASS_NAMES
 from transforms.windows import in_own_slices
 from workflows.data.brain import brain_mask
-from workflows.data.case import Case
+from workflows.data.case import Case, check_case_id
 from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.label_conventions import LabelConvention, summarise_labels
 from workflows.data.nifti_files import format_shape, read_voxels
@@ -180,6 +180,7 @@ def survey_case(case: Case, modalities: Sequence[str]) -> CaseSurvey:
 
 
 def _survey(case: Case, modalities: Sequence[str]) -> CaseSurvey:
+    check_case_id(case.id)
     survey = CaseSurvey(case.id, labelled=case.segmentation is not None)
     labels = _survey_labels(case, survey) if case.segmentation else None
     head: NDArray[np.bool_] | None = None

@@ -13,6 +13,7 @@ from workflows.data.find_cases import find_cases
 from workflows.files.outputs import check_outputs
 from workflows.files.prediction_names import TABLES, files_of_case
 from workflows.machine.allocation import keep_freed_memory, spare_collector_the_imports
+from workflows.machine.processes import use_allowed_processors
 from workflows.messages.errors import ConfigurationError
 from workflows.prediction.usable_cases import FAULT, entries_with_faults
 from workflows.settings.beside_checkpoint import TUNED_SETTINGS, settings_beside
@@ -52,6 +53,7 @@ def begin_prediction(checkpoint: str | Path, more_checkpoints: Sequence[str | Pa
         ConfigurationError: if there are none.
     """
     keep_freed_memory()
+    use_allowed_processors()
     spare_collector_the_imports()
     for each in (checkpoint, *more_checkpoints):
         check_checkpoint(each)
