@@ -34,6 +34,7 @@ from experiments.scores import class_indices, score_fold
 from transforms.labels import ENHANCING, MODALITY_TITLES, NECROTIC_CORE, OEDEMA, REGION_NAMES, REGIONS, STUDY_MODALITIES
 from workflows.data.label_conventions import LABEL_CONVENTIONS
 from workflows.files.json_files import write_json
+from workflows.machine.processes import allowed_processors
 from workflows.messages.errors import BratsError, ConfigurationError
 
 NAME = "nnunet"
@@ -56,7 +57,7 @@ def run(folder: Path, data: Path, arguments: argparse.Namespace) -> None:
     predictions = folder / "predictions"
     predictions.mkdir(parents=True)
     write_dataset(folder, data)
-    cores = os.cpu_count() or 1
+    cores = allowed_processors()
     prepare = start(["prepare", *batch_size(arguments)], predictions / "prepare.log", settings(folder, cores))
     wait_for({"prepare": prepare}, deadline, predictions)
     shared = settings(folder, max(1, cores // len(arguments.folds)))

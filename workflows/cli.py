@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +12,7 @@ import typer
 from typer import Argument, BadParameter, Option
 
 from workflows.machine.stopping import exit_on_sigterm
-from workflows.messages.errors import BratsError, printable, root_cause
+from workflows.messages.errors import BratsError, printable, root_cause, show_what_the_terminal_knows
 from workflows.settings.overrides import parse_overrides, send_no_usage_data
 
 if TYPE_CHECKING:
@@ -466,8 +465,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="parsing config_file")  # the files are this project's own
     send_no_usage_data()
     exit_on_sigterm()
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal of another encoding shows ? for what it does not know
+    show_what_the_terminal_knows()
     try:
         app()
     except Exception as error:

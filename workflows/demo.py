@@ -58,7 +58,7 @@ def _train(data: Path, run: Path) -> None:
 
 
 def _say_where_to_look(run: Path, scores: Path, seg: Path, picture: Path) -> None:
-    summary = json.loads((scores / SUMMARY_FILE).read_text())
+    summary = json.loads((scores / SUMMARY_FILE).read_text(encoding="utf-8"))
     means = ", ".join(f"{region} {summary['mean_dice'][region]:.3f}" for region in REGIONS)
     print(f"\nDone (phantom data). Mean Dice of {summary['cases']} test cases on whole volumes: {means}")
     print(f"  label map    {seg}  {load_image(seg).shape}")

@@ -97,8 +97,92 @@ def test_a_process_that_may_use_one_processor_starts_no_more(monkeypatch: pytest
     assert allowed_processors() == 1
 
 
-@pytest.mark.parametrize(("content", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", sys.maxsize)])
-def test_a_containers_quota_counts_in_whole_cores(content: str, cores: int, tmp_path: Path):
-    (tmp_path / "cpu.max").write_text(f"{content}\n")
-    assert _control_group_quota(tmp_path / "cpu.max") == cores
-    assert _control_group_quota(tmp_path / "missing") == sys.maxsize
+@pytest.mark.parametrize(
+    ("group", "files", "cores"),
+    [
+        ("0::/", {"cpu.max": "150000 100000"}, 2),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "max 100000"}, sys.maxsize),
+        ("0::/", {}, sys.maxsize),
+        ("0::/user/job", {"user/cpu.max": "200000 100000", "user/job/cpu.max": "max 100000"}, 2),
+        ("0::/job", {"cpu.max": "100000 100000", "job/cpu.max": "400000 100000"}, 1),
+        ("0::/not/seen/in/this/container", {"cpu.max": "300000 100000"}, 3),
+        ("4:cpu,cpuacct:/job", {"cpu/job/cpu.cfs_quota_us": "250000", "cpu/job/cpu.cfs_period_us": "100000"}, 3),
+        ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, sys.maxsize),
+        ("4:memory:/\n0::/", {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, sys.maxsize),
+    ],
+)
+def test_the_quota_of_a_control_group_counts_in_whole_cores(
+    group: str, files: dict[str, str], cores: int, tmp_path: Path
+):
+    (tmp_path / "own").write_text(f"{group}\n")
+    for name, content in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(f"{content}\n")
+    assert _control_group_quota(tmp_path / "root", tmp_path / "own") == cores
+    assert _control_group_quota(tmp_path / "root", tmp_path / "missing") == sys.maxsize
+
+
+def test_torch_starts_no_more_threads_than_processors_are_allowed(python: Callable[..., Started], tmp_path: Path):
+    code = (
+        "import torch; from workflows.machine.processes import use_allowed_processors; torch.set_num_threads(2); "
+        "use_allowed_processors(); print(torch.get_num_threads())"
+    )
+    for number in ("1", "2"):
+        ended = python("-c", code, cwd=tmp_path, SLURM_CPUS_PER_TASK=number)
+        assert ended.stdout.split() == [str(min(int(number), allowed_processors()))], ended.stderr
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Called from a person's own code
+
+
+SCRIPT = """
+import shutil, sys, threading
+from pathlib import Path
+from workflows.audit.dataset_checks import audit_dataset
+from workflows.evaluation.evaluate_folders import evaluate_folders
+from workflows.machine.processes import in_own_process
+
+def work():
+    print("cases", len(audit_dataset("DATA", workers=2).cases))
+    evaluate_folders(Path("DATA"), Path("DATA"), Path("scores"), workers=2)
+    in_own_process(print, "from a process of its own")
+
+print("script")
+"""
+CALLS = {
+    "without a main guard": "work()",
+    "in a thread": "thread = threading.Thread(target=work); thread.start(); thread.join()",
+    "in a running loop": "import asyncio\nasync def main(): work()\nasyncio.run(main())",
+}
+
+
+def check_output(ended: Started) -> None:
+    assert ended.status == 0, ended.stderr
+    assert [ended.stdout.count(line) for line in ("script\n", "cases 3\n", "process of its own")] == [1, 1, 1]
+    assert "Error" not in ended.stderr
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_script_of_ones_own_is_run_once_however_it_calls(
+    call: str, python: Callable[..., Started], phantom_dir: Path, tmp_path: Path
+):
+    (tmp_path / "script.py").write_text(SCRIPT.replace("DATA", str(phantom_dir)) + CALLS[call])
+    check_output(python("script.py", cwd=tmp_path, PYTHONPATH=str(REPOSITORY)))
+
+
+def test_ipython_runs_a_script_of_ones_own_once(python: Callable[..., Started], phantom_dir: Path, tmp_path: Path):
+    pytest.importorskip("IPython")
+    (tmp_path / "script.py").write_text(SCRIPT.replace("DATA", str(phantom_dir)) + "work()")
+    environment = {"PYTHONPATH": str(REPOSITORY), "IPYTHONDIR": str(tmp_path / "profile")}
+    check_output(python("-m", "IPython", "--no-banner", "-c", "%run script.py", cwd=tmp_path, **environment))
+
+
+def test_a_process_that_may_start_none_works_by_itself(python: Callable[..., Started], tmp_path: Path):
+    code = (
+        "import multiprocessing, workflows.machine.processes as processes\n"
+        "def three(_): return processes.in_processes(abs, [-3, -3], 'counting', workers=2)\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool: print(pool.map(three, [0]))"
+    )
+    assert python("-c", code, cwd=tmp_path, PYTHONPATH=str(REPOSITORY)).stdout.strip() == "[[3, 3]]"

@@ -9,7 +9,7 @@ from workflows.audit.case_checks import CaseRecord
 from workflows.audit.dataset_checks import Audit
 from workflows.data.file_names import DATALIST_LABEL
 from workflows.image_files.nifti_files import format_shape
-from workflows.messages.errors import printable
+from workflows.messages.errors import printable, show_what_the_terminal_knows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +27,7 @@ def print_table(audit: Audit, list_files: bool = False, console: Console | None 
     from rich.console import Console
     from rich.table import Table
 
+    show_what_the_terminal_knows()
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, 100)

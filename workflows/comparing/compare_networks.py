@@ -117,7 +117,7 @@ def _train_and_score(folder: Path, overlay: str, conditions: Conditions) -> None
     if not steps.is_file():
         print("  measuring its steps", flush=True)
         in_own_process(measure_steps, variants, settings, steps)
-    cost = json.loads(steps.read_text())
+    cost = json.loads(steps.read_text(encoding="utf-8"))
     epochs = epochs_within(conditions.minutes, cost["steps_per_epoch"], cost["seconds_per_step"])
     if not training.is_file():
         steps_in_words = f"{cost['steps_per_epoch']} steps of {cost['seconds_per_step']:.2f} s"
@@ -133,7 +133,7 @@ def _overlays(networks: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for network in networks:
         file = Path(config_files("train", [network])[1])
-        if not any(name.split("#")[0] == "network_def" for name in json.loads(file.read_text())):
+        if not any(name.split("#")[0] == "network_def" for name in json.loads(file.read_text(encoding="utf-8"))):
             known = ", ".join(NETWORKS)
             raise ConfigurationError(f"{network}: is no network; it has no network_def. Choose from {known}.")
         if found.setdefault(file.stem, network) != network:
@@ -167,7 +167,7 @@ def _keep_settings(settings: dict[str, Any], out: Path) -> None:
     file = out / SETTINGS_FILE
     now = json.loads(json.dumps(settings, default=str))
     if file.is_file():
-        before = json.loads(file.read_text())
+        before = json.loads(file.read_text(encoding="utf-8"))
         if changed := [f"{name} {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]]:
             other = f"other settings ({'; '.join(changed)})"
             raise ConfigurationError(f"{out}: holds a comparison with {other}; name another --out.")

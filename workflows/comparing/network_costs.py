@@ -45,7 +45,7 @@ def peak_memory() -> dict[str, float]:
     """The most memory that this process has held so far, "memory_gb", and "gpu_memory_gb" where it has used a GPU."""
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)  # bytes
     status = Path("/proc/self/status")  # Linux's `ru_maxrss` begins with what the parent held
-    if status.is_file() and (most := re.search(r"^VmHWM:\s+(\d+)", status.read_text(), re.MULTILINE)):
+    if status.is_file() and (most := re.search(r"^VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"), re.MULTILINE)):
         peak_kib = float(most[1])
     on_gpu = {"gpu_memory_gb": torch.cuda.max_memory_reserved() / 1e9} if torch.cuda.is_initialized() else {}
     return {"memory_gb": peak_kib * 1024 / 1e9, **on_gpu}

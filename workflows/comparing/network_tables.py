@@ -38,8 +38,8 @@ def network_row(folder: Path) -> dict[str, Any] | None:
     files = (folder / "steps.json", folder / "training.json", folder / "scores" / "cost.json")
     if not all(file.is_file() for file in files):
         return None
-    steps, training, prediction = (json.loads(file.read_text()) for file in files)
-    summary = json.loads((folder / "scores" / SUMMARY_FILE).read_text())
+    steps, training, prediction = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    summary = json.loads((folder / "scores" / SUMMARY_FILE).read_text(encoding="utf-8"))
     on_gpu = "gpu_memory_gb" in training
     memory, seconds = ("gpu_memory_gb", "wall_seconds") if on_gpu else ("memory_gb", "cpu_seconds")
     by_case: dict[str, dict[str, float]] = defaultdict(dict)

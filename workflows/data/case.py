@@ -14,6 +14,7 @@ from workflows.messages.errors import DatasetError, printable
 
 MAX_ID_BYTES = 200
 """A file may have a name of 255 bytes, and what is written for a case has its id in its name."""
+NO_TEXT = "its name holds control characters or bytes that are no text; rename its files."
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,6 @@ def check_case_id(case_id: str) -> None:
     if not case_id.strip(". ") or {"/", "\\"} & set(case_id):
         raise DatasetError(f"{case_id}: is no name for a case, since a folder is named after it; rename its files.")
     if not printable(case_id) == case_id or "\n" in case_id:
-        raise DatasetError(f"{case_id}: its name holds control characters or bytes that are no text; rename its files.")
+        raise DatasetError(f"{case_id}: {NO_TEXT}")
     if len(case_id.encode()) > MAX_ID_BYTES:
         raise DatasetError(f"{case_id}: its name has more than {MAX_ID_BYTES} bytes; rename its files.")

@@ -15,7 +15,7 @@ from transforms.boxes import bounding_box, corners
 from transforms.geometry import voxel_ml
 from transforms.labels import BACKGROUND, CLASS_NAMES
 from transforms.windows import in_own_slices
-from workflows.data.case import Case
+from workflows.data.case import Case, check_case_id
 from workflows.data.case_images import load_label_map, read_modalities
 from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.label_conventions import LabelConvention, summarise_labels
@@ -173,6 +173,7 @@ def survey_case(case: Case, modalities: Sequence[str]) -> CaseSurvey:
 
 
 def _survey(case: Case, modalities: Sequence[str]) -> CaseSurvey:
+    check_case_id(case.id)
     survey = CaseSurvey(case.id, labelled=case.segmentation is not None)
     first = load_label_map(case) if case.segmentation else None
     labels = _survey_labels(case, first, survey) if first else None

@@ -28,6 +28,6 @@ def json_beside(checkpoint: str | Path, name: str) -> dict[str, Any]:
     """
     file = Path(checkpoint).parent / name
     try:
-        return dict(json.loads(file.read_text())) if file.is_file() else {}
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigurationError(f"{file}: is not valid JSON ({error}).") from error

@@ -23,8 +23,9 @@ def write_or_refuse(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text`; errors as in `write_or_refuse`."""
-    write_or_refuse(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
+    """Write `text`, and the bytes of a name that are no text as escapes; errors as in `write_or_refuse`."""
+    content = text.encode("utf-8", "backslashreplace")
+    write_or_refuse(path, lambda partial: partial.write_bytes(content))
 
 
 def filled_template(template: Path, **content: Any) -> str:

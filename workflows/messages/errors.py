@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import traceback
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 
@@ -87,8 +88,15 @@ def printable(text: str) -> str:
     return shown.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def show_what_the_terminal_knows() -> None:
+    """From now on a terminal, or a file, of another encoding than UTF-8 gets a ? for what it cannot show."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a notebook's is of its own kind, and in UTF-8
+        sys.stdout.reconfigure(errors="replace")
+
+
 def show_errors_in_one_line() -> None:
     """From now on an uncaught `BratsError` ends the process with one line on stderr and status 1."""
+    show_what_the_terminal_knows()
     sys.excepthook = _print_one_line
 
 

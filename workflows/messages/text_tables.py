@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workflows.messages.errors import show_what_the_terminal_knows
+
 NOTHING = "–"
 _MARKDOWN_ESCAPES = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "\n": " ", "`": "\\`", "*": "\\*"})
 
@@ -36,6 +38,7 @@ class TextTable:
         from rich.table import Table
         from rich.text import Text
 
+        show_what_the_terminal_knows()
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for column, left in zip(self.columns, self._left, strict=True):
             table.add_column(column, justify="left" if left else "right", overflow="fold")

@@ -58,7 +58,7 @@ def read_log(log: Path) -> list[dict[str, float]]:
         raise ConfigurationError(f"{log.parent}: {not_a_folder(log.parent)}")
     if not log.is_file():
         raise ConfigurationError(f"{log}: no such file; name the folder of a run, as  brats-unet train --out RUN.")
-    with log.open(newline="", errors="replace") as file:
+    with log.open(encoding="utf-8", newline="", errors="replace") as file:
         table = csv.DictReader(file)
         lacking = {"epoch", *PANELS} - set(table.fieldnames or ())
         if lacking:

@@ -68,12 +68,12 @@ class TrainingLog:
     def _start(self, engine: Engine) -> None:
         self.started, self.first_epoch = time.monotonic(), engine.state.epoch
         if self.first_epoch and self.path.exists():
-            with self.path.open(newline="") as log:
+            with self.path.open(encoding="utf-8", newline="") as log:
                 rows = [row for row in csv.DictReader(log) if int(row["epoch"]) <= self.first_epoch]
             self.rows = [{column: row.get(column, "") for column in LOG_COLUMNS} for row in rows]
 
     def _write(self, path: Path) -> None:
-        with path.open("w", newline="") as log:
+        with path.open("w", encoding="utf-8", newline="") as log:
             writer = csv.DictWriter(log, LOG_COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)

@@ -117,7 +117,7 @@ def _claim(out: Path, settings: dict[str, object]) -> None:
     if out.exists() and not out.is_dir():
         raise DatasetError(f"{out} is a file; name a new or empty folder.")
     if note.is_file():
-        if json.loads(note.read_text()) != settings:
+        if json.loads(note.read_text(encoding="utf-8")) != settings:
             raise DatasetError(f"{out} holds generated cases of other settings; name another folder or delete it.")
     elif out.is_dir() and any(out.iterdir()):
         raise DatasetError(f"{out} is not empty and not a generated data set; name a new or empty folder.")

@@ -14,6 +14,7 @@ from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.outputs import check_outputs
 from workflows.files.prediction_names import TABLES, files_of_case
 from workflows.machine.allocation import keep_freed_memory, spare_collector_the_imports
+from workflows.machine.processes import use_allowed_processors
 from workflows.messages.errors import ConfigurationError
 from workflows.prediction.usable_cases import FAULT, entries_with_faults
 from workflows.settings.bundle_files import config_files
@@ -54,6 +55,7 @@ def predict(variants: Iterable[str], overrides: Mapping[str, Any]) -> None:
 def begin_prediction(checkpoint: str | Path, more_checkpoints: Sequence[str | Path] = ()) -> None:
     """Look for the weights before any work; raises `ConfigurationError` if there are none."""
     keep_freed_memory()
+    use_allowed_processors()
     spare_collector_the_imports()
     for each in (checkpoint, *more_checkpoints):
         check_checkpoint(each)

@@ -167,7 +167,7 @@ class PredictionFiles:
             "use": RESEARCH_USE,
         }
         text = json.dumps(record, indent=2, default=str) + "\n"
-        write_whole(self.output_dir / case / record_name(case), lambda path: path.write_text(text))
+        write_whole(self.output_dir / case / record_name(case), lambda path: path.write_text(text, encoding="utf-8"))
 
     def _finish(self) -> None:
         self.background.submit(self._write_tables)
@@ -179,18 +179,22 @@ class PredictionFiles:
             return
         write_whole(self.output_dir / VOLUMES_FILE, self._write_volumes)
         for name, text in colour_tables(self.file_values).items():
-            write_whole(self.output_dir / name, partial(Path.write_text, data=text))
+            write_whole(self.output_dir / name, partial(Path.write_text, data=text, encoding="utf-8"))
 
     def _write_volumes(self, path: Path) -> None:
         """This run's cases, and those of earlier runs into the same folder."""
         mine = {row["case"] for row in self.rows}
         earlier = self.output_dir / VOLUMES_FILE
-        kept = [r for r in csv.DictReader(earlier.open()) if r["case"] not in mine] if earlier.exists() else []
+        kept = (
+            [r for r in csv.DictReader(earlier.open(encoding="utf-8")) if r["case"] not in mine]
+            if earlier.exists()
+            else []
+        )
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(sorted([*kept, *self.rows], key=lambda row: row["case"]))
-        path.write_text(text.getvalue())
+        path.write_text(text.getvalue(), encoding="utf-8")
 
 
 def table_row(case: str, volumes: Mapping[str, float]) -> dict[str, str]:

@@ -45,7 +45,7 @@ def config_files(name: str, variants: Iterable[str] = ()) -> list[str]:
         found = next((file for file in candidates if file.is_file()), None)
         if found is None:
             raise ConfigurationError(f"no overlay {variant!r}; there are {', '.join(overlays_of(name, folder))}.")
-        base = folder / f"{json.loads(found.read_text()).get(BASED_ON)}.json"
+        base = folder / f"{json.loads(found.read_text(encoding='utf-8')).get(BASED_ON)}.json"
         if base.is_file() and base not in (*files, found):
             files.append(base)
         files.append(found)
@@ -54,7 +54,7 @@ def config_files(name: str, variants: Iterable[str] = ()) -> list[str]:
 
 def overlays_of(name: str, folder: Path) -> list[str]:
     """The files of a bundle that change settings of `name`.json and are no configuration of their own, by name."""
-    known, overlays = set(map(top_level, json.loads((folder / f"{name}.json").read_text()))), []
+    known, overlays = set(map(top_level, json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))), []
     for overlay, settings in configurations(folder.parent):
         names = set(map(top_level, settings))
         merged = {top_level(key) for key in settings if key.startswith("+") or top_level(key) != key}
@@ -72,7 +72,7 @@ def configurations(root: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and content of every configuration file of a bundle; the metadata are none."""
     for file in sorted((Path(root) / "configs").glob("*.json")):
         if file.name != "metadata.json":
-            yield file.stem, json.loads(file.read_text())
+            yield file.stem, json.loads(file.read_text(encoding="utf-8"))
 
 
 def known_settings(root: str | Path) -> set[str]:

@@ -179,5 +179,5 @@ def own_settings(variants: Iterable[str], overrides: Iterable[str]) -> set[str]:
     """The settings that the user gives as a whole: on the command line, or in an overlay named by its path."""
     inside = Path(bundle_root()) / "configs"
     files = [Path(variant) for variant in variants if not (inside / f"{variant}.json").is_file()]
-    named = [key for file in files for key in json.loads(file.read_text())]
+    named = [key for file in files for key in json.loads(file.read_text(encoding="utf-8"))]
     return {name for name in (*named, *overrides) if "#" not in name and "::" not in name}

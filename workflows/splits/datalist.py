@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from transforms.labels import MODALITIES
-from workflows.data.case import path_below
+from workflows.data.case import NO_TEXT, path_below
 from workflows.data.file_names import DATALIST_LABEL
 from workflows.data.label_conventions import convention_named
 from workflows.image_files.nifti_files import split_channel
-from workflows.messages.errors import ConfigurationError, DatasetError, not_a_file, not_a_folder
+from workflows.messages.errors import ConfigurationError, DatasetError, not_a_file, not_a_folder, printable
 
 SECTIONS = ("training", "validation", "testing")
 ALL_CASES = "all_cases"
@@ -113,6 +113,8 @@ def _checked_entry(item: object, where: str, dataset_dir: Path, must_exist: bool
     if not isinstance(item, dict) or not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
         # The name becomes that of an output folder, so it must not lead elsewhere.
         raise DatasetError(f"{where}: {json.dumps(item)[:100]} is no case; one has a plain name under 'case'.")
+    if printable(name) != name:
+        raise DatasetError(f"{where}: {name}: {NO_TEXT}")
     keys = [key for key in (*MODALITIES, DATALIST_LABEL) if key in item]
     if keys in ([], [DATALIST_LABEL]):
         raise DatasetError(f"{where}: {name} names no image; looked for {', '.join(MODALITIES)}.")

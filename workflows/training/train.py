@@ -21,6 +21,7 @@ from workflows.files.outputs import check_outputs
 from workflows.files.run_folder import CURVES, LAST, LOG, MODEL, RUN_CONFIGURATION, RUN_SPLIT_FILE, run_configuration
 from workflows.image_files.nifti_files import axial_slices
 from workflows.machine.allocation import keep_freed_memory, spare_collector_the_imports
+from workflows.machine.processes import use_allowed_processors
 from workflows.machine.ranks import continue_command, from_first, is_first, wait_for_all
 from workflows.machine.stopping import exit_status
 from workflows.messages.errors import ConfigurationError, DatasetError
@@ -96,6 +97,7 @@ def begin_run(
         check_outputs([Path(cache_dir) / "any"], [dataset_dir], setting="cache_dir")
     from_first(lambda: _claim(Path(run_dir), dataset_dir, resume, amp))
     keep_freed_memory()
+    use_allowed_processors()
     spare_collector_the_imports()
     set_determinism(seed)
     logger.info(f"run folder {Path(run_dir).resolve()}; watch it with  tensorboard --logdir {run_dir}")
@@ -128,7 +130,7 @@ def save_configuration(run_dir: str | Path, dataset_dir: str, amp: bool | None =
     if configuration := current_configuration():
         own = {"dataset_dir": str(Path(dataset_dir).resolve()), "run_dir": str(folder.resolve()), "resume": False}
         text = json.dumps({**configuration, **own, **({} if amp is None else {"amp": amp})}, indent=2)
-        write_whole(folder / RUN_CONFIGURATION, lambda path: path.write_text(text))
+        write_whole(folder / RUN_CONFIGURATION, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def current_configuration() -> dict[str, Any]:
