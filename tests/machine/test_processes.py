@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import REPOSITORY, start
+from tests.support import REPOSITORY, Started, start
 from workflows.machine.processes import (
     THREAD_SETTINGS,
     _control_group_quota,

@@ -18,7 +18,7 @@ from transforms.windows import STUDY_WINDOW
 from workflows.data.label_conventions import summarise_labels
 from workflows.evaluation.conventions_of_sides import PREDICTION, REFERENCE, Meaning, decide_sides
 from workflows.evaluation.exchanged_classes import confusion, exchanged
-from workflows.evaluation.find_label_maps import LabelMapFolder
+from workflows.evaluation.find_label_maps import LabelMapFolder, find_label_maps
 from workflows.evaluation.output_files import SCORE_FILES, report_scores
 from workflows.files.outputs import check_outputs
 from workflows.image_files.nifti_files import load_image, read_voxels
@@ -75,8 +75,8 @@ class ScoredFolders:
 
 
 def score_folders(
-    predictions: LabelMapFolder,
-    references: LabelMapFolder,
+    predictions: LabelMapFolder | Path,
+    references: LabelMapFolder | Path,
     rules: Rules = "2020",
     hd95: Definition = "brats",
     skip_bad: bool = False,
@@ -90,7 +90,7 @@ def score_folders(
         DatasetError: with one line for each case that cannot be scored, or if none can, or if it cannot be told what
             the labels mean.
     """
-    sides = {PREDICTION: predictions, REFERENCE: references}
+    sides = {PREDICTION: _found(predictions), REFERENCE: _found(references)}
     pairs, problems = match_cases(sides)
     checked = in_processes(check_pair, pairs, "checking", workers)
     problems |= {pair.case: pair.problem for pair in checked if pair.problem}
@@ -120,8 +120,8 @@ def score_folders(
 
 
 def evaluate_folders(
-    predictions: LabelMapFolder,
-    references: LabelMapFolder,
+    predictions: LabelMapFolder | Path,
+    references: LabelMapFolder | Path,
     out: Path,
     rules: Rules = "2020",
     hd95: Definition = "brats",
@@ -135,6 +135,7 @@ def evaluate_folders(
     Raises:
         ConfigurationError: if `out` lies in one of the two folders, or holds scores that somebody else wrote.
     """
+    predictions, references = _found(predictions), _found(references)
     check_outputs([out / name for name in SCORE_FILES], [predictions.folder, references.folder])
     scored = score_folders(predictions, references, rules, hd95, skip_bad, workers)
     source = {
@@ -149,6 +150,10 @@ def evaluate_folders(
     if scored.warning:
         print(f"warning: {scored.warning}; do both sides mean the same by their labels?", file=sys.stderr)
     return summary
+
+
+def _found(folder: LabelMapFolder | Path) -> LabelMapFolder:
+    return folder if isinstance(folder, LabelMapFolder) else find_label_maps(folder)
 
 
 def match_cases(sides: Sides) -> tuple[list[Pair], dict[str, str]]:
