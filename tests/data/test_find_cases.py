@@ -332,9 +332,9 @@ def test_nifti_2_and_a_fourth_axis_of_one_are_read(tmp_path: Path) -> None:
     assert load_image(tmp_path / "a.nii.gz").shape == SHAPE
 
 
-def header_announcing(*shape: int) -> bytes:
+def header_announcing(*shape: int, kind: type = np.float32) -> bytes:
     header = nib.Nifti1Header()
-    header.set_data_dtype(np.float32)
+    header.set_data_dtype(kind)
     header["dim"][: len(shape) + 1] = (len(shape), *shape)
     header["magic"], header["vox_offset"] = b"n+1", 352
     return header.binaryblock + bytes(4)
@@ -349,6 +349,8 @@ def header_announcing(*shape: int) -> bytes:
         (b"<!DOCTYPE html><html>Sign in</html>", "web page"),
         (b"PK\3\4" + bytes(1000), "not a NIfTI image"),
         (header_announcing(240, 240, 155), "cut short, 352 of"),
+        (header_announcing(512, 512, 352, kind=np.float64), "cut short, 352 of 738197856 bytes"),  # not too large
+        (header_announcing(512, 512, 513, kind=np.float64), "convert it to float32 and at most 134 million voxels"),
         (header_announcing(30000, 30000, 30000), "more than any scan has"),
         (gzip.compress(header_announcing(2000, 2000, 2000), mtime=0), "more than any scan has"),
         (header_announcing(240, 240), "not that of a volume"),
