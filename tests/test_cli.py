@@ -235,13 +235,29 @@ def test_an_audit_of_a_damaged_case_ends_with_status_1(command: Command, tiny_ru
     assert "cut short" in " ".join(ended.stdout.split())
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_a_terminal_of_another_encoding_shows_what_it_can(encoding: str, phantom_dir: Path):
+ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize(
+    "environment", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "cp1252"}, ASCII_LOCALE], ids=str
+)
+def test_a_terminal_of_another_encoding_shows_what_it_can(environment: dict[str, str], phantom_dir: Path):
     command = [sys.executable, "-m", "workflows", "audit", str(phantom_dir), "--workers", "1"]
-    environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    ended = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True)
+    ended = subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **environment}, capture_output=True)
     assert ended.returncode == 0, ended.stderr
-    assert b"Traceback" not in ended.stderr and "BraTS20_Training_001" in ended.stdout.decode(encoding)
+    assert b"Traceback" not in ended.stderr and "BraTS20_Training_001" in ended.stdout.decode("cp1252")
+
+
+def test_a_table_of_a_script_of_ones_own_fits_its_terminal(python: Python, tmp_path: Path):
+    code = (
+        "from workflows.messages.text_tables import TextTable\n"
+        "TextTable('–', ['a'], [['\u8133']]).print()\n"
+        "from workflows.machine.processes import in_own_process\n"
+        "in_own_process(print, '\u8133')"
+    )
+    ended = python("-c", code, cwd=tmp_path, PYTHONPATH=str(REPOSITORY), PYTHONIOENCODING="ascii")
+    assert ended.status == 0, ended.stderr
+    assert ended.stdout.split() == ["?", "a", "---", "?", "?"]
 
 
 def test_a_file_where_a_folder_is_read_is_called_a_file(tiny_run: Run, tmp_path: Path, command: Command):

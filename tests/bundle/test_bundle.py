@@ -321,3 +321,7 @@ def test_a_misspelt_override_of_the_bundle_ends_in_one_line_before_any_work(
     assert ended.last_line == f"error: no setting is called '{misspelt}'; did you mean {meant}?"
     assert "Traceback" not in ended.stderr
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_configurations_are_ascii_since_monai_reads_them_in_the_terminals_encoding():
+    assert [file.name for file in CONFIGS.iterdir() if not file.read_bytes().isascii()] == []

@@ -18,7 +18,7 @@ from workflows.data import case_images
 from workflows.data.find_cases import find_cases
 from workflows.data.label_conventions import BRATS_TO_2022
 from workflows.explore.data_in_words import case_lines, narrowest_window, share_of_class, windows_table
-from workflows.explore.survey import CaseSurvey, DatasetSurvey, survey_dataset
+from workflows.explore.survey import CaseSurvey, DatasetSurvey, survey_case, survey_dataset
 from workflows.messages.errors import DatasetError
 
 MODALITIES = ("flair", "t1ce")
@@ -174,3 +174,9 @@ def test_real_cases_have_the_shape_the_values_and_the_voxels_that_were_counted_b
             f"  2 oedema: {oedema} voxels",
             f"  4 enhancing tumour: {enhancing} voxels",
         ]
+
+
+def test_a_name_that_is_no_text_is_named_before_it_is_drawn(write_patient: WritePatient, tmp_path: Path):
+    write_patient("M\udcfcller")
+    case = find_cases(tmp_path).cases[0]
+    assert "bytes that are no text" in survey_case(case, ("flair",)).problem

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,12 @@ def predicted(tiny_run: Run, unlabelled: Path, tmp_path_factory: pytest.TempPath
     """Both patients predicted in one go, with probabilities and reports."""
     out, shown = tmp_path_factory.mktemp("predicted") / "out", {"save_probabilities": True, "report": True}
     return run(tiny_run.checkpoint, unlabelled, out, **shown)
+
+
+def test_a_prediction_in_a_thread_is_the_same(tiny_run: Run, predicted: Path, unlabelled: Path, tmp_path: Path):
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(run, tiny_run.checkpoint, unlabelled / "P1", tmp_path).result()
+    assert np.array_equal(label_map(tmp_path, "P1"), label_map(predicted, "P1"))
 
 
 def test_a_tumour_that_is_kept_grows_and_what_is_removed_stays_away(

@@ -388,6 +388,7 @@ def remove_from_first(*keys: str) -> Callable[[dict[str, Any]], None]:
         (set_in_first("flair", "P1/gone.nii"), r"training: P\d+: .*gone\.nii: no such file"),
         (set_in_first("case", "../P1"), "is no case; one has a plain name"),
         (set_in_first("case", 7), "is no case"),
+        (set_in_first("case", "M\udcfcller"), "training: .*bytes that are no text"),
         (remove_from_first("label"), r"P\d+ names no 'label'"),
         (remove_from_first("flair", "t1ce"), r"P\d+ names no image"),
     ],
