@@ -270,6 +270,7 @@ def one_epoch(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[d
     return train_one_epoch(tiny_run.data, tmp_path_factory.mktemp("one_epoch") / "run", settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [unpacked, from_2023, decathlon])
 def test_the_same_patients_in_another_layout_give_the_same_figures_and_label_maps(
     layout: Layout,

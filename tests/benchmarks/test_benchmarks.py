@@ -200,6 +200,7 @@ def test_the_studys_setting_is_measured_on_a_small_scale(
     assert "aten::" in profile.read_text()
 
 
+@pytest.mark.slow
 def test_a_training_step_is_measured(benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path):
     small = ("--cases", 3, "--size-px", 64, "--repeats", 1)
     run(benchmark("training_step"), monkeypatch, "--device", "cpu", "--page", page, *small)
@@ -221,6 +222,7 @@ def test_runtimes_are_measured_beside_torch(benchmark: Any, monkeypatch: pytest.
     assert max(differing.values()) <= 3
 
 
+@pytest.mark.slow
 def test_a_prediction_is_measured_beside_two_network_passes(
     benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path, phantom_dir: Path
 ):
@@ -234,6 +236,7 @@ def test_a_prediction_is_measured_beside_two_network_passes(
     assert rows["ours: folder to label map"][2:] == ["1.0", "1.0"]
 
 
+@pytest.mark.slow
 def test_the_first_epoch_is_measured_from_packed_plain_and_preprocessed_files(
     benchmark: Any, monkeypatch: pytest.MonkeyPatch, page: Path
 ):

@@ -424,6 +424,7 @@ def evaluated_by_two(two: Run, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_three_cases_as_one_does(evaluated_by_two: Path, two: Run, tmp_path: Path):
     ended = start(*evaluation(two, tmp_path / "one"), cwd=REPOSITORY)
     assert ended.status == 0, ended.stderr
