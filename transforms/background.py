@@ -56,6 +56,8 @@ class Background(NamedTuple):
 
     def in_words(self, voxels: NDArray[Any]) -> list[str]:
         """What is unusual about the image that was looked at, one line each; none where nothing is."""
+        if self.is_one_value:
+            return []
         words = []
         if self.noise:
             level = f"{self.level:.4g}" if abs(self.level) > self.noise else "0"

@@ -307,8 +307,13 @@ def evaluate(
         )
         evaluate_folders(*sides, out, rules or "2020", hd95 or "brats", skip_bad, workers)
         return
-    for_folders = {"skip_bad": skip_bad, "workers": workers, "labels": labels, "prediction_labels": prediction_labels}
-    for_folders["ignore_affine"] = ignore_affine
+    for_folders = {
+        "skip_bad": skip_bad,
+        "workers": workers,
+        "labels": labels,
+        "prediction_labels": prediction_labels,
+        "ignore_affine": ignore_affine,
+    }
     _refuse_no_checkpoint(checkpoint, for_folders)
     from workflows.evaluation.evaluate_checkpoint import run_evaluation
     from workflows.settings.checkpoints import named_checkpoints

@@ -13,10 +13,10 @@ from transforms.labels import CLASS_NAMES, NUM_CLASSES, STUDY_MODALITIES
 from transforms.windows import STUDY_WINDOW
 from workflows.audit.case_checks import CaseRecord, check_case
 from workflows.data.case import Case
-from workflows.data.convention_of_cases import LABELS_IN_USE, label_convention_of
+from workflows.data.convention_of_cases import label_convention_of
 from workflows.data.file_names import DATALIST_LABEL
 from workflows.data.find_cases import find_cases
-from workflows.data.label_conventions import LabelConvention
+from workflows.data.label_conventions import LABELS_IN_USE, LabelConvention
 from workflows.data.reading import BY_NAMES, Reading
 from workflows.files.json_files import write_json
 from workflows.machine.processes import in_processes

@@ -15,6 +15,7 @@ from workflows.data.label_conventions import (
     BRATS_TO_2015,
     BRATS_TO_2022,
     LABEL_CONVENTIONS,
+    LABELS_IN_USE,
     PAEDIATRIC,
     LabelConvention,
     LabelSummary,
@@ -27,8 +28,6 @@ from workflows.messages.errors import DatasetError
 from workflows.messages.progress import track
 
 Labels = frozenset[float]
-LABELS_IN_USE = frozenset({1, 2, 3, 4})
-"""In any convention of BraTS; another value is an error of the case that holds it."""
 Decision = Callable[[Labels], LabelConvention | None]
 
 

@@ -27,7 +27,7 @@ def listed_cases(folder: Path) -> list[Case] | None:
     channels = content.get("channel_names", content.get("modality"))
     if channels is None or not ("training" in content or (folder / "imagesTr").is_dir()):
         return None
-    names, convention = _channels(channels, source), stated_convention(folder)
+    names, convention = _channels(channels, source), _stated_in(content, source)
     if "training" not in content:
         return list(_nnunet_cases(folder, names, convention))
     training, test = content["training"], content.get("test", [])
@@ -43,14 +43,14 @@ def stated_convention(folder: Path) -> LabelConvention | None:
         DatasetError: if it speaks of labels in words that are not understood.
     """
     source = folder / DATASET_FILE
-    content = _read(source) if source.is_file() else {}
-    channels = content.get("channel_names", content.get("modality"))
+    return _stated_in(_read(source), source) if source.is_file() else None
+
+
+def _stated_in(content: Mapping[str, Any], source: Path) -> LabelConvention | None:
+    if "channel_names" not in content and "modality" not in content:
+        return None  # of another program
     labels = content.get("labels")
-    if channels is None:
-        return None
-    if labels is None:
-        return DECATHLON
-    return _convention(labels, source)
+    return DECATHLON if labels is None else _convention(labels, source)
 
 
 def _read(source: Path) -> dict[str, Any]:

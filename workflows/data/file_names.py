@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Self
 
-from transforms.labels import MODALITIES, SEGMENTATION_SUFFIX
+from transforms.labels import SEGMENTATION_SUFFIX
 
 MODALITY_SUFFIXES = {
     "flair": ("flair", "t2f", "t2flair", "t2_flair", "t2-flair"),
@@ -73,7 +73,6 @@ _NUMBERING = re.compile(r"\d{1,2}")
 LABEL_MAP_STEM = re.compile(
     r"(?:(?P<case>.+)[_-])?(?:seg(?:m|mentations?)?|pred(?:iction)?|labels?|mask|dseg)", re.IGNORECASE
 )
-IMAGE_STEM = re.compile(rf"(?:.+[_-])?(?:{_longest_first(tuple(MODALITY_OF_SUFFIX))})", re.IGNORECASE)
 PROBABILITIES_STEM = re.compile(r"(?:.+[_-])?(?:probabilities|uncertainty)", re.IGNORECASE)
 
 
@@ -149,15 +148,15 @@ class NamedFile:
         return cls(SEGMENTATION_SUFFIX, _case_id(before), rank, packing, suffix in SEGMENTATION_SUFFIXES, suffix)
 
     def of_case(self, name: str, ids: Collection[str]) -> Self:
-        """The same, with the first of these ids that the name begins with: no_tumour_seg belongs to no_tumour."""
-        match = IMAGE_FILE.fullmatch(name)
-        if match is None or self.kind != SEGMENTATION_SUFFIX or self.case in ids:
+        """The same, as a file of one of these cases if its name allows it: no_tumour_seg belongs to no_tumour."""
+        file = IMAGE_FILE.fullmatch(name)
+        if file is None or self.kind != SEGMENTATION_SUFFIX or self.case in ids:
             return self
         for number, suffix in enumerate(ALL_MASK_SUFFIXES):
-            for case_id in ids:
-                if re.fullmatch(rf"{re.escape(case_id)}[_.-]{suffix}", match["stem"], re.IGNORECASE):
-                    sure = suffix in SEGMENTATION_SUFFIXES
-                    return replace(self, case=case_id, rank=2 * number, sure=sure, suffix=suffix)
+            match = re.fullmatch(rf"(.+)[_.-]{suffix}", file["stem"], re.IGNORECASE)
+            if match and match[1] in ids:
+                sure = suffix in SEGMENTATION_SUFFIXES
+                return replace(self, case=match[1], rank=2 * number, sure=sure, suffix=suffix)
         return self
 
 
@@ -186,6 +185,3 @@ def names_tried(modality: str) -> str:
     first, *others = MODALITY_SUFFIXES[modality][:3]
     names = [f"*_{first}.nii", *(f"*-{other}.nii" for other in others)]
     return f"{', '.join(names[:-1])} and {names[-1]} (or {', '.join(EXTENSIONS[1:3])})"
-
-
-assert tuple(MODALITY_SUFFIXES) == MODALITIES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -97,23 +98,29 @@ def _named(files: Sequence[Path], root: Path, modalities: Sequence[str]) -> list
     """The cases that the names of files and folders tell."""
     groups = group_by_case(files, root)
     with_images = [group for group in groups if set(group.files) & set(MODALITIES)]
+    groups_in, look_alikes_in = defaultdict(list), defaultdict(list)
+    for group in groups:
+        groups_in[group.folder].append(group)
+    for file in filter(_is_look_alike, files):
+        look_alikes_in[file.parent].append(file)
     for group in with_images:
-        _adopt_segmentation(group, groups, files, modalities)
+        if SEGMENTATION_SUFFIX not in group.files and set(modalities) <= set(group.files):
+            others = [other for other in groups_in[group.folder] if other is not group]
+            _adopt_segmentation(group, others, look_alikes_in[group.folder])
     accepted = _accepted_masks(with_images)
     return [_case(group, accepted) for group in with_images]
 
 
-def _adopt_segmentation(
-    group: CaseFiles, groups: Sequence[CaseFiles], files: Sequence[Path], modalities: Sequence[str]
-) -> None:
-    """Give a complete case the one segmentation under another name in its folder, if no other case lies there."""
-    in_folder = [other for other in groups if other.folder == group.folder and other is not group]
-    if SEGMENTATION_SUFFIX in group.files or not set(modalities) <= set(group.files):
-        return
-    if any(set(other.files) != {SEGMENTATION_SUFFIX} for other in in_folder):
+def _adopt_segmentation(group: CaseFiles, others: Sequence[CaseFiles], look_alikes: Sequence[Path]) -> None:
+    """Give a case the one segmentation under another name in its folder, if no other case lies there.
+
+    Args:
+        others: the other groups in the folder.
+        look_alikes: the files there whose names only resemble that of a segmentation.
+    """
+    if any(set(other.files) != {SEGMENTATION_SUFFIX} for other in others):
         return  # nothing tells whose it would be
-    found = [file for other in in_folder for file, _ in other.files[SEGMENTATION_SUFFIX]]
-    found += [file for file in files if file.parent == group.folder and _is_look_alike(file)]
+    found = [file for other in others for file, _ in other.files[SEGMENTATION_SUFFIX]] + list(look_alikes)
     if len(found) == 1:  # what it holds decides
         group.files[SEGMENTATION_SUFFIX] = [(found[0], NamedFile(SEGMENTATION_SUFFIX, "", 0, 0, False, found[0].name))]
 
@@ -161,8 +168,7 @@ def _case(group: CaseFiles, accepted: Mapping[Path, bool]) -> Case:
             )
             images[modality] = found[0][0]
             _note_others(modality, [file for file, _ in found], notes)
-    folder = group.folder
-    return Case(group.case_id, folder, images, segmentation, tuple(notes))
+    return Case(group.case_id, group.folder, images, segmentation, tuple(notes))
 
 
 def _segmentation(group: CaseFiles, accepted: Mapping[Path, bool], notes: list[str]) -> Path | None:

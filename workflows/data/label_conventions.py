@@ -58,6 +58,11 @@ class LabelConvention:
         """The value in the files by class index; of several the lowest."""
         return {index: value for value, index in sorted(self.classes.items(), reverse=True)}
 
+    def for_datalist(self) -> dict[str, Any]:
+        """The entries by which a datalist says what the labels mean: `label_convention`, and `labels` for people."""
+        labels = {str(value): self.class_name(value) for value in sorted(self.classes)}
+        return {"label_convention": self.name, "labels": labels}
+
     def __str__(self) -> str:
         meant = ", ".join(f"{value} {self.class_name(value)}" for value in sorted(self.classes) if value)
         return f"{self.name} ({meant})"
@@ -103,6 +108,9 @@ DEEPBRATUMIA = LabelConvention(
 )
 _ALL = (BRATS_TO_2022, BRATS_FROM_2023, AFTER_TREATMENT, PAEDIATRIC, BRATS_TO_2015, DECATHLON, DEEPBRATUMIA)
 LABEL_CONVENTIONS = {convention.name: convention for convention in _ALL}
+
+LABELS_IN_USE = frozenset(value for convention in _ALL for value in convention.classes) - {0}
+"""In any known convention; another value is an error of the case that holds it."""
 
 CLASS_WORDS = {
     "background": BACKGROUND,
@@ -215,6 +223,6 @@ def mask_content(file: Path) -> MaskContent:
         return MaskContent.other
     labels = set(voxels) - {0}
     volume_ml = sum(voxels[label] for label in labels) * voxel_ml(image.header.get_zooms()[:3])
-    if not labels <= {1, 2, 3, 4} or volume_ml > LARGEST_TUMOUR_ML:
+    if not labels <= LABELS_IN_USE or volume_ml > LARGEST_TUMOUR_ML:
         return MaskContent.other
     return MaskContent.classes if len(labels) > 1 else MaskContent.one

@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 
 from transforms.labels import ENHANCING
 from workflows.data.convention_of_cases import convention_by_name
-from workflows.data.label_conventions import BRATS_FROM_2023, BRATS_TO_2022, DECATHLON, LabelConvention
+from workflows.data.label_conventions import (
+    BRATS_FROM_2023,
+    BRATS_TO_2022,
+    DECATHLON,
+    LABELS_IN_USE,
+    LabelConvention,
+)
 from workflows.evaluation.find_label_maps import LabelMapFolder
 from workflows.messages.errors import DatasetError
 
@@ -18,7 +24,6 @@ OPTIONS = {PREDICTION: "--prediction-labels", REFERENCE: "--labels"}
 Values = Mapping[str, tuple[float, ...]]  # label values by case
 
 _DECATHLON_ID = re.compile(r"BRATS_\d{3}")
-_KNOWN = (0, 1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def decide_sides(
 def _decide(side: str, folder: LabelMapFolder, values: Values, ours: bool) -> tuple[Meaning, dict[str, str]]:
     if folder.convention:
         return _meaning(folder.convention, values), _strangers(side, values, folder.convention.classes)
-    problems = _strangers(side, values, _KNOWN)
+    problems = _strangers(side, values, {0, *LABELS_IN_USE})
     problems |= _mixed(side, {case: found for case, found in values.items() if case not in problems})
     rest = {case: frozenset(found) for case, found in values.items() if case not in problems}
     if not rest or ours:

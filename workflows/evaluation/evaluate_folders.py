@@ -13,7 +13,6 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.files import WRITTEN_BY
 from transforms.windows import STUDY_WINDOW
 from workflows.data.label_conventions import summarise_labels
 from workflows.evaluation.conventions_of_sides import PREDICTION, REFERENCE, Meaning, decide_sides
@@ -21,7 +20,7 @@ from workflows.evaluation.exchanged_classes import confusion, exchanged
 from workflows.evaluation.find_label_maps import LabelMapFolder, find_label_maps
 from workflows.evaluation.output_files import SCORE_FILES, report_scores
 from workflows.files.outputs import check_outputs
-from workflows.image_files.nifti_files import load_image, read_voxels
+from workflows.image_files.nifti_files import is_own_map, load_image, read_voxels
 from workflows.image_files.oriented import as_classes, turned_like
 from workflows.image_files.segments import on_common_grid
 from workflows.image_files.two_maps import of_one_affine, why_apart
@@ -193,9 +192,7 @@ def check_pair(pair: Pair) -> Pair:
             problems.append(why_apart(_on_common_grid(images, pair)))
         except DatasetError as error:
             problems.append(str(error).removesuffix("."))
-    ours = tuple(
-        side for side, image in images.items() if image.header["descrip"].item().startswith(WRITTEN_BY.encode())
-    )
+    ours = tuple(side for side, file in pair.files.items() if is_own_map(file))
     return replace(pair, values=values, ours=ours, problem="; ".join(filter(None, problems)))
 
 

@@ -58,8 +58,7 @@ def adopt_split(
     if torn := [whose for whose, sections_of in Counter(whose for whose, _ in places).items() if sections_of > 1]:
         logger.warning(printable(f"warning: {file} has cases of {', '.join(sorted(torn))} in two sections"))
     return {
-        "label_convention": convention.name,
-        "labels": {str(value): convention.class_name(value) for value in sorted(convention.classes)},
+        **convention.for_datalist(),
         "fold": fold,
         "patients": len({whose for whose, _ in places}),
         **{name: section_of([tuple(section)], dataset.root, {}) for name, section in sections.items()},

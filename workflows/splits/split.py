@@ -120,8 +120,7 @@ def make_split(
         fold_of = {case: number for number, part in enumerate(parts) for patient in part for case in patient}
     training = [patient for stratum in _without(rest, validation) for patient in stratum]
     return {
-        "label_convention": convention.name,
-        "labels": {str(value): convention.class_name(value) for value in sorted(convention.classes)},
+        **convention.for_datalist(),
         "seed": plan.seed,
         "stratified": plan.stratify,
         "patients": len(patients),
